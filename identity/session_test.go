@@ -17,6 +17,7 @@ import (
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/sealed"
 )
 
 var home = netip.MustParseAddr("192.0.2.7")
@@ -293,6 +294,49 @@ func TestRestartKeepsSessions(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestSecretsOfSessionsAreNotStored reads every record of sessions and codes, as the program itself opens them.
+func TestSecretsOfSessionsAreNotStored(t *testing.T) {
+	store := newStore(t, "", sourcetest.NewFake("root"))
+	defer store.Close()
+	d := open(t, config(store))
+	ada := person(t, d, "Ada")
+	secret, _ := openSession(t, d, ada)
+	proved, err := d.Prove(t.Context(), secret, identity.ByPasskey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := d.IssueCode(t.Context(), ada.ID, identity.Invite, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	err = store.Space(sealed.Operator).View(t.Context(), func(r sealed.Reader) error {
+		for _, table := range []string{"identity/session", "identity/code", "identity/outbox", "identity/principal"} {
+			for record, err := range sealed.NewTable[map[string]any](table, 1).In().All(r) {
+				if err != nil {
+					return err
+				}
+				read++
+				text := fmt.Sprintf("%v %x", record, record)
+				for _, secret := range []string{secret, proved, code} {
+					random, err := base64.RawURLEncoding.DecodeString(secret)
+					if err != nil {
+						return err
+					}
+					if strings.Contains(text, secret) || strings.Contains(text, fmt.Sprintf("%x", random)) ||
+						strings.Contains(text, fmt.Sprint(random)) {
+						t.Errorf("a record of %s has a secret", table)
+					}
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || read < 3 {
+		t.Errorf("read %d records: %v", read, err)
+	}
 }
 
 // TestUseIsStoredOnceAMinute sees what is stored by what a restart knows.

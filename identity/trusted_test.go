@@ -1,14 +1,17 @@
 package identity_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage/identity"
 )
@@ -60,5 +63,45 @@ func TestWeakKeyOfASet(t *testing.T) {
 	}
 	if _, err := identity.KeysOf(set); err == nil || !strings.Contains(err.Error(), "100") {
 		t.Errorf("101 keys: %v", err)
+	}
+}
+
+// TestAGroupGetsNoToken presents a token whose subject is called like a group that an application trusts: the exchange
+// of federated credentials knows subjects alone.
+func TestAGroupGetsNoToken(t *testing.T) {
+	const url = "https://issuer.example"
+	elsewhere := open(t, config(nil)) // signs as the issuer does
+	kid, public := elsewhere.Key()
+	key, err := x509.ParsePKCS1PublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := []byte(`{"keys":[` + published(kid, key.N, big.NewInt(int64(key.E))) + `]}`)
+	cfg := config(nil)
+	cfg.Trusted = []identity.Issuer{{URL: url, Audience: "visage",
+		Keys: func(context.Context) ([]byte, error) { return set, nil }}}
+	d := open(t, cfg)
+	app, _ := application(t, d)
+	now := time.Now().Unix()
+	assertion, err := elsewhere.Sign(map[string]any{
+		"iss": url, "aud": "visage", "sub": "staff", "groups": []string{"staff"}, "iat": now, "nbf": now,
+		"exp": now + 600,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange := func(s identity.Subject) error {
+		if err := d.SetSubjects(t.Context(), app.ID, []identity.Subject{s}); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := d.Grant(t.Context(), identity.Grant{
+			Tenant: tenant, ClientID: app.ClientID, Assertion: assertion, Audience: faces,
+		})
+		return err
+	}
+	wantRefusal(t, "the token of a member", exchange(identity.Subject{Issuer: url, Name: "staff", Group: true}),
+		"invalid_client", "700213")
+	if err := exchange(identity.Subject{Issuer: url, Name: "staff"}); err != nil {
+		t.Errorf("the same token for a subject: %v", err)
 	}
 }

@@ -86,6 +86,12 @@ func TestGraph(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ada, err := r.Directory().CreatePerson(t.Context(), identity.PersonCreation{
+		Tenant: r.Operator().TenantID, Name: "Ada", Email: "ada@example.org",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	filter := func(of, text string) string { return "/" + of + "?$filter=" + url.QueryEscape(text) }
 	for _, c := range []struct{ path, want string }{
 		{"/servicePrincipals", "nobody operator reader shop's app vip"},
@@ -109,6 +115,9 @@ func TestGraph(t *testing.T) {
 		{filter("applications", "appId eq '"+managed.ClientID+"'"), ""},
 		{filter("applications", "identifierUris/any(s:s eq 'http://x')"), ""},
 		{filter("users", "userPrincipalName eq 'a@b.example'"), ""},
+		{filter("users", "userPrincipalName eq 'ada@example.org'"), "Ada"},
+		{filter("users", "id eq '"+ada.ID+"'"), "Ada"},
+		{filter("servicePrincipals", "id eq '"+ada.ID+"'"), ""},
 		{filter("groups", "displayName eq 'x'"), ""},
 		{filter("servicePrincipals", "displayName eq 'stranger'"), ""},
 		{filter("servicePrincipals", "displayName eq"), "BadRequest"},

@@ -17,12 +17,14 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/build"
 	"github.com/visage-face/visage/cmd/visage/internal/cmk"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/console"
 	"github.com/visage-face/visage/cmd/visage/internal/demo"
 	"github.com/visage-face/visage/cmd/visage/internal/drill"
 	"github.com/visage-face/visage/cmd/visage/internal/environment"
 	"github.com/visage-face/visage/cmd/visage/internal/identity"
 	"github.com/visage-face/visage/cmd/visage/internal/key"
 	"github.com/visage-face/visage/cmd/visage/internal/models"
+	"github.com/visage-face/visage/cmd/visage/internal/person"
 	"github.com/visage-face/visage/cmd/visage/internal/resource"
 	"github.com/visage-face/visage/cmd/visage/internal/retention"
 	"github.com/visage-face/visage/cmd/visage/internal/serve"
@@ -52,7 +54,8 @@ func program() *cobra.Command {
 	command.AddGroup(r, "Service", serve.Command(), environment.Command(), demo.Command(), build.Command())
 	command.AddGroup(r, "Resources and their data", resource.Command(), cmk.Command(), retention.Command(),
 		retention.HoldCommand(), auditlog.Command(), auditlog.ReceiptCommand())
-	command.AddGroup(r, "Keys and identities", vault.Command(), key.Command(), identity.Command())
+	command.AddGroup(r, "Keys and identities", vault.Command(), key.Command(), identity.Command(),
+		person.Command(), console.Command())
 	command.AddGroup(r, "Operation", backup.Command(), backup.KeyringCommand(), backup.RestoreCommand(),
 		verify.Command(), drill.Command())
 	command.AddGroup(r, "Recognition", models.Command(), models.EvaluateCommand(), bench.Command())

@@ -19,7 +19,7 @@ type Progress struct {
 func (p Progress) Done(done, of int) {
 	const bar = 30
 	switch {
-	case isTerminal(p.W) && os.Getenv("TERM") != "dumb":
+	case IsTerminal(p.W) && os.Getenv("TERM") != "dumb":
 		filled := bar
 		if of > 0 {
 			filled = bar * done / of

@@ -20,7 +20,7 @@ const (
 // Paint colours text where w is a terminal that shows colours and NO_COLOR (https://no-color.org) is not set. Elsewhere
 // it returns text as it is.
 func Paint(w io.Writer, c Color, text string) string {
-	if c == "" || text == "" || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !isTerminal(w) {
+	if c == "" || text == "" || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !IsTerminal(w) {
 		return text
 	}
 	return string(c) + text + plain
@@ -39,8 +39,8 @@ func paintState(w io.Writer, cell string) string {
 	return cell
 }
 
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -117,13 +117,16 @@ func reset() *cobra.Command {
 }
 
 func trust() *cobra.Command {
-	issuer, subject := "", ""
+	issuer, subject, group := "", "", ""
 	c := command.New("trust NAME|ID",
-		"Accept tokens of a trusted issuer for an application. Without --subject, none are accepted any more.",
+		"Accept a subject of a trusted issuer as an application or person. Without --subject and --group, nobody is "+
+			"accepted any more.",
 		"visage identity trust shop-app --issuer https://login.example --subject system:serviceaccount:shop")
 	c.Flags().StringVar(&issuer, "issuer", "", "`URL` of the issuer, as its tokens state it and --trust-issuer "+
 		"names it")
 	c.Flags().StringVar(&subject, "subject", "", "`SUBJECT`: the claim \"sub\" of its tokens")
+	c.Flags().StringVar(&group, "group", "", "`GROUP` whose members may sign in to the console: one of the claim "+
+		"\"groups\"")
 	operator.Complete(c, operator.Identities)
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]principal, error) {
 		p, err := o.Principal(ctx, args[0])
@@ -133,6 +136,9 @@ func trust() *cobra.Command {
 		list := armwire.FederatedSubjectList{Value: []armwire.FederatedSubject{}}
 		if subject != "" {
 			list.Value = append(list.Value, armwire.FederatedSubject{Issuer: issuer, Name: subject})
+		}
+		if group != "" {
+			list.Value = append(list.Value, armwire.FederatedSubject{Issuer: issuer, Name: group, Group: true})
 		}
 		var now principal
 		err = o.ARM(ctx, http.MethodPut, path(p)+"/federatedSubjects", list, &now)
@@ -144,7 +150,7 @@ func table(t *command.Table, all []principal) {
 	t.Row("NAME", "KIND", "OBJECT ID", "APP ID", "SECRETS", "CREATED")
 	password := ""
 	for _, p := range all {
-		t.Row(p.Name, p.Kind, p.ObjectID, p.AppID, len(p.Secrets), command.Clock(p.Created))
+		t.Row(p.Name, p.Kind, p.ObjectID, command.Dash(p.AppID), len(p.Secrets), command.Clock(p.Created))
 		if p.Password != "" {
 			password = p.Password
 		}

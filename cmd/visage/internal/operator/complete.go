@@ -94,6 +94,12 @@ func Identities(ctx context.Context, o *Client, _ *cobra.Command) ([]string, err
 	return namesOf(all, func(p armwire.ServicePrincipal) string { return p.Name }), err
 }
 
+// PeopleNames names the people who sign in to the console.
+func PeopleNames(ctx context.Context, o *Client, _ *cobra.Command) ([]string, error) {
+	all, err := o.People(ctx)
+	return namesOf(all, func(p armwire.Person) string { return p.Name }), err
+}
+
 // AccessRequests names the requests for customer-managed keys.
 func AccessRequests(ctx context.Context, o *Client, _ *cobra.Command) ([]string, error) {
 	var all armwire.AccessRequestList

@@ -59,6 +59,39 @@ func (c *Client) Principal(ctx context.Context, said string) (armwire.ServicePri
 		"use the object id, which \"visage identity list\" shows")
 }
 
+// People is the path of the people who sign in to the console, for ARM.
+const People = "/providers/Visage.Identity/people"
+
+// People returns all people.
+func (c *Client) People(ctx context.Context) ([]armwire.Person, error) {
+	var all armwire.PersonList
+	err := c.ARM(ctx, http.MethodGet, People, nil, &all)
+	return all.Value, err
+}
+
+// Person finds a person by object id, e-mail address or name.
+func (c *Client) Person(ctx context.Context, said string) (armwire.Person, error) {
+	all, err := c.People(ctx)
+	if err != nil {
+		return armwire.Person{}, err
+	}
+	var found []armwire.Person
+	for _, p := range all {
+		if strings.EqualFold(said, p.ObjectID) || p.Email != "" && strings.EqualFold(said, p.Email) || said == p.Name {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return armwire.Person{}, command.Hinted(fmt.Errorf("unknown person %q", said),
+			"\"visage person list\" lists the people")
+	case 1:
+		return found[0], nil
+	}
+	return armwire.Person{}, command.Hinted(fmt.Errorf("%d people are called %q", len(found), said),
+		"use the e-mail address or the object id, which \"visage person list\" shows")
+}
+
 // VaultAddress returns the address of a vault that is given by its name or its address.
 func (c *Client) VaultAddress(ctx context.Context, vault string) (string, error) {
 	if strings.Contains(vault, "/") {
