@@ -129,6 +129,28 @@ func (s *Service) DuringSearch(
 	})
 }
 
+// DuringTraining calls during while the gallery of a training that was asked for is loaded, and expects some faces.
+func (s *Service) DuringTraining(
+	ctx context.Context, res visage.Resource, ref Ref, expected int, during func(),
+) error {
+	var c collectionRecord
+	var st stateRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, st, err = findState(r, ref)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	src := gallery.Source{Lease: ctx, Dim: 1, Load: func(_ context.Context, g *gallery.Gallery) error {
+		g.Expect(expected)
+		during()
+		return nil
+	}}
+	key := gallery.Key{Scope: scope(res, c), Version: st.Training.UpTo}
+	return s.galleries.Use(ctx, key, src, func(*gallery.Gallery) error { return nil })
+}
+
 // DuringScan lists some ids whose scan calls during after it has read them.
 func (s *Service) DuringScan(
 	ctx context.Context, ids []string, during func(change func(id string, added bool)),

@@ -74,6 +74,23 @@ func TestSummariesTellOfTrainings(t *testing.T) {
 	})
 }
 
+func TestSummariesTellHowFarATrainingIs(t *testing.T) {
+	r := newService(t) // without Run: the training waits
+	group := r.create(t, face.PersonGroup, "g")
+	r.enrol(t, group, "Ann", "ann")
+	during := func() {
+		sum := must[face.Summary](t)(r.Summary(t.Context(), r.res, group))
+		if sum.Training.Status != face.NotStarted || sum.Progress == nil || *sum.Progress != (face.Progress{Of: 17}) {
+			t.Errorf("during a training: %+v, %+v", sum, sum.Progress)
+		}
+	}
+	mustDo(t, r.Train(t.Context(), r.res, group))
+	mustDo(t, r.DuringTraining(t.Context(), r.res, group, 17, during))
+	if sum := must[face.Summary](t)(r.Summary(t.Context(), r.res, group)); sum.Progress != nil {
+		t.Errorf("when no faces are read: %+v", sum.Progress)
+	}
+}
+
 func TestUsageCountsAgainstQuotas(t *testing.T) {
 	r := newService(t)
 	group := r.create(t, face.LargePersonGroup, "g")
