@@ -1,6 +1,6 @@
 // Runs Lighthouse over every page, signed in where a page needs it, and prints a table of its scores: performance,
-// accessibility and best practices must be at least 95 each, and the first view at most 150 KB. Of the performance, the best of three runs counts: a busy
-// machine makes a page slower, never faster.
+// accessibility and best practices must be at least 95 each, and the first view at most 150 KB. Of the performance, the
+// best of three runs counts: a busy machine makes a page slower, never faster.
 import lighthouse from 'lighthouse';
 import { base, finish, port, visit } from './lib.mjs';
 import { pages } from './pages.mjs';
