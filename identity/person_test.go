@@ -129,7 +129,8 @@ func TestPeopleGetNoTokens(t *testing.T) {
 	wantRefusal(t, "a token", err, "PrincipalNotFound", "")
 }
 
-// TestRecordsFromBeforePeople reads an identity as a program wrote it that knew no people.
+// TestRecordsFromBeforePeople reads an identity as a program wrote it that knew no people, and has that program read
+// one of today.
 func TestRecordsFromBeforePeople(t *testing.T) {
 	type earlier struct {
 		ID, ClientID, Tenant, Name string
@@ -151,10 +152,24 @@ func TestRecordsFromBeforePeople(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := open(t, config(store)).Principal(id)
+	d := open(t, config(store))
+	p, err := d.Principal(id)
 	want := []identity.Subject{{Issuer: "https://issuer.example", Name: "ci"}}
 	if err != nil || p.Name != "old" || !slices.Equal(p.Subjects, want) {
 		t.Errorf("%+v, %v", p, err)
+	}
+	app, err := d.CreateApplication(t.Context(), identity.Creation{Tenant: tenant, Name: "new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Space(sealed.Operator).View(t.Context(), func(r sealed.Reader) error {
+		rec, err := sealed.NewTable[earlier]("identity/principal", 1).In().Get(r, app.ID)
+		if err == nil && rec.Name != "new" {
+			t.Errorf("the program from before reads %+v", rec)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }
 

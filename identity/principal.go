@@ -53,7 +53,8 @@ type Secret struct {
 type Subject struct {
 	Issuer string // Issuer.URL
 	Name   string // the claim "sub", or one of the claim "groups", in the case it has
-	Group  bool   // whether it is a group, whose members may sign in to the console; a group gets no tokens
+	// Group says that it is a group, whose members may sign in to the console; a group gets no tokens.
+	Group bool `cbor:",omitempty"`
 }
 
 // principalRecord is an identity as it is stored, under its object id.
@@ -67,9 +68,10 @@ type principalRecord struct {
 	Secrets  []secretRecord
 	Subjects []Subject
 	Created  int64 // nanoseconds since 1970, UTC
-	Email    string
-	Language string
-	Passkeys []passkeyRecord
+	// Of people. They are left out where they are empty, so that a program from before people reads the others.
+	Email    string          `cbor:",omitempty"`
+	Language string          `cbor:",omitempty"`
+	Passkeys []passkeyRecord `cbor:",omitempty"`
 }
 
 var principals = sealed.NewTable[principalRecord]("identity/principal", 1)

@@ -33,7 +33,7 @@ type storedCaller struct {
 	From                               netip.Addr
 	Service, Manager                   bool
 	Method                             string // empty in events of earlier builds
-	Name                               string // likewise
+	Name                               string `cbor:",omitempty"`
 }
 
 func storable(c visage.Caller) storedCaller {
