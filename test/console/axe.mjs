@@ -2,7 +2,7 @@
 // wider than the window. With the argument "all" it takes every theme with both widths.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { assert, finish, tell, visit } from './lib.mjs';
+import { assert, finish, spread, tell, visit } from './lib.mjs';
 import { pages } from './pages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -12,27 +12,25 @@ if (process.argv[2] === 'all') {
 }
 
 let failed = false;
-for (const open of [false, true]) {
-  for (const look of looks) {
-    const v = await visit({ ...look, principal: open ? null : '', expect: [401, 403, 404] });
-    for (const page of pages.filter((p) => Boolean(p.open) === open)) {
-      const name = `${page.name} ${look.lang} ${look.theme} ${look.width}`;
-      await tell(name, async () => {
-        assert.equal(await v.go(page.path), page.status);
-        await v.page.evaluate(axe);
-        const { violations, wide } = await v.page.evaluate(async () => ({
-          violations: (await globalThis.axe.run(document, {
-            resultTypes: ['violations'],
-            runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-          })).violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target} ${n.html.slice(0, 200)} ${n.failureSummary}`)),
-          wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-        }));
-        assert.deepEqual(violations, []);
-        assert.ok(wide <= 0, `the page is ${wide} px wider than the window`);
-      }).catch((err) => { failed = true; console.error(err.message); });
-    }
-    await v.end();
+await (await visit()).end(); // signs in once for all
+await spread([true, false].flatMap((open) => looks.map((look) => ({ open, ...look }))), 2, async ({ open, ...look }) => {
+  const v = await visit({ ...look, principal: open ? null : '', expect: [401, 403, 404] });
+  for (const page of pages.filter((p) => Boolean(p.open) === open)) {
+    await tell(`${page.name} ${look.lang} ${look.theme} ${look.width}`, async () => {
+      assert.equal(await v.go(page.path), page.status);
+      await v.page.evaluate(axe);
+      const { violations, wide } = await v.page.evaluate(async () => ({
+        violations: (await globalThis.axe.run(document, {
+          resultTypes: ['violations'],
+          runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+        })).violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target} ${n.html.slice(0, 200)} ${n.failureSummary}`)),
+        wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      }));
+      assert.deepEqual(violations, []);
+      assert.ok(wide <= 0, `the page is ${wide} px wider than the window`);
+    }).catch((err) => { failed = true; console.error(err.message); });
   }
-}
+  await v.end();
+});
 await finish();
 if (failed) process.exitCode = 1;

@@ -126,7 +126,7 @@ func walk(t *testing.T, s *servertest.Server, script string, facts any, args ...
 	defer door.Close()
 	cmd := exec.CommandContext(t.Context(), node, append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "CONSOLE_URL="+s.URL, "CONSOLE_DOOR="+door.URL, "CONSOLE_BROWSER="+b.port,
-		"CONSOLE_FACTS="+string(told), "NODE_NO_WARNINGS=1")
+		"CONSOLE_FACTS="+string(told), "CONSOLE_ONLY="+*only, "NODE_NO_WARNINGS=1")
 	begin := time.Now()
 	said, err := cmd.CombinedOutput()
 	t.Logf("%s (%v):\n%s", script, time.Since(begin).Round(time.Millisecond), said)

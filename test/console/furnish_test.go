@@ -25,7 +25,6 @@ type house struct {
 // asks the planes that applications use.
 func furnished(t *testing.T) house {
 	t.Helper()
-	t.Setenv("CONSOLE_ONLY", *only)
 	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20}), t, map[string]string{
 		"account": "reception", "vault": "safe", "key": "faces", "group": "staff", "list": "visitors",
 		"request": "contoso", "gone": "attic",

@@ -4,6 +4,7 @@ import "testing"
 
 // TestAccessible runs axe over every page, in both themes and both languages.
 func TestAccessible(t *testing.T) {
+	t.Parallel()
 	looks := "some"
 	if *judged {
 		looks = "all"

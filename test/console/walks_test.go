@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/visage-face/visage/server"
@@ -9,15 +10,17 @@ import (
 
 // TestWalks runs every walk, each against a server of its own.
 func TestWalks(t *testing.T) {
-	for _, w := range []struct {
-		script string
-		cfg    server.Config
-	}{
-		{"frame.mjs", server.Config{}}, {"script.mjs", server.Config{}},
-	} {
-		t.Run(w.script, func(t *testing.T) {
+	t.Parallel()
+	for _, script := range []string{"frame.mjs", "script.mjs", "attacks.mjs"} {
+		t.Run(script, func(t *testing.T) {
 			t.Parallel()
-			walk(t, servertest.Start(t, w.cfg), w.script, nil)
+			h := house{servertest.Start(t, server.Config{}), t, map[string]string{"hostile": hostile}}
+			h.manage(http.MethodPatch, "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/default",
+				`{"tags":{"hostile":"`+hostile+`"}}`)
+			walk(t, h.Server, script, h.facts)
 		})
 	}
 }
+
+// hostile is a text that would do harm as markup. It has no character that JSON escapes.
+const hostile = "</textarea></code><script>alert(1)</script><img src=x onerror=alert(2)>‮"
