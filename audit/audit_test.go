@@ -217,10 +217,12 @@ func TestQueries(t *testing.T) {
 	}{
 		{"all", audit.Query{}, []uint64{10, 9, 8, 7, 6, 5, 4, 3, 2, 1}},
 		{"oldest first", audit.Query{Oldest: true, Limit: 3}, []uint64{1, 2, 3}},
-		{"kind", audit.Query{Kind: audit.KeyUnwrap}, []uint64{9, 7, 5, 3, 1}},
+		{"kind", audit.Query{Kinds: []audit.Kind{audit.KeyUnwrap}}, []uint64{9, 7, 5, 3, 1}},
 		{"outcome", audit.Query{Outcome: audit.Refused, Oldest: true}, []uint64{1, 3, 5, 7, 9}},
 		{"resource", audit.Query{Resource: visage.ResourceID{7}}, []uint64{10, 9, 8, 7, 6}},
-		{"key", audit.Query{KeyID: "https://v/keys/k", Kind: audit.KeyWrap}, []uint64{10, 8, 6}},
+		{"key", audit.Query{KeyID: "https://v/keys/k", Kinds: []audit.Kind{audit.KeyWrap, audit.KeyLoad}},
+			[]uint64{10, 8, 6}},
+		{"kinds", audit.Query{Kinds: []audit.Kind{audit.KeyWrap, audit.KeyUnwrap}, Limit: 2}, []uint64{10, 9}},
 		{"actor", audit.Query{Actor: "me", Limit: 1}, []uint64{10}},
 		{"time", audit.Query{From: start.Add(2 * time.Hour), To: start.Add(4 * time.Hour)}, []uint64{4, 3}},
 		{"page", audit.Query{After: 4}, []uint64{3, 2, 1}},
@@ -232,6 +234,71 @@ func TestQueries(t *testing.T) {
 		if diff := cmp.Diff(c.want, sequences(list(t, l.History, c.q))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+		if c.q.Oldest {
+			continue
+		}
+		page, _ := must2(t)(l.Page(t.Context(), c.q))
+		if diff := cmp.Diff(c.want, sequences(page)); diff != "" {
+			t.Errorf("page of %s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+// must2 is must for the results of Page.
+func must2(t testing.TB) func([]audit.Entry, uint64, error) ([]audit.Entry, uint64) {
+	return func(page []audit.Entry, next uint64, err error) ([]audit.Entry, uint64) {
+		t.Helper()
+		mustDo(t, err)
+		return page, next
+	}
+}
+
+// TestPagesCoverTheLog checks that pages of any length add up to the listing, among the entries that are remembered and
+// behind them, also while the log grows.
+func TestPagesCoverTheLog(t *testing.T) {
+	store := newStore(t)
+	l := open(t, store)
+	const entries = 15_000
+	rare := visage.ResourceID{7}
+	for n := 1; n <= entries; n++ {
+		e := event(n)
+		if n == 2 || n == 4_999 || n == 5_000 || n == 5_001 || n == 14_000 {
+			e.Resource = rare
+		}
+		mustDo(t, l.Note(t.Context(), e))
+	}
+	mustDo(t, l.Sign(t.Context()))
+	for _, q := range []audit.Query{
+		{Resource: rare, Limit: 1}, {Resource: rare, Limit: 2}, {Resource: rare}, {Limit: 999}, {Limit: 1000},
+		{Resource: visage.ResourceID{8}}, {After: 5_002, Resource: rare, Limit: 1}, {After: 3, Limit: 1}, {After: 1},
+	} {
+		all := q
+		all.Limit = 0
+		want := sequences(list(t, l.History, all))
+		for again := range 2 {
+			var got []uint64
+			pages := 0
+			for q, next := q, uint64(1); next != 0; pages++ {
+				var page []audit.Entry
+				page, next = must2(t)(l.Page(t.Context(), q))
+				got = append(got, sequences(page)...)
+				q.After = next
+				if q.Limit > 0 && len(page) > q.Limit {
+					t.Errorf("%+v: a page of %d entries", q, len(page))
+				}
+				if again > 0 && q.Limit > 0 {
+					mustDo(t, l.Append(t.Context(), event(0))) // it is newer than what the pages go through
+				}
+			}
+			if !slices.Equal(got, want) && !(again > 0 && q.Resource == (visage.ResourceID{})) {
+				t.Errorf("%+v: %d entries in %d pages, want %d", q, len(got), pages, len(want))
+			}
+		}
+	}
+	// another reader reads the newest 10,000 entries and 2,000 behind them
+	page, next := must2(t)(audit.Read(store).Page(t.Context(), audit.Query{Resource: rare, Limit: 9}))
+	if !slices.Equal(sequences(page), []uint64{14_000, 5_001, 5_000, 4_999}) || next < 1_000 || next > 4_000 {
+		t.Errorf("the first page of another reader: %v, %d", sequences(page), next)
 	}
 }
 

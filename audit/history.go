@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -25,6 +26,7 @@ type History struct {
 	store                       *sealed.Store
 	entries, checkpoints, nodes reader
 	origin                      string
+	recent                      recent
 }
 
 // Read returns the history of a store, without opening the log for writing: a broken log can be read too.
@@ -40,7 +42,7 @@ func newHistory(store *sealed.Store, entries, checkpoints, nodes reader) *Histor
 // Query says which entries are wanted. Zero fields do not filter.
 type Query struct {
 	Resource visage.ResourceID
-	Kind     Kind
+	Kinds    []Kind // any of them; empty: all
 	Outcome  Outcome
 	Actor    string    // the actor's id
 	KeyID    string    // without the version
@@ -52,7 +54,7 @@ type Query struct {
 
 func (q Query) matches(e Entry) bool {
 	return (q.Resource == visage.ResourceID{} || q.Resource == e.Resource) &&
-		(q.Kind == "" || q.Kind == e.Kind) &&
+		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
 		(q.Outcome == "" || q.Outcome == e.Outcome) &&
 		(q.Actor == "" || q.Actor == e.Actor.ID) &&
 		(q.KeyID == "" || q.KeyID == e.KeyID) &&
@@ -64,7 +66,8 @@ func (q Query) matches(e Entry) bool {
 const chunk = 1000
 
 // Entries yields the entries that q asks for, as they were when the loop began. The listing is a walk over the log and
-// takes time with its length; it needs memory for a thousand entries. An error ends it; see BrokenError.
+// takes time with its length; it needs memory for a thousand entries. Page takes bounded time. An error ends it; see
+// BrokenError.
 func (h *History) Entries(ctx context.Context, q Query) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		next, err := h.entries.Next(ctx)

@@ -23,7 +23,10 @@ func (a auditEvents) Events(
 			"unknown.", kind)
 	}
 	found := []json.RawMessage{}
-	q := audit.Query{Resource: resource, Kind: wanted, From: since, Limit: most}
+	q := audit.Query{Resource: resource, From: since, Limit: most}
+	if kind != "" {
+		q.Kinds = []audit.Kind{wanted}
+	}
 	for e, err := range a.history.Entries(ctx, q) {
 		if err != nil {
 			return nil, err

@@ -57,8 +57,11 @@ func (f *filter) offline(ctx context.Context, c *cobra.Command, fn func(*sealed.
 // query reads the flags. Names of resources are looked up in the store.
 func (f *filter) query(ctx context.Context, store *sealed.Store) (audit.Query, error) {
 	q := audit.Query{
-		Kind: audit.Kind(f.kind), Outcome: audit.Outcome(f.outcome), Actor: f.actor, KeyID: f.key,
-		After: f.after, Limit: f.limit, Oldest: f.oldest,
+		Outcome: audit.Outcome(f.outcome), Actor: f.actor, KeyID: f.key, After: f.after, Limit: f.limit,
+		Oldest: f.oldest,
+	}
+	if f.kind != "" {
+		q.Kinds = []audit.Kind{audit.Kind(f.kind)}
 	}
 	var err error
 	if q.From, err = moment("since", f.since); err != nil {
