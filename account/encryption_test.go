@@ -148,6 +148,22 @@ func (ownVaults) Remedies(
 	return nil, nil
 }
 
+func (ownVaults) Locate(visage.KeyRef) (string, error) { return "", nil }
+
+func (ownVaults) List(
+	context.Context, visage.Caller, string, string, int,
+) ([]account.ListedVault, string, error) {
+	return nil, "", nil
+}
+
+func (ownVaults) Keys(context.Context, visage.Caller, string, string, int) ([]account.ListedKey, string, error) {
+	return nil, "", nil
+}
+
+func (ownVaults) Newer(context.Context, account.Account, visage.KeyRef) ([]account.ListedKey, bool, error) {
+	return nil, false, nil
+}
+
 // accountsWithCustody are accounts whose customers may use keys of their own, with the custody of those keys, the
 // identities of the accounts and a vault.
 type accountsWithCustody struct {

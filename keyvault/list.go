@@ -125,3 +125,30 @@ func versionsOf(r sealed.Reader, vault vaultRecord, k keyRecord) ([]versionRecor
 	slices.SortFunc(all, func(a, b versionRecord) int { return a.Number - b.Number })
 	return all, nil
 }
+
+// NewerVersions returns the versions of a key that were made after ref.Version, the newest first. It is no operation of
+// a client: the caller has checked the permission get, and nothing is recorded. Refusals: KeyNotFound, VaultNotFound.
+func (s *Service) NewerVersions(ctx context.Context, ref Ref) (newer []Key, err error) {
+	err = s.space.View(ctx, func(r sealed.Reader) error {
+		newer = nil // the function may run again
+		vault, err := liveVault(r, ref.Vault)
+		if err != nil {
+			return err
+		}
+		k, from, err := find(r, vault, ref)
+		if err != nil || k.Current == from.ID {
+			return err
+		}
+		all, err := versionsOf(r, vault, k)
+		if err != nil {
+			return err
+		}
+		for _, v := range slices.Backward(all) {
+			if v.Number > from.Number {
+				newer = append(newer, v.key(vault, k))
+			}
+		}
+		return nil
+	})
+	return newer, wrap("look for newer versions", err)
+}

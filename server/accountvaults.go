@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -26,11 +27,11 @@ func (v accountVaults) Check(ctx context.Context, location string, key visage.Ke
 	unknown := func(err error) []account.VaultCheck {
 		return []account.VaultCheck{{Precondition: custody.VaultKnown, Err: err}}
 	}
-	if v.server.isEarlier(key) { // account names the keys in use by their present addresses, so this is another key
-		return unknown(v.server.refuseForeign(key)), nil
+	name, err := v.Locate(key)
+	if err != nil {
+		return unknown(err), nil
 	}
-	name, ours := v.server.ownVault(key)
-	if !ours {
+	if name == "" {
 		return nil, nil
 	}
 	vault, err := v.vaults.Vault(ctx, name)
@@ -42,6 +43,18 @@ func (v accountVaults) Check(ctx context.Context, location string, key visage.Ke
 		return nil, err
 	}
 	return v.check(location, vault), nil
+}
+
+// Locate implements account.Vaults.
+func (v accountVaults) Locate(key visage.KeyRef) (vault string, err error) {
+	name, ours := v.server.ownVault(key)
+	switch {
+	case ours:
+		return name, nil
+	case v.server.isEarlier(key): // account names the keys in use by their present addresses, so this is another key
+		return "", v.server.refuseForeign(key)
+	}
+	return "", v.server.requireAzure(key)
 }
 
 // check checks a vault of this instance.
@@ -169,6 +182,78 @@ func properties(k keyvault.Key) *custody.Properties {
 		}
 	}
 	return p
+}
+
+// List implements account.Vaults.
+func (v accountVaults) List(
+	ctx context.Context, by visage.Caller, location, after string, limit int,
+) (page []account.ListedVault, next string, err error) {
+	all, err := v.vaults.Vaults(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, vault := range all {
+		path := v.instance.vaultPath(vault)
+		if strings.ToLower(vault.Name) <= strings.ToLower(after) || !v.identities.May(by.Principal, readVault, path) {
+			continue
+		}
+		if len(page) == limit {
+			return page, page[limit-1].Name, nil
+		}
+		err := v.vaults.Permits(ctx, v.reader(by, vault), vault.Name, keyvault.MayList)
+		if err != nil && !isRefusal(err) {
+			return nil, "", err
+		}
+		page = append(page, account.ListedVault{
+			Name: vault.Name, Address: v.server.vaultAddress(vault.Name), Location: vault.Location,
+			Checks: v.check(location, vault), KeysSeen: err == nil,
+		})
+	}
+	return page, "", nil
+}
+
+// readVault is the action of the management plane that allows reading a vault.
+const readVault = "Microsoft.KeyVault/vaults/read"
+
+// Keys implements account.Vaults.
+func (v accountVaults) Keys(
+	ctx context.Context, by visage.Caller, name, after string, limit int,
+) (page []account.ListedKey, next string, err error) {
+	vault, err := v.vaults.Vault(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	found, err := v.vaults.Keys(ctx, v.reader(by, vault), name, strings.ToLower(after), limit)
+	if err != nil {
+		return nil, "", err
+	}
+	return v.listed(found.Keys), found.Next, nil
+}
+
+// listed returns keys of this instance as account lists them.
+func (v accountVaults) listed(keys []keyvault.Key) (all []account.ListedKey) {
+	for _, k := range keys {
+		ref := visage.KeyRef{Vault: strings.TrimSuffix(v.server.vaultAddress(k.Ref.Vault), "/"), Name: k.Name,
+			Version: k.Version}
+		all = append(all, account.ListedKey{Key: ref, Properties: *properties(k)})
+	}
+	return all
+}
+
+// Newer implements account.Vaults.
+func (v accountVaults) Newer(
+	ctx context.Context, of account.Account, key visage.KeyRef,
+) ([]account.ListedKey, bool, error) {
+	access, err := v.Access(ctx, of, key)
+	if err != nil || access == nil || !access.Get {
+		return nil, false, err
+	}
+	name, _ := v.server.ownVault(key)
+	newer, err := v.vaults.NewerVersions(ctx, keyvault.Ref{Vault: name, Name: key.Name, Version: key.Version})
+	if isMissing(err) {
+		return nil, true, nil
+	}
+	return v.listed(newer), err == nil, err
 }
 
 // Remedies implements account.Vaults.

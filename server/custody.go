@@ -86,6 +86,19 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 		key.Vault, s.vaultsOrigin().Host())
 }
 
+// requireAzure refuses a vault that is neither of this instance nor one in Azure that this instance can use.
+func (s *Server) requireAzure(key visage.KeyRef) error {
+	if s.cfg.AzureTenant == "" {
+		return s.refuseForeign(key)
+	}
+	if !azure.InAzure(key) {
+		return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+			"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or one in "+
+				"Azure.", key.Vault, s.vaultsOrigin().Host())
+	}
+	return nil
+}
+
 // ownCredential authenticates a managed identity to the planes of this instance.
 type ownCredential struct {
 	identities *identity.Directory

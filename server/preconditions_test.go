@@ -214,9 +214,11 @@ func (w *inspector) protect(a account.Account, s scenario) {
 	}
 }
 
+func spaceOf(a account.Account) sealed.SpaceID { return sealed.SpaceID(a.ID) }
+
 func (w *inspector) until(a account.Account, is func(custody.Status) bool) {
 	w.t.Helper()
-	o := officer{Server: w.Server, space: sealed.SpaceID(a.ID)}
+	o := officer{Server: w.Server, space: spaceOf(a)}
 	o.until(w.t, "the change of the key's state", is)
 }
 

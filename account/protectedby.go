@@ -1,0 +1,71 @@
+package account
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+)
+
+// ProtectedResource is an account whose data key a customer's key wraps.
+type ProtectedResource struct {
+	visage.Resource
+	Deleted   time.Time // zero: it is not; else it can be recovered, and only with this key
+	Key       visage.KeyRef
+	Version   string             // that wraps its data key, or is about to
+	Principal visage.PrincipalID // that uses the key
+	Condition custody.Condition
+	Changing  bool // a change of its key is under way
+}
+
+// Protected are the accounts that depend on a key.
+type Protected struct {
+	Resources []ProtectedResource // that the caller may read, sorted by name
+	Others    int                 // the number of those that the caller may not read
+}
+
+// readAccount is the action of the management plane that allows reading an account.
+const readAccount = "Microsoft.CognitiveServices/accounts/read"
+
+// ProtectedBy returns the accounts whose data is locked if a key is disabled, deleted or purged: a version of it, the
+// whole key if of has no version, or all keys of a vault if it has no name. Deleted accounts that can be recovered
+// count, and so do changes under way. It asks no key. The caller must be allowed to see the key; of accounts that it
+// may not read, it only learns the number.
+func (a *Accounts) ProtectedBy(_ context.Context, by visage.Caller, of visage.KeyRef) (Protected, error) {
+	uses := map[sealed.SpaceID][]custody.Use{}
+	for _, u := range a.cfg.Custody.Uses(of) {
+		uses[u.ID] = append(uses[u.ID], u)
+	}
+	var found Protected
+	if len(uses) == 0 {
+		return found, nil
+	}
+	x := a.index.Load()
+	for _, all := range []map[string]record{x.byName, x.gone} {
+		for _, rec := range all {
+			account := rec.account()
+			its := uses[sealed.SpaceID(account.ID)]
+			if len(its) == 0 {
+				continue
+			}
+			if !a.may(by, readAccount, account) {
+				found.Others++
+				continue
+			}
+			for _, u := range its {
+				found.Resources = append(found.Resources, ProtectedResource{
+					Resource: account.Resource, Deleted: account.Deleted, Key: u.Key, Version: u.Version,
+					Principal: u.As, Condition: u.Condition, Changing: u.Changing,
+				})
+			}
+		}
+	}
+	slices.SortFunc(found.Resources, func(a, b ProtectedResource) int {
+		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	return found, nil
+}

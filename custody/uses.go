@@ -1,0 +1,85 @@
+package custody
+
+import (
+	"context"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// Use says that a customer's key wraps the data key of a resource, or that a change of keys under way is about to make
+// it do so.
+type Use struct {
+	ID        sealed.SpaceID
+	Key       visage.KeyRef // with its present address; without a version: newer versions are followed
+	Version   string        // that wraps, or that a change under way has wrap
+	As        visage.PrincipalID
+	Condition Condition // of the resource's present key
+	Changing  bool      // a change of the resource's key is under way
+}
+
+// Uses returns the resources that depend on a key: on any version if of has none, and on any key of the vault if it has
+// no name. Resources whose keys cannot be read are left out. It asks no key. A resource whose change goes from one of
+// the keys to another of them is there twice. The order is arbitrary.
+func (c *Custody) Uses(of visage.KeyRef) []Use {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []Use
+	for id, sp := range c.spaces {
+		sp.mu.Lock()
+		n, version, condition := sp.note, sp.slot.Version, sp.state.shown()
+		sp.mu.Unlock()
+		add := func(b *binding, version string) {
+			if b == nil || !c.names(of, b.Key) || of.Version != "" && of.Version != version {
+				return
+			}
+			all = append(all, Use{ID: id, Key: c.cfg.Today(b.Key), Version: version, As: b.As, Condition: condition,
+				Changing: n.Flow != nil})
+		}
+		add(n.Key, version)
+		if f := n.Flow; f != nil && (n.Key == nil || f.To == nil || !n.Key.Key.SameKey(f.To.Key) ||
+			f.Version != version) {
+			add(f.To, f.Version)
+		}
+	}
+	return all
+}
+
+// names reports whether a reference, which may name a whole vault, names the stored key.
+func (c *Custody) names(of, stored visage.KeyRef) bool {
+	if of.Name == "" {
+		stored.Name = ""
+	}
+	return c.sameKey(stored, of)
+}
+
+// Newest asks a resource's key for its newest version, as the resource's principal, and returns it if it may wrap the
+// data key and is not the version in use; else an empty text. It changes nothing. Errors: sealed.ErrNoSpace, and the
+// refusals of Enable for a key that is not described.
+func (c *Custody) Newest(ctx context.Context, id sealed.SpaceID) (version string, err error) {
+	sp, err := c.space(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	present, inUse := sp.keyInUse()
+	if present == nil {
+		return "", nil
+	}
+	newest := binding{present.at(""), present.As}
+	src, err := c.cfg.Open(ctx, newest.Key, newest.As)
+	var d keysource.Description
+	if err == nil {
+		d, err = src.Describe(ctx, keysource.Ref{})
+	}
+	if err != nil {
+		return "", vaultRefusal(newest, "get", err)
+	}
+	if d.Ref.Version == inUse || !Suitable(newest.Key, d) {
+		return "", nil
+	}
+	return d.Ref.Version, nil
+}
+
+// Suitable reports whether a key with these properties may wrap a data key.
+func Suitable(key visage.KeyRef, p Properties) bool { return checkDescription(key, p) == nil }
