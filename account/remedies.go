@@ -52,6 +52,9 @@ const (
 	askForAccess  = "Microsoft.CognitiveServices/accessRequests/write"
 )
 
+// ApproveRequests is the action of approving access requests, of which Config.May is asked: it is the operator's.
+const ApproveRequests = "Microsoft.CognitiveServices/accessRequests/approve/action"
+
 // addRemedies adds the remedies that the caller has to the preconditions that are not met.
 func (c protectionCheck) addRemedies(ctx context.Context) (err error) {
 	of := c.rec.account()
@@ -99,7 +102,7 @@ func (c protectionCheck) approvals(of Account) []Remedy {
 		all = append(all, Remedy{Kind: RequestAccess, Resource: of.Name, Region: of.Location})
 	}
 	for _, name := range waiting {
-		if c.by.Method == "operator" {
+		if c.a.may(c.by, ApproveRequests, Account{}) {
 			all = append(all, Remedy{Kind: ApproveAccess, Resource: of.Name, Request: name})
 		}
 	}

@@ -46,6 +46,7 @@ type layers struct {
 	instance    instanceRecord
 	packs       *packs
 	forOperator Operator
+	backups     backups
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
 	console     *console.Console  // likewise
@@ -117,6 +118,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		Store: l.store, Audit: l.audit, Identities: managedIdentities{l, s}, Custody: l.custody,
 		ParseKey: s.parseKey, Vaults: accountVaults{l, s},
 		May: func(by visage.Caller, action string, on account.Account) bool {
+			if action == account.ApproveRequests { // no role of the subscription allows it
+				return l.identities.IsOperator(by.Principal)
+			}
 			return l.identities.May(by.Principal, action, l.instance.scopeOf(on))
 		},
 		AutoApprove: s.cfg.AutoApprove, Logger: s.log,
@@ -197,14 +201,14 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted := newBackups()
+	l.backups = backups{l.store, l.audit, newBackups()}
 	identities := s.directory(l.identities, l.forOperator)
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
 		Group:    defaultGroup,
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May, IsOperator: l.identities.IsOperator,
-		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: backups{l.store, l.audit, counted},
+		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: l.backups,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
 	})
@@ -261,7 +265,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.audit.Collectors()...)
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
-	all = append(all, s.events, counted, l.expiry, l.connections.closed, volumes{l.store}, newFormat(l.store), l.packs)
+	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
+		newFormat(l.store), l.packs)
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/metrics"
+	"github.com/visage-face/visage/server/drill"
 )
 
 // The content of Config.Dir.
@@ -66,6 +67,8 @@ type Server struct {
 	accounts   *account.Accounts
 	identities *identity.Directory
 	vaults     *keyvault.Service
+	backups    backups
+	drills     *drill.Room
 	console    *console.Console
 
 	serving atomic.Bool // false before Run serves, and while it stops
@@ -257,7 +260,14 @@ func (s *Server) publish(l *layers) error {
 	}
 	l.forOperator.Endpoint, l.forOperator.Listen = s.Endpoint(), s.cfg.nearby(s.address)
 	s.operator, s.accounts, s.identities, s.vaults = l.forOperator, l.accounts, l.identities, l.vaults
-	s.console = l.console
+	s.console, s.backups = l.console, l.backups
+	var err error
+	if s.drills, err = drill.New(drill.Config{Dir: s.cfg.Dir, Copies: Copies(s.cfg, s.origin)}); err != nil {
+		return err
+	}
+	if err := s.drills.Clean(); err != nil {
+		s.log.Error("files of an interrupted rehearsal not removed", "err", err)
+	}
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 

@@ -1,0 +1,52 @@
+package drill
+
+import (
+	"fmt"
+	"time"
+)
+
+// Report is the result of a rehearsal.
+type Report struct {
+	Resource  string    `json:"resource"`
+	Key       string    `json:"key"`
+	Began     time.Time `json:"began"`
+	Backup    string    `json:"backup"` // the backup that the copy was made from
+	Rows      int64     `json:"rows"`
+	Road      string    `json:"road"`      // how access was removed
+	ToRefusal string    `json:"toRefusal"` // from there to the first refusal of a data operation
+	ToOpen    string    `json:"toOpen"`    // from restoring access to the first answer
+	Checks    []Check   `json:"checks"`
+	Passed    bool      `json:"passed"` // every check has held
+}
+
+// Check is one thing that a revocation must do, or must leave alone.
+type Check struct {
+	What string `json:"what"`
+	Held bool   `json:"held"`
+	Said string `json:"said,omitempty"` // by the copy
+}
+
+func (r *Report) check(held bool, said, format string, args ...any) {
+	r.Checks = append(r.Checks, Check{fmt.Sprintf(format, args...), held, said})
+	r.Passed = r.Passed && held
+}
+
+// Step is a step of a rehearsal.
+type Step string
+
+// The steps, in the order in which they are taken.
+const (
+	StepBackup   Step = "backup"  // copy the data of the running server
+	StepKeyring  Step = "keyring" // copy its epoch keys
+	StepRestore  Step = "restore" // make the data of the copy
+	StepStart    Step = "start"   // start the copy, and wait until the resource is open
+	StepRevoke   Step = "revoke"  // remove access to the key, and wait until data is refused
+	StepInspect  Step = "inspect" // look at the locked resource, and at the others
+	StepGiveBack Step = "give-back"
+	StepRemove   Step = "remove" // stop the copy, and remove its files
+)
+
+// Steps returns all steps in the order in which they are taken.
+func Steps() []Step {
+	return []Step{StepBackup, StepKeyring, StepRestore, StepStart, StepRevoke, StepInspect, StepGiveBack, StepRemove}
+}
