@@ -26,6 +26,7 @@ import (
 // form is a form of a page, as the template "form" draws it.
 type form struct {
 	Action string // a path of the console
+	ID     string // of the button, so that it keeps the focus when the page asks again; empty: none
 	Token  string
 	Fields []*field
 	Submit string // the text of the button

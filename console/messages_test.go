@@ -28,7 +28,21 @@ var families = map[string][]string{
 	"resource.tab.": nil,
 	"refusal.":      nil,
 	"audit.":        nil, // held by refusals_french_test.go
+
+	"encryption.check.": {"tier-allows", "access-approved", "identity-on", "key-named", "vault-known", "soft-delete",
+		"purge-protection", "same-region", "same-tenant", "no-other-change", "present-key-answers",
+		"identity-registered", "firewall-admits", "may-get", "key-exists", "key-type", "key-enabled", "key-valid",
+		"key-operations", "may-wrap", "may-unwrap", "round-trip"},
+	"encryption.mend.":   remedies,
+	"encryption.mended.": remedies,
+	"encryption.kind.":   {"enable", "switch", "update", "follow", "disable"},
+	"encryption.step.":   {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }
+
+// remedies are the operations that mend a precondition of a customer's key.
+var remedies = []string{"request-access", "approve-access", "switch-identity-on", "unlock-resource", "recover-vault",
+	"switch-purge-protection-on", "allow-trusted-services", "grant-access", "create-key", "recover-key", "enable-key",
+	"change-key-dates", "allow-key-operations"}
 
 // TestMessages holds that both languages have every message that pages and code use, with the same arguments, and no
 // others.

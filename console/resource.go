@@ -24,7 +24,11 @@ type resourceTab struct {
 
 // resourceTabs are the pages of a resource, in their order.
 func (c *Console) resourceTabs() []resourceTab {
-	return []resourceTab{{"", onAccount("read")}}
+	return []resourceTab{
+		{"", onAccount("read")},
+		{"encryption", onAccount("read")},
+		{"identity", onAccount("read")},
+	}
 }
 
 // resourcePage shows a page of a resource, beside the others that the person may see. name is that of a resourceTab;

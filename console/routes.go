@@ -93,6 +93,7 @@ func (c *Console) table() []route {
 	for _, some := range [][]route{
 		c.frameRoutes(), c.signInRoutes(), c.homeRoutes(), c.overviewRoutes(),
 		c.createRoutes(), c.deletionRoutes(), c.requestRoutes(),
+		c.encryptionRoutes(), c.identityRoutes(),
 	} {
 		all = append(all, some...)
 	}

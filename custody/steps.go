@@ -62,6 +62,16 @@ func (f flow) plan() plan {
 	}, stepPending}
 }
 
+// Steps returns the names of the steps of a kind of change, in the order in which they are taken, and the step that is
+// the point of no return: until it begins, a failure undoes the change. Operation.Step is one of them.
+func Steps(kind OperationKind) (steps []string, commit string) {
+	p := flow{Kind: kind}.plan()
+	for _, s := range p.steps {
+		steps = append(steps, s.name)
+	}
+	return steps, p.commit
+}
+
 // index returns the position of a step, -1 for one of another plan.
 func (p plan) index(name string) int {
 	return slices.IndexFunc(p.steps, func(s step) bool { return s.name == name })

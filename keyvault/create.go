@@ -107,7 +107,7 @@ func (s *Service) add(
 		if err != nil {
 			return err
 		}
-		if err := checkKeyName(ref.Name); err != nil {
+		if err := CheckKeyName(ref.Name); err != nil {
 			return err
 		}
 		if need != MayRotate { // the successor of a key that must go has to be made on a full disk too

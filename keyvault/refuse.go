@@ -49,7 +49,8 @@ var (
 	vaultNamePattern = regexp.MustCompile(`^[a-zA-Z][0-9a-zA-Z-]{1,22}[0-9a-zA-Z]$`)
 )
 
-func checkKeyName(name string) error {
+// CheckKeyName refuses what cannot be the name of a key: BadParameter.
+func CheckKeyName(name string) error {
 	if !keyNamePattern.MatchString(name) {
 		return invalid("The name of a key must have 1 to 127 letters, digits and hyphens.")
 	}

@@ -14,6 +14,18 @@ const list = [
   { name: 'purge', path: '/console/deleted/{gone}/purge' },
   { name: 'requests', path: '/console/requests' },
   { name: 'request', path: '/console/requests/{request}' },
+  { name: 'encryption', path: '/console/resources/{account}/encryption' },
+  { name: 'encryption-service', path: '/console/resources/warehouse/encryption' },
+  { name: 'encryption-choose', path: '/console/resources/{account}/encryption/choose' },
+  { name: 'encryption-wrong', path: '/console/resources/{account}/encryption/choose?type=customer&how=uri&uri=https%3A%2F%2Fsafe%2Fsecrets%2Fx', status: 422 },
+  { name: 'encryption-key', path: '/console/resources/{account}/encryption/key?vault={vault}&name={key}&version={version}' },
+  { name: 'encryption-unmet', path: '/console/resources/{account}/encryption/key?vault={vault}&name=none' },
+  { name: 'encryption-new', path: '/console/resources/{account}/encryption/new' },
+  { name: 'encryption-return', path: '/console/resources/{account}/encryption/service' },
+  { name: 'encryption-lock', path: '/console/resources/{account}/encryption/lock' },
+  { name: 'encryption-policy', path: '/console/resources/{account}/encryption/policy' },
+  { name: 'identity', path: '/console/resources/{account}/identity' },
+  { name: 'identity-off', path: '/console/resources/{account}/identity/off' },
   { name: 'unknown', path: '/console/nothing-here', status: 404 },
 ];
 

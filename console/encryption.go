@@ -1,0 +1,354 @@
+package console
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+)
+
+// encryptionRoutes are the pages about the key that protects the data of a resource.
+func (c *Console) encryptionRoutes() []route {
+	const at = oneResource + "/encryption"
+	return []route{
+		page(at, onAccount("read"), c.encryption),
+		send(at, onAccount("write"), c.saveKey),
+		page(at+"/choose", onAccount("write"), c.chooseEncryption),
+		page(at+"/key", onAccount("write"), c.checkKey),
+		send(at+"/mend", onAccount("write"), c.mend),
+		page(at+"/new", onAccount("write"), c.newKeyPage),
+		send(at+"/new", onAccount("write"), c.newKey),
+		page(at+"/service", freshly(onAccount("write")), c.returnToServicePage),
+		send(at+"/service", freshly(onAccount("write")), c.returnToService),
+		page(at+"/lock", onAccount("encryption:lock/action"), c.lockPage),
+		send(at+"/lock", onAccount("encryption:lock/action"), c.lock),
+		send(at+"/unlock", onAccount("encryption:unlock/action"), c.unlock),
+		page(at+"/policy", onAccount("encryption:policy/write"), c.keyPolicyPage),
+		send(at+"/policy", onAccount("encryption:policy/write"), c.setKeyPolicy),
+	}
+}
+
+// How often the page asks again: while a change of keys runs, and while the data depends on a customer's key.
+const (
+	changeRefresh = time.Second
+	keyRefresh    = 3 * time.Second
+)
+
+// keyEvents is how many entries of the audit log the page shows.
+const keyEvents = 20
+
+// encryptionData is the page of a resource's key.
+type encryptionData struct {
+	Badge    badge
+	Alerts   []alert
+	Customer bool
+	Change   *keyChange // under way; nil: none
+	Facts    []keyFact
+	Policy   []keyFact
+	Actions  []link
+	Unlock   *form // nil: not offered, and so for the following forms and addresses
+	Newer    *form // takes the newer version into use
+	NewerIs  string
+	Lock     string
+	Return   string
+	Edit     string // of the policy
+	Choose   *chooser
+	Events   []keyEvent
+	Audit    string // the address of all entries; empty: the person may not read them
+}
+
+// alert is a sentence about the state of the page's subject.
+type alert struct {
+	Kind   string // "ok", "warn", "bad" or "info"
+	Text   string
+	Detail string // in English; empty: none
+}
+
+// keyFact is a fact about a key: a text, an identifier, a time or a badge, maybe with a link.
+type keyFact struct {
+	Name, Text string
+	To         string
+	Code       bool
+	Time       time.Time // zero: none
+	Hint       string
+}
+
+// keyChange is a change of keys that is under way.
+type keyChange struct {
+	Title, Undo string
+	Steps       []changeStep
+	Started     time.Time
+}
+
+// changeStep is a step of a change.
+type changeStep struct {
+	Icon, Text    string
+	Done, Current bool
+}
+
+// keyEvent is an entry of the audit log.
+type keyEvent struct {
+	State string // "ok", "warn" or "bad"
+	Time  time.Time
+	What  string
+	By    string // empty: the service itself
+	Badge badge
+	Of    string // the key's version or another detail
+}
+
+func (c *Console) encryption(v *visit) (*view, error) {
+	a, err := c.cfg.Accounts.Get(v.Context(), v.Path("account"))
+	if err != nil {
+		return nil, err
+	}
+	return c.encryptionPage(v, a)
+}
+
+func (c *Console) encryptionPage(v *visit, a account.Account) (*view, error) {
+	e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+	if err != nil {
+		return nil, err
+	}
+	d := &encryptionData{Badge: v.keyBadge(e.Status), Customer: e.Key != visage.KeyRef{}}
+	d.Alerts = v.keyAlerts(e)
+	scope := c.cfg.AccountPath(a)
+	if d.Customer {
+		d.Facts, d.Policy = c.keyFacts(v, a, e), v.policyFacts(e.Status.Policy)
+	}
+	switch {
+	case e.Pending():
+		d.Change = v.changeOf(e.Status.Operation)
+	case v.may("Microsoft.CognitiveServices/accounts/write", scope):
+		if err := c.offerChanges(v, a, e, d); err != nil {
+			return nil, err
+		}
+	}
+	if d.Customer {
+		c.offerLocks(v, a, e, d)
+	}
+	if v.may("Microsoft.CognitiveServices/accounts/auditEvents/read", scope) {
+		if d.Events, err = c.keyEvents(v, a); err != nil {
+			return nil, err
+		}
+		d.Audit = prefix + "/audit?" + query("resource", a.Name)
+	}
+	w := v.resourcePage("encryption", "encryption", a, d)
+	switch {
+	case e.Pending():
+		w.refresh = changeRefresh
+	case d.Customer:
+		w.refresh = keyRefresh
+	}
+	return w, nil
+}
+
+// encryptionPath is the path of a page about a resource's key; the first for an empty name.
+func encryptionPath(a account.Account, page string, pairs ...string) string {
+	path := resourcePath(a.Name, "encryption")
+	if page != "" {
+		path += "/" + page
+	}
+	if q := query(pairs...); q != "" {
+		path += "?" + q
+	}
+	return path
+}
+
+// keyAlerts says what is wrong with the key of a resource, and what the last change came to if it failed.
+func (v *visit) keyAlerts(e account.Encryption) (all []alert) {
+	s := e.Status
+	switch s.Condition {
+	case custody.ServiceManaged, custody.Active:
+	case custody.Degraded:
+		text := v.text("encryption.state.expired", v.lang.when(s.Since))
+		if until := s.LastSuccess.Add(s.Policy.Grace); s.Code == "" && time.Since(s.LastSuccess) > keyLate {
+			text = v.text("encryption.state.degraded", v.lang.when(s.Since), v.lang.when(until))
+		}
+		all = append(all, alert{"warn", text, s.Reason})
+	case custody.Revoked:
+		all = append(all, alert{"bad", v.text("encryption.state.revoked", v.lang.when(s.Since)), s.Reason})
+	case custody.Unavailable:
+		all = append(all, alert{"bad", v.text("encryption.state.unavailable", v.lang.when(s.Since)), s.Reason})
+	case custody.Locked:
+		all = append(all, alert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
+	}
+	if o := s.Operation; e.Failed() {
+		said := v.lang.explanation(0, o.Code, o.Reason)
+		all = append(all, alert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
+			v.lang.when(o.Ended)), strings.TrimSpace(said.Sentence)})
+	}
+	return all
+}
+
+// keyLate is how old the last answer of a key is when its vault has missed a poll.
+const keyLate = time.Minute
+
+// keyFacts are the facts about the customer's key of a resource.
+func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []keyFact {
+	s := e.Status
+	vault, ours := c.vaultOf(e.Key)
+	facts := []keyFact{{Name: v.text("encryption.vault"), Text: e.VaultURI, Code: true}}
+	name := keyFact{Name: v.text("encryption.key"), Text: e.Key.Name}
+	if ours {
+		facts[0] = keyFact{Name: v.text("encryption.vault"), Text: vault, To: vaultPath(vault, "")}
+		name.To = vaultPath(vault, e.Key.Name)
+	}
+	follows := v.text("encryption.version.follow")
+	if e.Key.Version != "" {
+		follows = v.text("encryption.version.pinned")
+	}
+	inUse := e.Key
+	inUse.Version = s.Version
+	facts = append(facts, name,
+		keyFact{Name: v.text("encryption.version"), Text: s.Version, Code: true, Hint: follows},
+		keyFact{Name: v.text("encryption.identifier"), Text: inUse.String(), Code: true},
+		keyFact{Name: v.text("encryption.identity"), Text: string(s.As), Code: true,
+			To: resourcePath(a.Name, "identity")},
+		keyFact{Name: v.text("encryption.since"), Time: s.Since},
+		keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess},
+	)
+	if !s.NextCheck.IsZero() {
+		facts = append(facts, keyFact{Name: v.text("encryption.nextcheck"), Time: s.NextCheck})
+	}
+	return facts
+}
+
+// policyFacts are what a policy says.
+func (v *visit) policyFacts(p account.Policy) []keyFact {
+	yes := func(on bool) string {
+		if on {
+			return v.text("encryption.yes")
+		}
+		return v.text("encryption.no")
+	}
+	return []keyFact{
+		{Name: v.text("encryption.policy.grace"), Text: v.lang.span(p.Grace)},
+		{Name: v.text("encryption.policy.expiry"), Text: yes(p.LockOnExpiry)},
+		{Name: v.text("encryption.policy.manual"), Text: yes(p.ManualRestore)},
+	}
+}
+
+// vaultPath is the path of the page of a vault, or of a key in it.
+func vaultPath(vault, key string) string {
+	path := prefix + "/vaults/" + url.PathEscape(vault)
+	if key != "" {
+		path += "/keys/" + url.PathEscape(key)
+	}
+	return path
+}
+
+// vaultOf returns the name of the vault of a key, if it is one of this instance.
+func (c *Console) vaultOf(key visage.KeyRef) (name string, ours bool) {
+	host, found := strings.CutPrefix(key.Vault, "https://")
+	name, _, _ = strings.Cut(host, ".")
+	return name, found && name != "" && strings.EqualFold(c.cfg.VaultAddress(name), key.Vault+"/")
+}
+
+// changeOf describes a change of keys that is under way.
+func (v *visit) changeOf(o custody.Operation) *keyChange {
+	steps, commit := custody.Steps(o.Kind)
+	at := slices.Index(steps, o.Step)
+	change := &keyChange{Title: v.text("encryption.kind." + string(o.Kind)), Started: o.Started,
+		Undo: v.text("encryption.undo.before")}
+	if at >= slices.Index(steps, commit) {
+		change.Undo = v.text("encryption.undo.after")
+	}
+	for i, name := range steps {
+		step := changeStep{Icon: "todo", Text: v.text("encryption.step." + name), Done: i < at, Current: i == at}
+		switch {
+		case step.Done:
+			step.Icon = "ok"
+		case step.Current:
+			step.Icon = "hourglass"
+		}
+		change.Steps = append(change.Steps, step)
+	}
+	return change
+}
+
+// offerChanges adds what a person who may change the resource can do about its key.
+func (c *Console) offerChanges(v *visit, a account.Account, e account.Encryption, d *encryptionData) error {
+	if !d.Customer {
+		d.Choose = v.chooser(a, e, choice{})
+		return nil
+	}
+	closed := e.Status.Condition == custody.Revoked || e.Status.Condition == custody.Unavailable
+	present := choiceOf(e.Key)
+	if closed {
+		d.Actions = append(d.Actions, link{v.text("encryption.examine"), present.path(a)})
+	}
+	versions := present
+	versions.Version = e.Status.Version
+	d.Actions = append(d.Actions,
+		link{v.text("encryption.newversion"), versions.path(a)},
+		link{v.text("encryption.otherkey"), encryptionPath(a, "choose")})
+	d.Return = encryptionPath(a, "service")
+	return nil
+}
+
+// offerLocks adds the lock and the policy, each of which has a right of its own.
+func (c *Console) offerLocks(v *visit, a account.Account, e account.Encryption, d *encryptionData) {
+	may := func(action string) bool {
+		return v.may("Microsoft.CognitiveServices/accounts/encryption:"+action, c.cfg.AccountPath(a))
+	}
+	locked := e.Status.Condition == custody.Locked
+	// a refusal that is old, or a policy that says so, keeps data locked until it is unlocked
+	if closed := locked || e.Status.Condition == custody.Revoked; closed && may("unlock/action") {
+		d.Unlock = v.button(encryptionPath(a, "unlock"), v.text("encryption.unlock"), "primary")
+		d.Unlock.Icon, d.Unlock.ID = "unlock", "unlock"
+		if !locked {
+			d.Unlock.Submit, d.Unlock.Style = v.text("encryption.asknow"), "plain"
+		}
+	}
+	if !locked && may("lock/action") {
+		d.Lock = encryptionPath(a, "lock")
+	}
+	if may("policy/write") {
+		d.Edit = encryptionPath(a, "policy")
+	}
+}
+
+// keyEvents returns the newest entries of the audit log about the key of a resource.
+func (c *Console) keyEvents(v *visit, a account.Account) (all []keyEvent, err error) {
+	for entry, err := range c.cfg.History.Entries(v.Context(), audit.Query{Resource: a.ID}) {
+		if err != nil {
+			return nil, err
+		}
+		kind := string(entry.Kind)
+		if !strings.HasPrefix(kind, "key.") && !strings.HasPrefix(kind, "custody.") {
+			continue
+		}
+		all = append(all, v.keyEvent(entry))
+		if len(all) == keyEvents {
+			break
+		}
+	}
+	return all, nil
+}
+
+func (v *visit) keyEvent(entry audit.Entry) keyEvent {
+	e := keyEvent{State: "ok", Time: entry.Time, What: v.text("audit.kind." + string(entry.Kind)),
+		By: entry.Actor.Name, Of: entry.KeyVersion,
+		Badge: badge{"ok", "ok", v.text("audit.outcome." + string(entry.Outcome))}}
+	switch entry.Outcome {
+	case audit.Refused, audit.Failed:
+		e.State, e.Badge.Kind, e.Badge.Icon = "bad", "bad", "bad"
+	case audit.Unknown:
+		e.State, e.Badge.Kind, e.Badge.Icon = "warn", "warn", "warn"
+	}
+	switch {
+	case entry.Details[audit.DetailStep] == "intended": // entered before anything irreversible happens
+		e.State, e.Badge = "", badge{"info", "info", v.text("encryption.event.intended")}
+	case entry.Kind == audit.CustodyLock:
+		e.State = "bad"
+	}
+	if state := entry.Details[audit.DetailState]; state != "" && v.lang.has("condition."+state) {
+		e.Of = v.text("condition." + state)
+	}
+	return e
+}
