@@ -23,4 +23,4 @@ func TestWalks(t *testing.T) {
 }
 
 // hostile is a text that would do harm as markup. It has no character that JSON escapes.
-const hostile = "</textarea></code><script>alert(1)</script><img src=x onerror=alert(2)>‮"
+const hostile = "</textarea></code><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
