@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { assert, finish, spread, tell, visit } from './lib.mjs';
-import { pages } from './pages.mjs';
+import { pages, refusals } from './pages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const looks = [{ theme: 'light', lang: 'en', width: 1280 }, { theme: 'dark', lang: 'fr', width: 320 }];
@@ -14,7 +14,7 @@ if (process.argv[2] === 'all') {
 let failed = false;
 await (await visit()).end(); // signs in once for all
 await spread([true, false].flatMap((open) => looks.map((look) => ({ open, ...look }))), 2, async ({ open, ...look }) => {
-  const v = await visit({ ...look, principal: open ? null : '', expect: [401, 403, 404] });
+  const v = await visit({ ...look, principal: open ? null : '', expect: refusals });
   for (const page of pages.filter((p) => Boolean(p.open) === open)) {
     await tell(`${page.name} ${look.lang} ${look.theme} ${look.width}`, async () => {
       assert.equal(await v.go(page.path), page.status);

@@ -35,3 +35,6 @@ export const pages = list
     if (!facts[name]) throw new Error(`pages.mjs: the Go test makes no fact ${name}, for ${page.path}`);
     return encodeURIComponent(facts[name]);
   }) }));
+
+// refusals are the statuses that pages have on purpose.
+export const refusals = [...new Set(pages.map((page) => page.status).filter((status) => status >= 400))];
