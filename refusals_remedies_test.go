@@ -13,6 +13,7 @@ var remedies = map[string]string{
 
 	// Console
 	"CrossOriginRequest":  "Open the page of the console yourself, and not through a link of another site.",
+	"FormSentTwice":       "If you did not see what was made, remove it, open the page again, and send a new form.",
 	"console InvalidForm": "Open the page again.",
 	"InvalidFormToken":    "Open the page again.",
 	"InvalidTags":         "Write one tag a line, as name = value, each name once.",

@@ -43,6 +43,8 @@ type Config struct {
 	Vaults    *keyvault.Service
 	Directory *identity.Directory
 	History   *audit.History
+	// Identities ends applications and people, and makes addresses at which people sign in.
+	Identities Identities
 
 	// Subscription, Tenant and Group are the only ones of the instance.
 	Subscription, Tenant, Group string
@@ -56,6 +58,8 @@ type Config struct {
 	Endpoint func(label string) string
 	// VaultAddress returns the base address of a key vault, with a final slash.
 	VaultAddress func(vault string) string
+	// Issuers are the external issuers of OpenID Connect that the instance knows. Default: none.
+	Issuers []Issuer
 	// Logger gets what is wrong with the console itself. Default: discard.
 	Logger *slog.Logger
 }
@@ -74,6 +78,7 @@ type Console struct {
 // New checks cfg and makes a Console.
 func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
+		cfg.Identities == nil ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||
 		cfg.VaultAddress == nil {

@@ -291,6 +291,7 @@ type sentForm struct {
 	key  [sha256.Size]byte
 	at   time.Time
 	to   string        // where the answer leads; empty: it failed or showed a page, and may be sent again
+	made bool          // the answer showed something that is shown once, and nowhere else
 	done chan struct{} // closed when there is an answer
 }
 
@@ -325,12 +326,12 @@ func (s *sentForms) begin(key [sha256.Size]byte) (mine, earlier *sentForm) {
 	return mine, nil
 }
 
-// end remembers where the answer leads; if it leads nowhere, the form is forgotten.
-func (s *sentForms) end(f *sentForm, to string) {
+// end remembers where the answer leads, or that it showed something once; else the form is forgotten.
+func (s *sentForms) end(f *sentForm, to string, made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.to = to
-	if e := s.byKey[f.key]; to == "" && e != nil && e.Value == f {
+	f.to, f.made = to, made
+	if e := s.byKey[f.key]; to == "" && !made && e != nil && e.Value == f {
 		s.recent.Remove(e)
 		delete(s.byKey, f.key)
 	}
@@ -347,11 +348,11 @@ func (v *visit) once(handle func() (*view, error)) (*view, error) {
 	for {
 		mine, earlier := v.c.sent.begin([sha256.Size]byte(hash.Sum(nil)))
 		if mine != nil {
-			to := ""
-			defer func() { v.c.sent.end(mine, to) }()
+			to, made := "", false
+			defer func() { v.c.sent.end(mine, to, made) }()
 			w, err := handle()
-			if err == nil && w.location != "" {
-				to = w.location
+			if err == nil {
+				to, made = w.location, w.once
 			}
 			return w, err
 		}
@@ -359,6 +360,11 @@ func (v *visit) once(handle func() (*view, error)) (*view, error) {
 		case <-earlier.done:
 		case <-v.Context().Done():
 			return nil, v.Context().Err()
+		}
+		if earlier.made {
+			return nil, visage.Refuse(visage.Conflict, "FormSentTwice", "This form was sent twice. The answer to the "+
+				"first showed what was made, which is shown only once: if you did not see it, remove what was made, "+
+				"open the page again and send a new form.")
 		}
 		if earlier.to != "" {
 			return v.redirect(earlier.to), nil

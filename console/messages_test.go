@@ -37,6 +37,10 @@ var families = map[string][]string{
 	"encryption.mended.": remedies,
 	"encryption.kind.":   {"enable", "switch", "update", "follow", "disable"},
 	"encryption.step.":   {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
+
+	"kind.":            {"person", "application", "systemassigned", "userassigned"},
+	"sessions.method.": {"one-time-address", "passkey", "openid"},
+	"role.":            nil, // held by TestRolesAreExplained
 }
 
 // remedies are the operations that mend a precondition of a customer's key.

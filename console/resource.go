@@ -28,6 +28,7 @@ func (c *Console) resourceTabs() []resourceTab {
 		{"", onAccount("read")},
 		{"encryption", onAccount("read")},
 		{"identity", onAccount("read")},
+		{"access", roleScope{scope: (*visit).resourceScope}.need(readRoles)},
 	}
 }
 

@@ -94,6 +94,7 @@ func (c *Console) table() []route {
 		c.frameRoutes(), c.signInRoutes(), c.homeRoutes(), c.overviewRoutes(),
 		c.createRoutes(), c.deletionRoutes(), c.requestRoutes(),
 		c.encryptionRoutes(), c.identityRoutes(),
+		c.peopleRoutes(), c.applicationRoutes(), c.sessionRoutes(), c.roleRoutes(),
 	} {
 		all = append(all, some...)
 	}
@@ -216,5 +217,6 @@ func (c *Console) mainPages() []mainPage {
 	return []mainPage{
 		{"nav.home", prefix, signedIn},
 		{"nav.requests", prefix + "/requests", onSubscription(readRequests)},
+		{"nav.access", accessPath, onSubscription(readPeople)},
 	}
 }

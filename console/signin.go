@@ -37,10 +37,12 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 		w.status = http.StatusUnauthorized
 		return w, nil
 	}
+	enter := v.form(v.Where(), v.text("signin.enter"))
+	enter.Icon = "log-in"
 	data := struct {
-		Name   string
-		Action string
-	}{who.Name, v.URL()}
+		Name string
+		Form *form
+	}{who.Name, enter}
 	return v.page("onetime", v.text("signin.title"), data), nil
 }
 
@@ -90,12 +92,7 @@ func (c *Console) signOut(v *visit) (*view, error) {
 	if err := c.cfg.Directory.EndSession(v.Context(), v.session.ID); err != nil {
 		return nil, err
 	}
-	w := v.redirect(prefix + "/signin")
-	w.header = http.Header{
-		"Set-Cookie":      {setCookie(sessionCookie, "", 0)},
-		"Clear-Site-Data": {`"cache"`},
-	}
-	return w, nil
+	return v.leave(), nil
 }
 
 // proofPage asks a person to prove again who they are.

@@ -18,6 +18,7 @@ type view struct {
 	crumbs   []link // the pages above it
 	tabs     []tab
 	notices  []notice
+	once     bool          // it shows something that is shown once: the form that made it is not done again
 	refresh  time.Duration // until the page asks again, while something on it is under way; 0: it does not
 	data     any           // for the template
 

@@ -96,3 +96,9 @@ func french(t *testing.T, b *servertest.Browser) {
 		t.Fatalf("switch to French: %d", p.Status)
 	}
 }
+
+// accountScope is the scope of roles on a resource.
+func accountScope(s *servertest.Server, name string) string {
+	return "/subscriptions/" + s.Operator().SubscriptionID + "/resourceGroups/" + s.Operator().ResourceGroup +
+		"/providers/Microsoft.CognitiveServices/accounts/" + name
+}

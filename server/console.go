@@ -16,6 +16,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities, History: audit.Read(l.store),
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
+		Identities: s.directory(l.identities, l.forOperator), Issuers: s.cfg.shownIssuers(),
 		Operates: l.identities.IsOperator,
 		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Logger: s.log,
 	})

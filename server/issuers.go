@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -59,6 +60,17 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 			}})
 	}
 	return issuers, nil
+}
+
+// shownIssuers returns the configured issuers, as the console shows them. The settings were checked before.
+func (c Config) shownIssuers() []console.Issuer {
+	var all []console.Issuer
+	for _, text := range c.TrustedIssuers {
+		if issuer, audience, err := parseIssuer(text); err == nil {
+			all = append(all, console.Issuer{URL: issuer, Audience: audience})
+		}
+	}
+	return all
 }
 
 // parseIssuer parses URL=AUDIENCE. The URL may contain "=", the audience not.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -32,6 +34,7 @@ func furnished(t *testing.T) house {
 	h.resources()
 	h.keys()
 	h.people()
+	h.visitors()
 	return h
 }
 
@@ -112,6 +115,25 @@ func (h house) people() {
 	list := "/face/v1.2/facelists/visitors"
 	h.face(http.MethodPut, list, []byte(`{"name":"Visitors"}`), nil)
 	h.face(http.MethodPost, list+"/persistedFaces", servertest.Photo(99, "somebody"), nil)
+}
+
+// visitors makes a person who signs in to the console, and an application, each with a role.
+func (h house) visitors() {
+	h.t.Helper()
+	for fact, made := range map[string][3]string{ // path, body, role
+		"human":       {"people", `{"displayName":"Amélie Dupont","mail":"amelie@contoso.example"}`, identity.Reader},
+		"application": {"servicePrincipals", `{"displayName":"badge printer"}`, identity.CognitiveUser},
+	} {
+		var one struct {
+			ID string `json:"objectId"`
+		}
+		h.manageInto(http.MethodPost, "/providers/Visage.Identity/"+made[0], made[1], &one)
+		h.facts[fact] = one.ID
+		h.manage(http.MethodPut, "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"+
+			"/providers/Microsoft.Authorization/roleAssignments/"+visage.NewUUID().String(), fmt.Sprintf(
+			`{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/%s",
+			"principalId":%q}}`, made[2], one.ID))
+	}
 }
 
 // manage asks the management plane as the operator.

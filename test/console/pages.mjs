@@ -26,6 +26,18 @@ const list = [
   { name: 'encryption-policy', path: '/console/resources/{account}/encryption/policy' },
   { name: 'identity', path: '/console/resources/{account}/identity' },
   { name: 'identity-off', path: '/console/resources/{account}/identity/off' },
+  { name: 'access', path: '/console/access' },
+  { name: 'access-person', path: '/console/access/people/{human}' },
+  { name: 'access-person-delete', path: '/console/access/people/{human}/delete' },
+  { name: 'access-applications', path: '/console/access/applications' },
+  { name: 'access-application', path: '/console/access/applications/{application}' },
+  { name: 'access-application-delete', path: '/console/access/applications/{application}/delete' },
+  { name: 'access-roles', path: '/console/access/roles' },
+  { name: 'access-sessions', path: '/console/access/sessions' },
+  { name: 'access-issuers', path: '/console/access/issuers' },
+  { name: 'account', path: '/console/account' },
+  { name: 'resource-access', path: '/console/resources/{account}/access' },
+  { name: 'vault-access', path: '/console/vaults/{vault}/access' },
   { name: 'unknown', path: '/console/nothing-here', status: 404 },
 ];
 

@@ -1,0 +1,137 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/visage-face/visage/identity"
+)
+
+func (c *Console) sessionRoutes() []route {
+	return []route{
+		page(accessPath+"/sessions", operator, c.sessions),
+		page(prefix+"/account", signedIn, c.account),
+		send(prefix+"/account/signout", signedIn, c.signOutEverywhere),
+		send(prefix+"/sessions/{session}/end", signedIn, c.endSession),
+	}
+}
+
+// sessionRow is a session in a table.
+type sessionRow struct {
+	identity.Session
+	Own  bool // it is the one that shows the page
+	Who  string
+	To   string // the page of the person; empty: they are none, or the visitor may not see it
+	From string // the address
+	How  string
+	End  *form // nil: this is the one that shows the page
+}
+
+func (c *Console) sessionRows(v *visit, all []identity.Session) []sessionRow {
+	var some []sessionRow
+	for _, s := range all {
+		row := sessionRow{
+			Session: s, Own: s.ID == v.session.ID, Who: s.Name, From: address(s.Address),
+			How: v.text("sessions.method." + string(s.Method)),
+		}
+		if p, err := c.cfg.Directory.Principal(s.Principal); err == nil {
+			if p.Kind == identity.Person && v.may(readPeople, c.subscription()) {
+				row.To = personPath(p.ID, "")
+			}
+			if p.Name != s.Name {
+				row.Who = v.text("sessions.as", s.Name, p.Name)
+			}
+		}
+		if !row.Own {
+			row.End = v.button(prefix+"/sessions/"+url.PathEscape(s.ID)+"/end", v.text("sessions.end"), "plain",
+				"to", v.here())
+		}
+		some = append(some, row)
+	}
+	return some
+}
+
+// here is the page that a form returns to.
+func (v *visit) here() string {
+	if v.typed != nil {
+		return prefix + "/account"
+	}
+	return v.URL()
+}
+
+// sessions shows everybody's sessions.
+func (c *Console) sessions(v *visit) (*view, error) {
+	some, more := paged(v, c.cfg.Directory.Sessions(""))
+	if more != "" {
+		more = accessPath + "/sessions" + more
+	}
+	data := struct {
+		Sessions []sessionRow
+		More     string
+	}{c.sessionRows(v, some), more}
+	return v.accessPage("sessions", "sessions", v.text("access.title"), data), nil
+}
+
+func (c *Console) endSession(v *visit) (*view, error) {
+	to := v.local(v.field("to"))
+	if err := c.cfg.Directory.EndSession(v.Context(), v.Path("session")); err != nil {
+		return nil, err
+	}
+	if v.Path("session") == v.session.ID {
+		return v.leave(), nil
+	}
+	return v.done(to, "sessions.ended"), nil
+}
+
+// accountData is the page about the visitor's own account.
+type accountData struct {
+	Facts    []fact
+	Roles    []roleRow
+	Sessions []sessionRow
+	SignOut  *form
+}
+
+func (c *Console) account(v *visit) (*view, error) {
+	return c.accountPage(v)
+}
+
+func (c *Console) accountPage(v *visit) (*view, error) {
+	p, err := c.cfg.Directory.Principal(v.session.Principal)
+	if err != nil {
+		return nil, err
+	}
+	d := &accountData{
+		Facts: []fact{
+			{v.text("people.name"), v.session.Name, false},
+			{v.text("people.id"), p.ID, true},
+			{v.text("sessions.method"), v.text("sessions.method." + string(v.session.Method)), false},
+			{v.text("sessions.proved"), v.lang.when(v.session.Proved), false},
+			{v.text("sessions.expires"), v.lang.when(v.session.Created.Add(identity.SessionLife)), false},
+		},
+		Roles:    c.rolesOf(v, p.ID),
+		Sessions: c.sessionRows(v, c.cfg.Directory.Sessions(p.ID)),
+		SignOut:  v.button(prefix+"/account/signout", v.text("sessions.everywhere"), "danger"),
+	}
+	if p.Name != v.session.Name {
+		d.Facts = append(d.Facts, fact{v.text("account.acts"), p.Name, false})
+	}
+	return v.page("account", v.text("account.title"), d), nil
+}
+
+// signOutEverywhere ends all sessions of the visitor, this one too.
+func (c *Console) signOutEverywhere(v *visit) (*view, error) {
+	if err := c.cfg.Directory.EndSessions(v.Context(), v.session.Principal); err != nil {
+		return nil, err
+	}
+	return v.leave(), nil
+}
+
+// leave leads to the page for signing in, without a session and without kept pages.
+func (v *visit) leave() *view {
+	w := v.redirect(prefix + "/signin")
+	w.header = http.Header{
+		"Set-Cookie":      {setCookie(sessionCookie, "", 0)},
+		"Clear-Site-Data": {`"cache"`},
+	}
+	return w
+}
