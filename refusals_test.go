@@ -241,6 +241,9 @@ func planesOf(r rejection) string {
 	case ".", "api/armapi":
 		return management
 	case "keyvault", "api/vaultapi":
+		if strings.HasPrefix(r.code, "PrivateKey") { // ReadPrivateKey, for forms
+			return console
+		}
 		return vaultPlane
 	case "api/tokenapi":
 		return tokenPlane

@@ -138,7 +138,11 @@ func (l *language) failure(ctx context.Context, err error) *explanation {
 	if internal {
 		return nil
 	}
-	return l.explanation(p.Status, p.Code, p.Message)
+	e := l.explanation(p.Status, p.Code, p.Message)
+	if exact := "refusal." + p.Code + "/" + p.InnerCode; p.InnerCode != "" && l.has(exact) {
+		e.Sentence, e.Detail = l.text(exact), p.Message
+	}
+	return e
 }
 
 // explanation returns what a refusal says to people. The services speak English; other languages have one sentence for

@@ -2,7 +2,6 @@ package console
 
 import (
 	"cmp"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -77,9 +76,7 @@ func (c *Console) vaultRoles(v *visit, data any) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := v.page("roles", v.text("resource.title", v.text("resource.tab.access"), vault.Name), data)
-	w.crumbs = []link{{vault.Name, prefix + "/vaults/" + url.PathEscape(vault.Name)}}
-	return w, nil
+	return v.vaultPage("roles", "access", vault, data), nil
 }
 
 // roleRow is a role assignment in a table.

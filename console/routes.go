@@ -92,6 +92,7 @@ func (c *Console) table() []route {
 	var all []route
 	for _, some := range [][]route{
 		c.frameRoutes(), c.signInRoutes(), c.homeRoutes(), c.overviewRoutes(),
+		c.vaultRoutes(),
 		c.createRoutes(), c.deletionRoutes(), c.requestRoutes(),
 		c.encryptionRoutes(), c.identityRoutes(),
 		c.peopleRoutes(), c.applicationRoutes(), c.sessionRoutes(), c.roleRoutes(),
@@ -216,6 +217,7 @@ type mainPage struct {
 func (c *Console) mainPages() []mainPage {
 	return []mainPage{
 		{"nav.home", prefix, signedIn},
+		{"nav.vaults", prefix + "/vaults", signedIn},
 		{"nav.requests", prefix + "/requests", onSubscription(readRequests)},
 		{"nav.access", accessPath, onSubscription(readPeople)},
 	}

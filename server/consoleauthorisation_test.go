@@ -57,7 +57,9 @@ func (w *populatedServer) console(t *testing.T, page *strings.Builder) int {
 			}},
 	}
 	page.WriteString("\n## Console\n\nForms are sent with a valid token of the session. Where nobody needs " +
-		"to be signed in, \"in\" is right for everybody.\n\n")
+		"to be signed in, \"in\" is right for everybody. What a person may do with the keys of a vault, the vault " +
+		"decides, as on its own plane; the test asks about one that does not exist, and \"in\" means there that the " +
+		"person may learn this.\n\n")
 	for i, k := range kinds {
 		fmt.Fprintf(page, "%d. %s\n", i+1, k.name)
 	}

@@ -29,7 +29,7 @@ func furnished(t *testing.T) house {
 	t.Helper()
 	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20}), t, map[string]string{
 		"account": "reception", "vault": "safe", "key": "faces", "group": "staff", "list": "visitors",
-		"request": "contoso", "gone": "attic",
+		"request": "contoso", "gone": "attic", "lost": "lost", "old": "old",
 	}}
 	h.resources()
 	h.keys()
@@ -57,12 +57,15 @@ func (h house) keys() {
 	h.t.Helper()
 	o := h.Operator()
 	inGroup := "/resourceGroups/default/providers/Microsoft.KeyVault/vaults/"
-	for _, name := range []string{"safe", "spare"} {
+	for _, name := range []string{"safe", "spare", "lost"} {
 		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,
 			"sku":{"family":"A","name":"standard"},"enablePurgeProtection":true,"enableRbacAuthorization":false,
-			"accessPolicies":[{"tenantId":%[1]q,"objectId":%[2]q,"permissions":{"keys":["all"]}}]}}`,
+			"accessPolicies":[{"tenantId":%[1]q,"objectId":%[2]q,"permissions":{"keys":["all","purge","rotate",
+			"getrotationpolicy","setrotationpolicy"]}}]}}`,
 			o.TenantID, o.ClientID))
 	}
+	h.manage(http.MethodDelete, inGroup+"lost", "")
+	h.facts["holder"] = o.ClientID
 	host := strings.TrimPrefix(h.URL, "https://")
 	vaults := h.Token(h.t, strings.Replace(h.URL, "https://", "https://vault.", 1))
 	var made struct {
@@ -74,6 +77,9 @@ func (h house) keys() {
 		h.call(http.MethodPost, "safe.vault."+host, "/keys/faces/create?api-version=7.5", "Bearer "+vaults,
 			"application/json", strings.NewReader(`{"kty":"RSA","key_size":2048}`), &made)
 	}
+	h.call(http.MethodPost, "safe.vault."+host, "/keys/old/create?api-version=7.5", "Bearer "+vaults,
+		"application/json", strings.NewReader(`{"kty":"EC","crv":"P-256"}`), nil)
+	h.call(http.MethodDelete, "safe.vault."+host, "/keys/old?api-version=7.5", "Bearer "+vaults, "", nil, nil)
 	h.facts["version"] = made.Key.ID[strings.LastIndex(made.Key.ID, "/")+1:]
 	account := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"
 	h.manage(http.MethodPatch, account, fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault",
