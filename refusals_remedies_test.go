@@ -12,6 +12,8 @@ var remedies = map[string]string{
 	"415": "Send the Content-Type that the message names.",
 
 	// Console
+	"AuditLogBroken":      "Copy the data directory to a safe place, and find out who could write to it.",
+	"InvalidDate":         "Write the date as 2026-11-29.",
 	"CrossOriginRequest":  "Open the page of the console yourself, and not through a link of another site.",
 	"FormSentTwice":       "If you did not see what was made, remove it, open the page again, and send a new form.",
 	"console InvalidForm": "Open the page again.",

@@ -30,6 +30,7 @@ import (
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
@@ -45,6 +46,7 @@ type Config struct {
 	History   *audit.History
 	// Identities ends applications and people, and makes addresses at which people sign in.
 	Identities Identities
+	Figures    Figures
 
 	// Subscription, Tenant and Group are the only ones of the instance.
 	Subscription, Tenant, Group string
@@ -53,6 +55,10 @@ type Config struct {
 	VaultPath   func(keyvault.Vault) string
 	// Operates reports whether a principal runs the instance: the operator, or a person with the operator's role.
 	Operates func(visage.Principal) bool
+	// Conditions counts the resources by the condition of their key.
+	Conditions func() map[custody.Condition]int
+	// Instance is the running instance.
+	Instance Instance
 	// Endpoint returns the base address of the resource at the subdomain label, with a final slash; without a label,
 	// the address that all resources share.
 	Endpoint func(label string) string
@@ -79,6 +85,8 @@ type Console struct {
 func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
 		cfg.Identities == nil ||
+		cfg.Figures == nil ||
+		cfg.Conditions == nil || cfg.Instance == nil ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||
 		cfg.VaultAddress == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 )
@@ -178,7 +179,7 @@ func (v *visit) keyAlerts(e account.Encryption) (all []alert) {
 		all = append(all, alert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
 	}
 	if o := s.Operation; e.Failed() {
-		said := v.lang.explanation(0, o.Code, o.Reason)
+		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
 		all = append(all, alert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
 			v.lang.when(o.Ended)), strings.TrimSpace(said.Sentence)})
 	}

@@ -250,7 +250,7 @@ func (c *Console) uriProblem(v *visit, chosen choice, found account.Preflight) s
 	case first.Precondition == custody.KeyExists && found.Key.Version != "" && c.hasKey(v, found.Key):
 		return v.text("encryption.uri.version", found.Key.Name, found.Key.Version)
 	}
-	said := v.lang.explanation(0, first.Refusal.Code, first.Refusal.Message)
+	said := v.lang.refusal(first.Refusal)
 	return said.Sentence
 }
 
@@ -367,7 +367,7 @@ func (v *visit) finding(a account.Account, chosen choice, f account.Finding) che
 		c.State, c.Icon, c.Word = "off", "todo", v.text("encryption.notknown")
 	case account.Unmet:
 		c.State, c.Icon, c.Word = "bad", "bad", v.text("encryption.unmet")
-		c.Unmet = v.lang.explanation(0, f.Refusal.Code, f.Refusal.Message)
+		c.Unmet = v.lang.refusal(f.Refusal)
 		for _, r := range f.Remedies {
 			c.Mend = append(c.Mend, v.mendForm(a, chosen, f.Precondition, r))
 		}

@@ -138,23 +138,29 @@ func (l *language) failure(ctx context.Context, err error) *explanation {
 	if internal {
 		return nil
 	}
-	e := l.explanation(p.Status, p.Code, p.Message)
-	if exact := "refusal." + p.Code + "/" + p.InnerCode; p.InnerCode != "" && l.has(exact) {
-		e.Sentence, e.Detail = l.text(exact), p.Message
-	}
-	return e
+	return l.explanation(p)
 }
 
 // explanation returns what a refusal says to people. The services speak English; other languages have one sentence for
 // each code, and show the service's sentence beside it.
-func (l *language) explanation(status int, code, sentence string) *explanation {
-	e := &explanation{Sentence: sentence, Code: code, Status: status}
-	if key := "refusal." + code; l.has(key) {
-		e.Sentence, e.Detail = l.text(key), sentence
-	} else if l.code != "en" {
-		e.Sentence, e.Detail = l.text("problem.refused"), sentence
+func (l *language) explanation(p *api.Problem) *explanation {
+	e := &explanation{Sentence: p.Message, Code: p.Code, Status: p.Status}
+	if l.code == l.services() {
+		return e
+	}
+	e.Detail = p.Message
+	for _, key := range []string{"refusal." + p.Code + "/" + p.InnerCode, "refusal." + p.Code, "problem.refused"} {
+		if l.has(key) {
+			e.Sentence = l.text(key)
+			break
+		}
 	}
 	return e
+}
+
+// refusal explains a refusal that is no answer, such as that of one precondition among others.
+func (l *language) refusal(r *visage.Refusal) *explanation {
+	return l.explanation(&api.Problem{Code: r.Code, InnerCode: r.InnerCode, Message: r.Message})
 }
 
 // again shows a page with a form that was refused.

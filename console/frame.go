@@ -14,6 +14,7 @@ func (c *Console) frameRoutes() []route {
 		page(prefix+"/assets/{hash}/{name}", open, c.asset),
 		send(prefix+"/language", open, c.chooseLanguage),
 		page(oneJob, signedIn, c.job),
+		page(oneJob+"/files/{file}", signedIn, c.jobFile),
 		send(oneJob+"/cancel", signedIn, c.cancelJob),
 	}
 }
@@ -100,7 +101,7 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 		*explanation
 		RequestID string
 		Internal  bool
-	}{l.explanation(p.Status, p.Code, p.Message), p.RequestID, p.Status == http.StatusInternalServerError}
+	}{l.explanation(p), p.RequestID, p.Status == http.StatusInternalServerError}
 	f := frame{Lang: l.code, Path: prefix, Data: data, Missing: missingAssets(), Title: l.text("problem.title")}
 	template := "problem"
 	if p.Status == http.StatusUnauthorized {

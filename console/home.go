@@ -28,6 +28,7 @@ type resourceRow struct {
 
 // homeData is the first page.
 type homeData struct {
+	Alerts    []task
 	Resources []resourceRow
 	Search    string
 	More      string // the address of the next page; empty: this is the last
@@ -71,6 +72,11 @@ func (c *Console) home(v *visit) (*view, error) {
 	}
 	if v.may(readDeleted, c.subscription()) {
 		data.Deleted = prefix + "/deleted"
+	}
+	if v.operates() {
+		if data.Alerts, err = c.alerts(v); err != nil {
+			return nil, err
+		}
 	}
 	return v.page("home", v.text("home.title"), data), nil
 }

@@ -37,7 +37,8 @@ type job struct {
 	Total   int64     // of how much; 0: unknown
 	Lines   []jobLine // what is finished, the latest last
 	Failed  *explanation
-	Result  *link // a page or file with the result
+	Result  *link // a page with the result
+	Files   []jobFile
 
 	cancel context.CancelFunc
 }
@@ -46,6 +47,12 @@ type job struct {
 type jobLine struct {
 	Good bool
 	Text string
+}
+
+// jobFile is a file that a job has made, kept as long as the job is remembered.
+type jobFile struct {
+	Name string // plain ASCII
+	data []byte
 }
 
 // Limits of jobs.
@@ -96,6 +103,11 @@ func (p progress) line(good bool, text string) {
 
 // result says where the result is.
 func (p progress) result(to link) { p.change(func(j *job) { j.Result = &to }) }
+
+// attach adds a file to the result.
+func (p progress) attach(name string, data []byte) {
+	p.change(func(j *job) { j.Files = append(j.Files, jobFile{name, data}) })
+}
 
 // start runs work as a job of the visitor, and leads to its page. The context of work ends after an hour, when the
 // person cancels it, and when the server stops; it carries the caller, for the audit log.
@@ -173,6 +185,7 @@ func (j *jobs) find(id, by string) (job, bool) {
 		if one.ID == id && one.By == by {
 			copied := *one
 			copied.Lines, copied.Steps = slices.Clone(one.Lines), slices.Clone(one.Steps)
+			copied.Files = slices.Clone(one.Files)
 			return copied, true
 		}
 	}
@@ -196,6 +209,17 @@ func (c *Console) job(v *visit) (*view, error) {
 		w.refresh = time.Second
 	}
 	return w, nil
+}
+
+// jobFile downloads a file of a job.
+func (c *Console) jobFile(v *visit) (*view, error) {
+	j, _ := c.jobs.find(v.Path("job"), v.Principal.ObjectID)
+	for _, f := range j.Files {
+		if f.Name == v.Path("file") {
+			return &view{download: &download{name: f.Name, contentType: "application/octet-stream", data: f.data}}, nil
+		}
+	}
+	return nil, refuseUnknownPage()
 }
 
 // cancelJob ends a job.

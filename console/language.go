@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -143,6 +144,9 @@ func readCatalogue(code string) (map[string]catalogued, error) {
 	return all, nil
 }
 
+// services is the code of the language in which the services speak.
+func (l *language) services() string { return tags[0].tag.String() }
+
 // has reports whether there is a message.
 func (l *language) has(key string) bool { return l.keys[key] }
 
@@ -240,11 +244,21 @@ func (l *language) readPages() error {
 // functions are the functions of templates.
 func (l *language) functions() template.FuncMap {
 	return template.FuncMap{
-		"t":     l.text,
-		"when":  func(t time.Time) stamp { return stamp{t.UTC().Format(time.RFC3339), l.when(t)} },
-		"day":   func(t time.Time) stamp { return stamp{t.UTC().Format(time.DateOnly), l.day(t)} },
-		"span":  l.span,
-		"size":  l.size,
+		"t":    l.text,
+		"when": func(t time.Time) stamp { return stamp{t.UTC().Format(time.RFC3339), l.when(t)} },
+		"day":  func(t time.Time) stamp { return stamp{t.UTC().Format(time.DateOnly), l.day(t)} },
+		"span": l.span,
+		"size": func(n any) string {
+			switch n := n.(type) {
+			case uint64:
+				return l.size(int64(min(n, math.MaxInt64)))
+			case int64:
+				return l.size(n)
+			case int:
+				return l.size(int64(n))
+			}
+			return ""
+		},
 		"num":   func(n any) string { return l.printer.Sprint(n) },
 		"icon":  assets.Icon,
 		"asset": assets.URL,

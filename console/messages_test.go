@@ -37,10 +37,14 @@ var families = map[string][]string{
 	"encryption.mended.": remedies,
 	"encryption.kind.":   {"enable", "switch", "update", "follow", "disable"},
 	"encryption.step.":   {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
-
-	"kind.":            {"person", "application", "systemassigned", "userassigned"},
-	"sessions.method.": {"one-time-address", "passkey", "openid"},
-	"role.":            nil, // held by TestRolesAreExplained
+	"kind.":              {"person", "application", "systemassigned", "userassigned"},
+	"sessions.method.":   {"one-time-address", "passkey", "openid"},
+	"role.":              nil, // held by TestRolesAreExplained
+	"auditlog.topic.":    nil,
+	"metrics.picture.":   {"requests", "latency", "gallery", "checks", "disk"},
+	"metrics.span.":      {"1h", "24h", "7d"},
+	"operations.holds.":  {"data", "epoch-keys", "anchors"},
+	"operations.alert.":  {"revoked", "locked", "unavailable", "degraded"},
 }
 
 // remedies are the operations that mend a precondition of a customer's key.

@@ -13,6 +13,10 @@ import (
 var unjudged = map[string]string{
 	"/console/assets/{hash}/{name}": "a file",
 	"/console/jobs/{job}":           "shown by the walk that starts one",
+
+	"/console/jobs/{job}/files/{file}":       "a file",
+	"/console/audit/export":                  "a file",
+	"/console/audit/events/{sequence}/proof": "a file",
 }
 
 // TestEveryPageIsJudged holds that test/console/pages.mjs, whose pages axe and Lighthouse judge and people look at, has

@@ -20,15 +20,20 @@ func resourcePath(account, page string) string {
 type resourceTab struct {
 	name string // the last segment of its path, and of its message; empty: the overview
 	need need
+	to   func(account string) string // the address of a page elsewhere; nil: the page lies below the resource's
 }
 
 // resourceTabs are the pages of a resource, in their order.
 func (c *Console) resourceTabs() []resourceTab {
 	return []resourceTab{
-		{"", onAccount("read")},
-		{"encryption", onAccount("read")},
-		{"identity", onAccount("read")},
-		{"access", roleScope{scope: (*visit).resourceScope}.need(readRoles)},
+		{need: onAccount("read")},
+		{name: "encryption", need: onAccount("read")},
+		{name: "identity", need: onAccount("read")},
+		{name: "access", need: roleScope{scope: (*visit).resourceScope}.need(readRoles)},
+		{name: "metrics", need: onAccount("read")},
+		{name: "audit", need: onAccount("auditEvents/read"), to: func(account string) string {
+			return prefix + "/audit?" + query("resource", account)
+		}},
 	}
 }
 
@@ -45,7 +50,11 @@ func (v *visit) resourcePage(template, name string, a account.Account, data any)
 		if t.name != "" {
 			key = "resource.tab." + t.name
 		}
-		w.tabs = append(w.tabs, tab{v.text(key), resourcePath(a.Name, t.name), t.name == name})
+		to := resourcePath(a.Name, t.name)
+		if t.to != nil {
+			to = t.to(a.Name)
+		}
+		w.tabs = append(w.tabs, tab{v.text(key), to, t.name == name})
 		if t.name == name && name != "" {
 			w.title = v.text("resource.title", v.text(key), a.Name)
 		}

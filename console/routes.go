@@ -91,11 +91,23 @@ const (
 func (c *Console) table() []route {
 	var all []route
 	for _, some := range [][]route{
-		c.frameRoutes(), c.signInRoutes(), c.homeRoutes(), c.overviewRoutes(),
+		c.frameRoutes(),
+		c.signInRoutes(),
+		c.homeRoutes(),
+		c.overviewRoutes(),
 		c.vaultRoutes(),
-		c.createRoutes(), c.deletionRoutes(), c.requestRoutes(),
-		c.encryptionRoutes(), c.identityRoutes(),
-		c.peopleRoutes(), c.applicationRoutes(), c.sessionRoutes(), c.roleRoutes(),
+		c.createRoutes(),
+		c.deletionRoutes(),
+		c.requestRoutes(),
+		c.encryptionRoutes(),
+		c.identityRoutes(),
+		c.peopleRoutes(),
+		c.applicationRoutes(),
+		c.sessionRoutes(),
+		c.roleRoutes(),
+		c.auditRoutes(),
+		c.metricsRoutes(),
+		c.operationsRoutes(),
 	} {
 		all = append(all, some...)
 	}
@@ -220,5 +232,8 @@ func (c *Console) mainPages() []mainPage {
 		{"nav.vaults", prefix + "/vaults", signedIn},
 		{"nav.requests", prefix + "/requests", onSubscription(readRequests)},
 		{"nav.access", accessPath, onSubscription(readPeople)},
+		{"nav.operations", prefix + "/operations", operator},
+		{"nav.metrics", prefix + "/metrics", operator},
+		{"nav.audit", prefix + "/audit", operator},
 	}
 }

@@ -137,6 +137,14 @@ func (v *visit) frame(w *view) frame {
 	return f
 }
 
+// withQuery is a path with pairs of names and values as its query, without those whose value is empty.
+func withQuery(path string, pairs ...string) string {
+	if q := query(pairs...); q != "" {
+		return path + "?" + q
+	}
+	return path
+}
+
 // query encodes pairs of names and values as the query of an address, without those whose value is empty.
 func query(pairs ...string) string {
 	values := url.Values{}

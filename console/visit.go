@@ -119,7 +119,7 @@ func setCookie(name, value string, life time.Duration) string {
 	return c.String()
 }
 
-// address is the client's address for people.
+// address is a client's address for people.
 func address(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""

@@ -165,6 +165,9 @@ type Config struct {
 	// Default: file:<Dir>/keys/root.key.
 	RootKeys []string
 
+	// Version is the version of the program, for pages about the instance. Default: it is not shown.
+	Version string
+
 	// DrainTimeout is how long requests may continue after a stop was requested. Default: 20 s.
 	DrainTimeout time.Duration
 

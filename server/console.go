@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/console"
@@ -13,11 +14,15 @@ import (
 // openConsole makes the web console.
 func (s *Server) openConsole(l *layers) (*console.Console, error) {
 	return console.New(console.Config{
-		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities, History: audit.Read(l.store),
+		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
+		History: audit.Read(l.store), Figures: l.metrics,
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
 		Identities: s.directory(l.identities, l.forOperator), Issuers: s.cfg.shownIssuers(),
-		Operates: l.identities.IsOperator,
+		Operates: l.identities.IsOperator, Conditions: l.custody.Conditions,
+		Instance: instance{
+			backups: l.backups, layers: l, cfg: s.cfg, started: time.Now(),
+		},
 		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Logger: s.log,
 	})
 }

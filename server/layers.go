@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -30,15 +31,18 @@ import (
 
 // layers are the rooms of a running server.
 type layers struct {
-	store       *sealed.Store
-	audit       *audit.Log
-	custody     *custody.Custody
-	accounts    *account.Accounts
-	face        *face.Service
-	metrics     *metrics.Recorder
-	vaults      *keyvault.Service
-	authority   *authority           // nil when certificates come from elsewhere, or there are none
-	expiry      *prometheus.GaugeVec // of certificates
+	store     *sealed.Store
+	audit     *audit.Log
+	custody   *custody.Custody
+	accounts  *account.Accounts
+	face      *face.Service
+	metrics   *metrics.Recorder
+	vaults    *keyvault.Service
+	authority *authority           // nil when certificates come from elsewhere, or there are none
+	expiry    *prometheus.GaugeVec // of certificates
+
+	certificateEnds time.Time // zero without TLS
+
 	inner       *inner
 	forInner    http.Handler // what inner serves
 	connections *conns       // of all other clients
@@ -164,10 +168,11 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 			return nil, fmt.Errorf("read cert-file and key-file: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
+		l.certificateEnds = pair.Leaf.NotAfter
 		l.expiry.WithLabelValues("file").Set(float64(pair.Leaf.NotAfter.Unix()))
 		return cfg, nil
 	}
-	l.authority = own
+	l.authority, l.certificateEnds = own, cert.NotAfter
 	l.expiry.WithLabelValues("authority").Set(float64(cert.NotAfter.Unix()))
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil

@@ -1,6 +1,8 @@
 package servertest
 
 import (
+	"bytes"
+	"encoding/json"
 	"html"
 	"io"
 	"net/http"
@@ -9,6 +11,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/visage-face/visage"
 )
 
 // Browser is a browser without scripts that is signed in to the console.
@@ -144,4 +149,68 @@ func unescape(text string) string { return html.UnescapeString(text) }
 func readAll(res *http.Response) (string, error) {
 	b, err := io.ReadAll(res.Body)
 	return string(b), err
+}
+
+// As makes a person with roles on the subscription, and signs in as them.
+func (s *Server) As(t testing.TB, name string, roles ...string) *Browser {
+	t.Helper()
+	made := s.Manage(t, http.MethodPost, "/providers/Visage.Identity/people", map[string]any{"displayName": name})
+	id, _ := made["objectId"].(string)
+	const authorization = "/providers/Microsoft.Authorization/"
+	for _, role := range roles {
+		s.Manage(t, http.MethodPut, authorization+"roleAssignments/"+visage.NewUUID().String(),
+			map[string]any{"properties": map[string]any{
+				"principalId": id,
+				"roleDefinitionId": "/subscriptions/" + s.Operator().SubscriptionID + authorization +
+					"roleDefinitions/" + role,
+			}})
+	}
+	return s.Browser(t, id)
+}
+
+// Token returns a form token of the browser's session.
+func (b *Browser) Token() string {
+	b.t.Helper()
+	fields, found := b.Get("/console").Form("/console/signout")
+	if !found {
+		b.t.Fatal("the browser is not signed in")
+	}
+	return fields.Get("token")
+}
+
+// Wait gets a page again until it is as wanted, while work goes on behind it. It fails the test after a minute.
+func (b *Browser) Wait(path string, wanted func(Page) bool) Page {
+	b.t.Helper()
+	for end := time.Now().Add(time.Minute); ; {
+		p := b.Get(path)
+		if wanted(p) {
+			return p
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("page %s (status %d) after a minute:\n%s", path, p.Status, p.Body)
+		}
+	}
+}
+
+// Face sends a request to the face plane with a key of the default resource; anything but a success fails the test.
+func (s *Server) Face(t testing.TB, method, path string, body any) {
+	t.Helper()
+	sent, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+"/face/v1.2/"+path, bytes.NewReader(sent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Ocp-Apim-Subscription-Key", s.Key)
+	res, err := s.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if said, err := readAll(res); err != nil || res.StatusCode >= http.StatusMultipleChoices {
+		t.Fatalf("%s %s: %d %s (%v)", method, path, res.StatusCode, said, err)
+	}
 }

@@ -62,6 +62,11 @@ const list = [
   { name: 'vaultkey-disable', path: '/console/vaults/{vault}/keys/{key}/{version}/disable' },
   { name: 'vaultkeys-deleted', path: '/console/vaults/{vault}/deletedkeys' },
   { name: 'vaultkey-purge', path: '/console/vaults/{vault}/deletedkeys/{old}/purge' },
+  { name: 'metrics-resource', path: '/console/resources/{account}/metrics?span=24h' },
+  { name: 'metrics', path: '/console/metrics' },
+  { name: 'operations', path: '/console/operations' },
+  { name: 'audit', path: '/console/audit' },
+  { name: 'audit-event', path: '/console/audit/events/1' },
   { name: 'unknown', path: '/console/nothing-here', status: 404 },
 ];
 

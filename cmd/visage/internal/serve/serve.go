@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/visage-face/visage/cmd/visage/internal/build"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/server"
@@ -35,7 +36,7 @@ func run(ctx context.Context, s command.Streams, set *settings.Settings, console
 	if set.LogFormat == "json" {
 		handler = slog.NewJSONHandler(s.Err, options)
 	}
-	set.Server.Logger = slog.New(handler)
+	set.Server.Logger, set.Server.Version = slog.New(handler), build.Version()
 	srv, err := server.New(set.Server)
 	if err != nil {
 		return &command.Failure{Err: err, Code: command.ExitUsage, Hint: "\"visage help settings\" lists the settings"}

@@ -1,0 +1,321 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/console/internal/chart"
+	"github.com/visage-face/visage/custody"
+)
+
+func (c *Console) operationsRoutes() []route {
+	backup := send(prefix+"/operations/backup", freshly(operator), c.downloadBackup)
+	keyring := send(prefix+"/operations/keyring", freshly(operator), c.downloadKeyring)
+	backup.time, keyring.time = backupTime, backupTime
+	return []route{page(prefix+"/operations", operator, c.operations), backup, keyring}
+}
+
+// backupTime limits the download of a backup, as the management plane does.
+const backupTime = 24 * time.Hour
+
+// Instance is the running instance as operators see it.
+type Instance interface {
+	// State tells how it is now.
+	State() State
+	// WriteBackup and WriteKeyring copy all data and all keys of the store, and record it.
+	WriteBackup(ctx context.Context, by visage.Caller, w io.Writer) error
+	WriteKeyring(ctx context.Context, by visage.Caller, w io.Writer) error
+}
+
+// State is how an instance is at a moment.
+type State struct {
+	Version  string // of the program; empty: unknown
+	Runtime  string // of Go
+	Started  time.Time
+	Module   string // of cryptography
+	FIPS     bool   // the module works in its approved mode
+	Enforced bool   // what is not approved is refused
+	Format   uint32 // of the store
+	Volumes  []Volume
+	Packs    []Pack
+	RootKeys []RootKey
+	// CertificateEnds is when the certificate of the listener, or that of the own authority, ends; zero: there is none.
+	CertificateEnds time.Time
+	AnchorsApart    bool // anchors lie outside of the data directory
+}
+
+// Volume is what is left of a volume, in bytes.
+type Volume struct {
+	Holds                string // "data", "epoch keys" or "anchors"
+	Free, Total, Reserve uint64
+	Full                 bool // new data is refused
+}
+
+// Pack is a model pack.
+type Pack struct {
+	Name   string
+	Models []string // the recognition models that it serves; none: stored templates only
+	Open   bool
+	Pairs  int          // of strangers, that its calibration was measured on; 0: it is not calibrated
+	Curve  []CurvePoint // of its calibration, may be empty
+}
+
+// CurvePoint says which fraction of pairs of strangers has a confidence or more: of the worst group that was measured,
+// and of all.
+type CurvePoint struct{ Confidence, Worst, All float64 }
+
+// RootKey is a protector of the instance root key.
+type RootKey struct {
+	Name    string
+	Exposed bool // it lies on the same machine as the data, readable for who can read the data
+}
+
+// What makes operators act, and when.
+const (
+	oldCopy     = 30 * 24 * time.Hour // of the keyring
+	oldBackup   = 7 * 24 * time.Hour
+	endsSoon    = 30 * 24 * time.Hour // certificates
+	mostActions = 500                 // entries of the audit log that are looked through for backups
+)
+
+// task is something that a person should do.
+type task struct {
+	Kind string // "warn" or "bad"
+	Text string
+	To   string // the page to do it on; empty: none
+}
+
+// alerts lists what needs the operator.
+func (c *Console) alerts(v *visit) ([]task, error) {
+	var all []task
+	add := func(kind, to, key string, args ...any) { all = append(all, task{kind, v.text(key, args...), to}) }
+	s := c.cfg.Instance.State()
+	for _, k := range s.RootKeys {
+		if k.Exposed {
+			add("warn", prefix+"/operations", "operations.alert.exposed", k.Name)
+		}
+	}
+	for _, volume := range s.Volumes {
+		if volume.Full {
+			add("bad", prefix+"/operations", "operations.alert.full", v.text("operations.holds."+wordOf(volume.Holds)))
+		}
+	}
+	if left := time.Until(s.CertificateEnds); !s.CertificateEnds.IsZero() && left < endsSoon {
+		add("warn", prefix+"/operations", "operations.alert.certificate", max(0, int(left/(24*time.Hour))))
+	}
+	copies, err := c.copies(v)
+	if err != nil {
+		return nil, err
+	}
+	if time.Since(copies.keyring) > oldCopy {
+		if copies.keyring.IsZero() {
+			add("warn", prefix+"/operations", "operations.alert.nokeyring")
+		} else {
+			add("warn", prefix+"/operations", "operations.alert.oldkeyring", v.lang.day(copies.keyring))
+		}
+	}
+	requests, err := c.cfg.Accounts.Access().Requests(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	waiting := 0
+	for _, r := range requests {
+		if r.State == account.RequestSubmitted {
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		add("warn", prefix+"/requests", "operations.alert.requests", waiting)
+	}
+	for condition, n := range c.cfg.Conditions() {
+		switch condition {
+		case custody.Revoked, custody.Locked, custody.Unavailable:
+			if n > 0 {
+				add("bad", "", "operations.alert."+string(condition), n)
+			}
+		case custody.Degraded:
+			if n > 0 {
+				add("warn", "", "operations.alert.degraded", n)
+			}
+		}
+	}
+	return all, nil
+}
+
+// wordOf makes the end of a message's key of words.
+func wordOf(words string) string { return strings.ReplaceAll(words, " ", "-") }
+
+// copies is when copies of data and keys were last taken from the running server.
+type copies struct{ backup, keyring time.Time }
+
+// copies finds the last copies in the audit log.
+func (c *Console) copies(v *visit) (last copies, err error) {
+	entries, _, err := c.cfg.History.Page(v.Context(), audit.Query{
+		Kinds: []audit.Kind{audit.OperatorAction}, Limit: mostActions,
+	})
+	if err != nil {
+		return last, err
+	}
+	for _, e := range entries {
+		switch operation := e.Details[audit.DetailOperation]; {
+		case e.Outcome != audit.Done:
+		case operation == "backup" && last.backup.IsZero():
+			last.backup = e.Time
+		case operation == "keyring-export" && last.keyring.IsZero():
+			last.keyring = e.Time
+		}
+	}
+	return last, nil
+}
+
+// operationsData is the page of the instance.
+type operationsData struct {
+	Alerts     []task
+	Facts      []fact
+	Crypto     []fact
+	Volumes    []volumeRow
+	Packs      []packRow
+	RootKeys   []rootKeyRow
+	LastBackup time.Time
+	LastKeys   time.Time
+	OldBackup  bool
+	Backup     *form
+	Keyring    *form
+}
+
+type volumeRow struct {
+	Name string
+	Volume
+	Used  uint64
+	Badge badge
+}
+
+type packRow struct {
+	Pack
+	Badge badge
+	Curve template.HTML
+}
+
+type rootKeyRow struct {
+	Name  string
+	Badge badge
+}
+
+func (c *Console) operations(v *visit) (*view, error) {
+	s := c.cfg.Instance.State()
+	alerts, err := c.alerts(v)
+	if err != nil {
+		return nil, err
+	}
+	for i := range alerts {
+		if alerts[i].To == prefix+"/operations" {
+			alerts[i].To = "" // this page
+		}
+	}
+	last, err := c.copies(v)
+	if err != nil {
+		return nil, err
+	}
+	yes := func(on bool) string {
+		if on {
+			return v.text("operations.yes")
+		}
+		return v.text("operations.no")
+	}
+	d := operationsData{
+		Alerts: alerts,
+		Facts: []fact{
+			{v.text("operations.version"), cmp.Or(s.Version, v.text("operations.unknown")), false},
+			{v.text("operations.runtime"), s.Runtime, false},
+			{v.text("operations.started"), v.lang.when(s.Started), false},
+			{v.text("operations.format"), v.lang.number(int(s.Format)), false},
+			{v.text("operations.anchors"), yes(s.AnchorsApart), false},
+			{v.text("operations.certificate"), v.lang.day(s.CertificateEnds), false},
+		},
+		Crypto: []fact{
+			{v.text("operations.cipher"), "AES-256-GCM", false},
+			{v.text("operations.module"), s.Module, false},
+			{v.text("operations.fips"), yes(s.FIPS), false},
+			{v.text("operations.enforced"), yes(s.Enforced), false},
+		},
+		LastBackup: last.backup, LastKeys: last.keyring,
+		OldBackup: !last.backup.IsZero() && time.Since(last.backup) > oldBackup,
+		Backup:    v.button(prefix+"/operations/backup", v.text("operations.backup.take"), "plain"),
+		Keyring:   v.button(prefix+"/operations/keyring", v.text("operations.keyring.take"), "plain"),
+	}
+	for _, x := range s.Volumes {
+		row := volumeRow{Name: v.text("operations.holds." + wordOf(x.Holds)), Volume: x, Used: x.Total - x.Free,
+			Badge: badge{"ok", "ok", v.text("operations.volume.ok")}}
+		if x.Full {
+			row.Badge = badge{"bad", "bad", v.text("operations.volume.full")}
+		}
+		d.Volumes = append(d.Volumes, row)
+	}
+	for _, x := range s.Packs {
+		row := packRow{Pack: x, Badge: badge{"ok", "ok", v.text("operations.pack.open")}}
+		if !x.Open {
+			row.Badge = badge{"bad", "bad", v.text("operations.pack.closed")}
+		}
+		if len(x.Curve) > 0 {
+			row.Curve = v.calibrationCurve(x)
+		}
+		d.Packs = append(d.Packs, row)
+	}
+	for _, x := range s.RootKeys {
+		row := rootKeyRow{x.Name, badge{"ok", "ok", v.text("operations.root.apart")}}
+		if x.Exposed {
+			row.Badge = badge{"warn", "warn", v.text("operations.root.exposed")}
+		}
+		d.RootKeys = append(d.RootKeys, row)
+	}
+	return v.page("operations", v.text("operations.title"), &d), nil
+}
+
+// calibrationCurve draws which fraction of strangers a confidence lets through.
+func (v *visit) calibrationCurve(p Pack) template.HTML {
+	worst := chart.Points{Name: v.text("operations.curve.worst")}
+	all := chart.Points{Name: v.text("operations.curve.all")}
+	for _, point := range p.Curve {
+		worst.Points = append(worst.Points, chart.Point{X: point.Worst, Y: point.Confidence})
+		all.Points = append(all.Points, chart.Point{X: point.All, Y: point.Confidence})
+	}
+	return chart.Curves(chart.Curve{
+		ID: "curve-" + p.Name, Title: v.text("operations.curve.title", p.Name),
+		Description: v.text("operations.curve.description"),
+		X:           chart.Axis{Label: v.text("operations.curve.x"), Format: v.oneIn},
+		Y:           chart.Axis{Label: v.text("operations.curve.y"), Format: v.lang.short},
+		Series:      []chart.Points{worst, all},
+	})
+}
+
+// oneIn writes a rate as "1 in 1,000".
+func (v *visit) oneIn(rate float64) string {
+	if rate <= 0 || rate > 1 {
+		return ""
+	}
+	return v.text("operations.onein", int(1/rate+0.5))
+}
+
+func (c *Console) downloadBackup(v *visit) (*view, error) {
+	return v.copyOf("visage-backup", c.cfg.Instance.WriteBackup), nil
+}
+
+func (c *Console) downloadKeyring(v *visit) (*view, error) {
+	return v.copyOf("visage-keyring", c.cfg.Instance.WriteKeyring), nil
+}
+
+// copyOf downloads what write writes, under a name with the time.
+func (v *visit) copyOf(name string, write func(context.Context, visage.Caller, io.Writer) error) *view {
+	by := v.Caller()
+	return &view{download: &download{
+		name: name + "-" + time.Now().UTC().Format("20060102-150405"), contentType: "application/octet-stream",
+		stream: func(ctx context.Context, w io.Writer) error { return write(ctx, by, w) },
+	}}
+}

@@ -1,0 +1,71 @@
+package console_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// TestOperationsPage checks what the operator is told about the instance, and takes both copies.
+func TestOperationsPage(t *testing.T) {
+	s := servertest.Start(t, server.Config{Version: "1.2.3-test"})
+	b := s.Browser(t, "")
+	const noCopy, exposed = "No copy of the keyring was ever taken", "lies beside the data"
+	for _, page := range []string{"/console", "/console/operations"} {
+		if p := b.Get(page); !strings.Contains(p.Body, noCopy) || !strings.Contains(p.Body, exposed) {
+			t.Errorf("%s does not warn: %d %s", page, p.Status, p.Body)
+		}
+	}
+	if p := b.Get("/console/operations"); !strings.Contains(p.Body, "1.2.3-test") {
+		t.Errorf("no version: %s", p.Body)
+	}
+	for _, copied := range []string{"keyring", "backup"} {
+		p := b.Submit("/console/operations", "/console/operations/"+copied, nil)
+		if p.Status != http.StatusOK || len(p.Body) < 100 || bytes.Contains([]byte(p.Body), []byte("default")) ||
+			!strings.Contains(p.Header.Get("Content-Disposition"), "visage-"+copied) {
+			t.Errorf("%s: %d %v, %d bytes", copied, p.Status, p.Header, len(p.Body))
+		}
+	}
+	if p := b.Get("/console"); strings.Contains(p.Body, noCopy) {
+		t.Error("a copy of the keyring was taken, and the first page still asks for one")
+	}
+	reader := s.As(t, "Rita Reader", identity.Reader)
+	if p := reader.Get("/console"); strings.Contains(p.Body, exposed) || strings.Contains(p.Body, "operations") {
+		t.Errorf("a reader sees what is for the operator: %s", p.Body)
+	}
+	for _, page := range []string{"/console/operations", "/console/metrics"} {
+		if p := reader.Get(page); p.Status != http.StatusForbidden {
+			t.Errorf("%s for a reader: %d", page, p.Status)
+		}
+	}
+	p := reader.Send("/console/operations/keyring", url.Values{"token": {reader.Token()}})
+	if p.Status != http.StatusForbidden {
+		t.Errorf("the keyring for a reader: %d", p.Status)
+	}
+}
+
+// TestMetricsPages checks the pages of a resource and of the instance in every length of time and both languages.
+func TestMetricsPages(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	b := s.Browser(t, "")
+	for _, path := range []string{"/console/metrics", "/console/resources/default/metrics"} {
+		for _, span := range []string{"", "1h", "24h", "7d", "%3Cscript%3E"} {
+			p := b.Get(path + "?span=" + span)
+			if p.Status != http.StatusOK || strings.Count(p.Body, `role="img"`) < 4 || strings.Contains(p.Body, "NaN") {
+				t.Errorf("%s in %q: %d %s", path, span, p.Status, p.Body)
+			}
+		}
+	}
+	if p := b.Submit("/console", "/console/language", url.Values{"language": {"fr"}}); p.Status != http.StatusSeeOther {
+		t.Fatalf("choose French: %d %s", p.Status, p.Body)
+	}
+	if p := b.Get("/console/metrics"); !strings.Contains(p.Body, `lang="fr"`) || !strings.Contains(p.Body, "Métriques") {
+		t.Errorf("in French: %s", p.Body)
+	}
+}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"crypto/fips140"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage/console"
+	"github.com/visage-face/visage/vision"
+)
+
+// instance tells the console about the running server.
+type instance struct {
+	backups
+
+	layers  *layers
+	cfg     Config
+	started time.Time
+}
+
+// State implements console.Instance.
+func (i instance) State() console.State {
+	l := i.layers
+	s := console.State{
+		Version: i.cfg.Version, Runtime: runtime.Version(), Started: i.started, FIPS: fips140.Enabled(),
+		Enforced: fips140.Enforced(), Module: cryptographicModule(), Format: l.store.Maintenance().Format(),
+		CertificateEnds: l.certificateEnds,
+		AnchorsApart:    i.cfg.Anchors != "" && !strings.HasPrefix(i.cfg.Anchors, i.cfg.Dir+string(filepath.Separator)),
+	}
+	for _, v := range l.store.Maintenance().Volumes() {
+		s.Volumes = append(s.Volumes, console.Volume{
+			Holds: v.Holds, Free: v.Free, Total: v.Total, Reserve: v.Reserve, Full: v.Full,
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.packs.choice.Used)) {
+		p := console.Pack{Name: name, Models: l.packs.choice.serves(name), Open: l.packs.open[name] != nil}
+		calibrated, ok := l.packs.open[name].(interface{ Calibration() *vision.Calibration })
+		if ok && calibrated.Calibration() != nil {
+			c := calibrated.Calibration()
+			p.Pairs = c.Pairs
+			for _, point := range c.Curve() {
+				p.Curve = append(p.Curve, console.CurvePoint{
+					Confidence: point.Confidence, Worst: point.Worst.Rate, All: point.All.Rate,
+				})
+			}
+		}
+		s.Packs = append(s.Packs, p)
+	}
+	for _, entry := range i.cfg.RootKeys {
+		kind, _, _ := strings.Cut(entry, ":")
+		p, err := i.cfg.protector(entry)
+		s.RootKeys = append(s.RootKeys, console.RootKey{Name: kind, Exposed: err == nil && p.exposed})
+	}
+	return s
+}
+
+// cryptographicModule names the module of cryptography that the program was built with.
+func cryptographicModule() string {
+	const module = "Go Cryptographic Module"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, b := range info.Settings {
+			if b.Key == "GOFIPS140" {
+				return module + " " + b.Value
+			}
+		}
+	}
+	return module
+}
