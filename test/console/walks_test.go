@@ -11,7 +11,7 @@ import (
 // TestWalks runs every walk, each against a server of its own.
 func TestWalks(t *testing.T) {
 	t.Parallel()
-	for _, script := range []string{"frame.mjs", "script.mjs", "attacks.mjs"} {
+	for _, script := range []string{"customerkey.mjs", "frame.mjs", "script.mjs", "attacks.mjs"} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
 			h := house{servertest.Start(t, server.Config{}), t, map[string]string{"hostile": hostile}}
