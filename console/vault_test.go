@@ -2,7 +2,6 @@ package console_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -23,64 +21,6 @@ type office struct {
 }
 
 func newOffice(t testing.TB) *office { return &office{servertest.Start(t, server.Config{}), t} }
-
-// manage sends a request to the management plane as the operator, and decodes the answer.
-func (o *office) manage(method, path string, body map[string]any) (answer map[string]any) {
-	o.t.Helper()
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(o.t.Context(), method,
-		o.URL+"/subscriptions/"+o.Operator().SubscriptionID+path, bytes.NewReader(encoded))
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+o.Token(o.t, o.URL))
-	req.Header.Set("Content-Type", "application/json")
-	res, err := o.Client.Do(req)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil || res.StatusCode >= 300 {
-		o.t.Fatalf("%s %s: %d %v (%v)", method, path, res.StatusCode, answer, err)
-	}
-	return answer
-}
-
-// someone makes an identity and returns its object id.
-func (o *office) someone(name string) string {
-	o.t.Helper()
-	made := o.manage(http.MethodPost, "/providers/Visage.Identity/servicePrincipals?api-version=2022-12-01",
-		map[string]any{"displayName": name})
-	id, ok := made["objectId"].(string)
-	if !ok {
-		o.t.Fatalf("no object id: %v", made)
-	}
-	return id
-}
-
-// assign gives a role on the subscription, or on what lies below it.
-func (o *office) assign(id, role, below string) {
-	o.t.Helper()
-	o.manage(http.MethodPut, below+"/providers/Microsoft.Authorization/roleAssignments/"+visage.NewUUID().String()+
-		"?api-version=2022-04-01", map[string]any{"properties": map[string]any{
-		"principalId": id,
-		"roleDefinitionId": "/subscriptions/" + o.Operator().SubscriptionID +
-			"/providers/Microsoft.Authorization/roleDefinitions/" + role,
-	}})
-}
-
-// person makes somebody with roles on the subscription, and signs them in.
-func (o *office) person(name string, roles ...string) (*servertest.Browser, string) {
-	o.t.Helper()
-	id := o.someone(name)
-	for _, role := range roles {
-		o.assign(id, role, "")
-	}
-	return o.Browser(o.t, id), id
-}
 
 // vault creates a vault with access policies, and with what else is given.
 func (o *office) vault(b *servertest.Browser, name string, given url.Values) {

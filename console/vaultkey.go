@@ -96,6 +96,16 @@ var vaultDecides = need{may: func(v *visit) (bool, error) {
 	return v.learnsThatVaultIsMissing()
 }}
 
+// admitToKey refuses a person whom the vault does not permit something, before anything else is looked at, and records
+// that as the operation itself would.
+func (v *visit) admitToKey(need keyvault.Permission) error {
+	ref := keyvault.Ref{Vault: v.Path("vault")}
+	if strings.Contains(v.Route().Pattern, "{key}") {
+		ref = v.pathRef()
+	}
+	return v.c.cfg.Vaults.Admit(v.Context(), v.Caller(), ref, need)
+}
+
 // learnsThatVaultIsMissing reports whether the vault that the path names does not exist and the person may know.
 func (v *visit) learnsThatVaultIsMissing() (bool, error) {
 	_, err := v.c.cfg.Vaults.Vault(v.Context(), v.Path("vault"))
@@ -379,7 +389,7 @@ func (c *Console) vaultKeyPage(v *visit, k shownKey) (*view, *vaultKeyData, erro
 	if d.Protected, err = v.protectedBy(v.keyRef(k.Ref, ref.Version == "")); err != nil {
 		return nil, nil, err
 	}
-	w := v.vaultPage("vaultkey", "-", k.Vault, d)
+	w := v.vaultPage("vaultkey", "keys", k.Vault, d)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.keys"), vaultPagePath(k.Vault.Name, "keys")})
 	w.title = k.Name
 	if ref.Version != "" {

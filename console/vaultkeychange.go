@@ -129,6 +129,9 @@ func vaultKeyState(k keyvault.Key) string {
 
 // changeVaultKey changes a version of a key as its form says.
 func (c *Console) changeVaultKey(v *visit) (*view, error) {
+	if err := v.admitToKey(keyvault.MayUpdate); err != nil {
+		return nil, err
+	}
 	k, err := c.keyOfPath(v)
 	if err != nil {
 		return nil, err
@@ -140,9 +143,6 @@ func (c *Console) changeVaultKey(v *visit) (*view, error) {
 	w, d, err := c.vaultKeyPage(v, k)
 	if err != nil {
 		return nil, err
-	}
-	if d.Change == nil {
-		return nil, refused
 	}
 	d.Locked = p
 	v.mayConfirm(d.Change, p)
@@ -199,7 +199,7 @@ func usable(a keyvault.Attributes) bool {
 
 // askVaultKey shows a page that asks before a key is changed.
 func (v *visit) askVaultKey(k keyvault.Key, title string, data askData) *view {
-	w := v.vaultPage("vaultask", "-", k.Vault, data)
+	w := v.vaultPage("vaultask", "keys", k.Vault, data)
 	unversioned := wholeKey(k)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.keys"), vaultPagePath(k.Vault.Name, "keys")},
 		link{k.Name, vaultKeyPath(unversioned, "")})
@@ -260,7 +260,11 @@ func (c *Console) rotateVaultKey(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.versions[0].Version != v.field("current") {
+	permitted, err := v.permitted(k.Vault.Name, keyvault.MayRotate)
+	if err != nil {
+		return nil, err
+	}
+	if permitted && k.versions[0].Version != v.field("current") {
 		w, _, err := c.vaultKeyPage(v, k)
 		if err != nil {
 			return nil, err
@@ -343,7 +347,7 @@ func (c *Console) useVaultKey(v *visit) (*view, error) {
 		}
 		data.Resources = append(data.Resources, row)
 	}
-	w := v.vaultPage("vaultkeyuse", "-", k.Vault, data)
+	w := v.vaultPage("vaultkeyuse", "keys", k.Vault, data)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.keys"), vaultPagePath(k.Vault.Name, "keys")},
 		link{k.Name, vaultKeyPath(wholeKey(k.Key), "")})
 	w.title = v.text("vaultkey.use.title", k.Name)

@@ -16,7 +16,7 @@ const maxBackupForm = 6 << 20
 // vaultFormPage shows a page of a vault with a form about its keys.
 func (v *visit) vaultFormPage(vault keyvault.Vault, template, title string, data formPage) *view {
 	data.Form.Cancel = vaultPagePath(vault.Name, "keys")
-	w := v.vaultPage(template, "-", vault, data)
+	w := v.vaultPage(template, "keys", vault, data)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.keys"), vaultPagePath(vault.Name, "keys")})
 	w.title = title
 	return w
@@ -110,6 +110,13 @@ func (c *Console) keyCreator(v *visit, ref keyvault.Ref) (visage.Caller, error) 
 }
 
 func (c *Console) generateVaultKey(v *visit) (*view, error) {
+	allowed, err := mayCreateVaultKey.may(v)
+	if err == nil && !allowed {
+		err = v.admitToKey(keyvault.MayCreate)
+	}
+	if err != nil {
+		return nil, err
+	}
 	k, refused := c.makeVaultKey(v)
 	if refused == nil {
 		return v.done(vaultKeyPath(wholeKey(k), ""), "vaultkey.made", k.Name), nil
@@ -198,6 +205,9 @@ func (v *visit) takeSecret(file, pasted string) []byte {
 func (c *Console) importVaultKey(v *visit) (*view, error) {
 	secret := v.takeSecret("file", "pasted")
 	defer clear(secret)
+	if err := v.admitToKey(keyvault.MayImport); err != nil {
+		return nil, err
+	}
 	k, refused := c.bringVaultKey(v, secret)
 	if refused == nil {
 		return v.done(vaultKeyPath(wholeKey(k), ""), "vaultkey.imported", k.Name), nil
@@ -212,9 +222,6 @@ func (c *Console) bringVaultKey(v *visit, secret []byte) (keyvault.Key, error) {
 		return keyvault.Key{}, err
 	}
 	ref := keyvault.Ref{Vault: v.Path("vault"), Name: name}
-	if err := c.cfg.Vaults.Admit(v.Context(), v.Caller(), ref, keyvault.MayImport); err != nil {
-		return keyvault.Key{}, err
-	}
 	key, err := keyvault.ReadPrivateKey(secret)
 	if err != nil {
 		return keyvault.Key{}, err
@@ -244,6 +251,9 @@ func (c *Console) newRestore(v *visit) (*view, error) {
 }
 
 func (c *Console) restoreVaultKey(v *visit) (*view, error) {
+	if err := v.admitToKey(keyvault.MayRestore); err != nil {
+		return nil, err
+	}
 	var blob []byte
 	for _, f := range v.files {
 		if f.field == "backup" {

@@ -110,7 +110,7 @@ func (c *Console) purgeVaultKeyPage(v *visit) (*view, *form, error) {
 	if k.Vault.PurgeProtection {
 		data.Form, data.Consequences = nil, []string{v.text("vault.purging.protected", v.lang.when(k.PurgeAt))}
 	}
-	w := v.vaultPage("vaultask", "-", k.Vault, data)
+	w := v.vaultPage("vaultask", "deletedkeys", k.Vault, data)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.deletedkeys"), vaultPagePath(k.Vault.Name, "deletedkeys")})
 	w.title = v.text("vaultkey.purging", k.Name)
 	return w, data.Form, nil

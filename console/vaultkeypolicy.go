@@ -174,7 +174,7 @@ func (c *Console) rotationPage(v *visit) (*view, *rotationData, error) {
 		data.Form = v.rotationForm(ref, p)
 		data.Form.Cancel = vaultKeyPath(ref, "")
 	}
-	w := v.vaultPage("vaultkeypolicy", "-", vault, data)
+	w := v.vaultPage("vaultkeypolicy", "keys", vault, data)
 	w.crumbs = append(w.crumbs, link{v.text("vault.tab.keys"), vaultPagePath(vault.Name, "keys")},
 		link{ref.Name, vaultKeyPath(ref, "")})
 	w.title = v.text("vaultkey.policy.title", ref.Name)
@@ -187,6 +187,9 @@ func (c *Console) rotationPolicy(v *visit) (*view, error) {
 }
 
 func (c *Console) setRotationPolicy(v *visit) (*view, error) {
+	if err := v.admitToKey(keyvault.MaySetRotationPolicy); err != nil {
+		return nil, err
+	}
 	p, refused := v.typedPolicy()
 	if refused == nil {
 		_, refused = c.cfg.Vaults.SetRotationPolicy(v.Context(), v.Caller(), v.pathRef(), p)

@@ -235,7 +235,7 @@ func (c *Console) policyPage(v *visit) (*view, *policyData, error) {
 		data.Groups = append(data.Groups, group)
 	}
 	data.Form.Cancel = vaultPagePath(vault.Name, "policies")
-	w := v.vaultPage("vaultpolicy", "-", vault, data)
+	w := v.vaultPage("vaultpolicy", "policies", vault, data)
 	w.title = title
 	return w, data, nil
 }

@@ -1,0 +1,454 @@
+package console_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+const (
+	safe  = "/console/vaults/safe"
+	faces = safe + "/keys/faces"
+)
+
+// everyPermission are the boxes of all permissions that managing keys needs.
+func everyPermission(object string) url.Values {
+	boxes := url.Values{"object": {object}}
+	for _, name := range []string{"get", "list", "create", "import", "update", "delete", "recover", "purge", "backup",
+		"restore", "rotate", "getrotationpolicy", "setrotationpolicy"} {
+		boxes.Set("may-"+name, "on")
+	}
+	return boxes
+}
+
+// TestVaultKeyLife takes a key from its creation to its end.
+func TestVaultKeyLife(t *testing.T) {
+	o := newOffice(t)
+	b := o.Browser(t, "")
+	o.vault(b, "safe", url.Values{"protect": nil})
+	o.shows(b.Get(safe+"/keys"), http.StatusOK, "There is no key in this vault.", safe+"/newkey", safe+"/importkey")
+
+	const form = safe + "/newkey"
+	p := b.Submit(form, form, url.Values{"name": {"<i>faces"}, "expires": {"2020-01-01T00:00"},
+		"notbefore": {"2030-01-01T00:00"}, "kind": {"RSA 2048"}, "op-wrapkey": {"on"}})
+	o.shows(p, http.StatusBadRequest, "1 to 127 letters", "&lt;i&gt;faces")
+	o.lacks(p, "<i>faces")
+	if fields, _ := p.Form(form); fields.Get("expires") != "2020-01-01T00:00" || fields.Get("op-wrapkey") == "" {
+		t.Errorf("the form keeps %v", fields)
+	}
+	for field, code := range map[string]string{"notbefore": "InvalidActivationDate",
+		"expires": "InvalidExpirationDate"} {
+		p := b.Submit(form, form, url.Values{"name": {"faces"}, "kind": {"RSA 2048"}, field: {"tomorrow"}})
+		o.shows(p, http.StatusBadRequest, code, `id="e-`+field)
+	}
+	o.sent(b.Submit(form, form, url.Values{"name": {"faces"}, "kind": {"RSA 2048"},
+		"tags": {"owner = <script>alert(1)</script>"}}), faces)
+	p = b.Get(faces)
+	first := o.version(p)
+	id := "https://safe.vault." + strings.TrimPrefix(o.URL, "https://") + "/keys/faces"
+	o.shows(p, http.StatusOK, "RSA 2048", "encrypt, decrypt, sign, verify, wrapKey, unwrapKey", "&lt;script&gt;",
+		`data-copy="`+id+`"`, `data-copy="`+id+"/"+first+`"`, faces+"/use")
+	o.lacks(p, "<script>alert", "Protected resources")
+
+	// a version is made once, however often its form is sent
+	rotate, _ := p.Form(faces + "/rotate")
+	o.sent(b.Send(faces+"/rotate", rotate), faces)
+	o.sent(b.Send(faces+"/rotate", rotate), faces)
+	rotate.Set("again", "1")
+	o.shows(b.Send(faces+"/rotate", rotate), http.StatusConflict, "There is a newer version")
+	p = b.Get(faces)
+	second := o.version(p)
+	if n := strings.Count(p.Body, "<tr><th scope=\"row\">"); n != 2 || first == second {
+		t.Errorf("%d versions; %s, then %s", n, first, second)
+	}
+
+	// the state and the properties of the first version
+	one := faces + "/" + first
+	o.sent(b.Submit(one+"/disable", one+"/disable", nil), one)
+	o.shows(b.Get(one), http.StatusOK, "Disabled", one+"/enable")
+	o.shows(b.Get(faces), http.StatusOK, "Disabled", "Enabled")
+	o.sent(b.Submit(one, one+"/enable", nil), one)
+	stale, _ := b.Get(one).Form(one)
+	o.sent(b.Submit(one, one, url.Values{"expires": {"2040-05-06T07:08"}, "op-sign": nil, "tags": {"a = b"}}), one)
+	o.shows(b.Get(one), http.StatusOK, "6 May 2040, 07:08 UTC", "encrypt, decrypt, verify, wrapKey, unwrapKey",
+		"<dt>a</dt>")
+	o.shows(b.Send(one, stale), http.StatusConflict, "after you opened the page")
+	o.shows(b.Submit(one, one, url.Values{"notbefore": {"2041-01-01T00:00"}}), http.StatusBadRequest, "later than nbf",
+		"2041-01-01T00:00")
+
+	// the rotation policy
+	const policy = faces + "/rotationpolicy"
+	o.shows(b.Submit(policy, policy, url.Values{"rotate": {"after"}, "rotate-time-unit": {"D"}}),
+		http.StatusBadRequest, "needs a time")
+	o.shows(b.Submit(policy, policy, url.Values{"rotate": {"after"}, "rotate-time": {"2"}, "rotate-time-unit": {"D"}}),
+		http.StatusBadRequest, "at least 7 days", `value="2"`)
+	o.sent(b.Submit(policy, policy, url.Values{"expiry": {"P1Y6M"}, "expiry-unit": {"iso"}, "rotate": {"after"},
+		"rotate-time": {"3"}, "rotate-time-unit": {"M"}, "notify": {"before"}, "notify-time": {"30"},
+		"notify-time-unit": {"D"}}), faces)
+	p = b.Get(policy)
+	o.shows(p, http.StatusOK, "P1Y6M", "3\u00a0months after the version was created", "30\u00a0days before the version")
+	fields, _ := p.Form(policy)
+	if fields.Get("expiry") != "P1Y6M" || fields.Get("rotate-time") != "3" || fields.Get("notify") != "before" {
+		t.Errorf("the form has %v", fields)
+	}
+
+	// a backup; it is restored when there is no key of the name
+	p = b.Submit(faces, faces+"/backup", nil)
+	backup := []byte(p.Body)
+	if p.Status != http.StatusOK || len(backup) < 1000 ||
+		p.Header.Get("Content-Disposition") != `attachment; filename="safe-faces.keybackup"` {
+		t.Fatalf("backup: %d, %q, %d bytes", p.Status, p.Header.Get("Content-Disposition"), len(backup))
+	}
+	const restore = safe + "/restorekey"
+	o.shows(o.upload(b, restore, nil, "backup", "b", backup), http.StatusConflict, "already has a key faces")
+	o.shows(o.upload(b, restore, nil, "backup", "b", []byte("nothing")), http.StatusBadRequest, "not a backup")
+	o.shows(b.Submit(restore, restore, nil), http.StatusBadRequest, "There is no backup", `id="e-backup"`)
+
+	// deleted, recovered, deleted, purged
+	o.sent(b.Submit(faces+"/delete", faces+"/delete", nil), safe+"/deletedkeys")
+	o.shows(b.Get(faces), http.StatusNotFound)
+	o.shows(b.Submit(form, form, url.Values{"name": {"faces"}, "kind": {"EC P-256"}}), http.StatusConflict,
+		"deleted but recoverable", `id="e-name"`)
+	o.shows(o.upload(b, restore, nil, "backup", "b", backup), http.StatusConflict, "deleted but recoverable")
+	o.sent(b.Submit(safe+"/deletedkeys", safe+"/deletedkeys/faces/recover", nil), faces)
+	o.sent(b.Submit(faces+"/delete", faces+"/delete", nil), safe+"/deletedkeys")
+	const purge = safe + "/deletedkeys/faces/purge"
+	o.lacks(b.Get(safe+"/deletedkeys"), purge) // the person who makes a vault has no permission to purge
+	o.shows(b.Get(purge), http.StatusForbidden)
+	edit := safe + "/policies/edit?object=" + o.Operator().ClientID
+	o.sent(b.Submit(edit, safe+"/policies/edit", url.Values{"may-purge": {"on"}}), safe+"/policies")
+	o.sent(b.Submit(purge, purge, nil), safe+"/deletedkeys")
+	o.sent(o.upload(b, restore, nil, "backup", "b", backup), faces)
+	o.shows(b.Get(faces), http.StatusOK, first, second, "The key faces is restored.")
+
+	// under purge protection, purging is refused, with the date
+	o.sent(b.Submit(safe+"/purgeprotection", safe+"/purgeprotection", nil), safe)
+	o.sent(b.Submit(faces+"/delete", faces+"/delete", nil), safe+"/deletedkeys")
+	p = b.Get(purge)
+	o.shows(p, http.StatusOK, "nobody can do this before")
+	o.shows(b.Send(purge, tokenOf(p)), http.StatusForbidden, "stays recoverable until 20")
+}
+
+// TestImportVaultKey imports keys in several forms, and sees that a refused one is shown nowhere.
+func TestImportVaultKey(t *testing.T) {
+	o := newOffice(t)
+	b := o.Browser(t, "")
+	o.vault(b, "safe", nil)
+	good, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := rsa.GenerateKey(rand.Reader, 2560)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curved, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(kind string, der []byte, err error) string {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(good)
+	whole := encode("PRIVATE KEY", pkcs8, err)
+	sec1, err := x509.MarshalECPrivateKey(curved)
+	onCurve := encode("EC PRIVATE KEY", sec1, err)
+	number := base64.RawURLEncoding.EncodeToString
+	jwk := fmt.Sprintf(`{"kty":"RSA","n":%q,"e":"AQAB","d":%q,"p":%q,"q":%q}`, number(good.N.Bytes()),
+		number(good.D.Bytes()), number(good.Primes[0].Bytes()), number(good.Primes[1].Bytes()))
+	wrong := strings.Replace(jwk, number(good.Primes[1].Bytes()), number(good.Primes[0].Bytes()), 1)
+
+	const form = safe + "/importkey"
+	for name, c := range map[string]struct{ text, sentence, french string }{
+		"too small": {encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(odd), nil), "2048, 3072 or 4096 bits", ""},
+		"wrong":     {wrong, "The RSA key is", ""},
+		"encrypted": {strings.ReplaceAll(whole, "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"), "openssl pkey -in key.pem",
+			"phrase secrète"},
+		"openssh": {strings.ReplaceAll(whole, "PRIVATE KEY", "OPENSSH PRIVATE KEY"), "ssh-keygen -p -m PKCS8",
+			"convertissez-la"},
+		"cut off": {whole[:len(whole)-200], "a part of it is missing", "il en manque une partie"},
+		"two":     {whole + onCurve, "more than one private key", "plus d’une clé privée"},
+		"nothing": {" ", "There is no private key", "Il n’y a pas de clé privée"},
+		"no key":  {"<script>alert(1)</script>", "not a private key", "Ce n’est pas une clé privée"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret := c.text[:min(len(c.text), 400)]
+			fields := url.Values{"name": {"brought"}, "tags": {"from = elsewhere"}, "pasted": {c.text}}
+			p := b.Submit(form, form, fields)
+			o.shows(p, http.StatusBadRequest, c.sentence, "from = elsewhere", `value="brought"`)
+			for line := range strings.Lines(secret) {
+				if line = strings.TrimSpace(line); len(line) > 20 && strings.Contains(p.Body, line) {
+					t.Errorf("the page repeats %q of the private key", line)
+				}
+			}
+			p = o.upload(b, form, url.Values{"name": {"brought"}}, "file", "<b>key.pem", []byte(c.text))
+			o.shows(p, http.StatusBadRequest, c.sentence)
+			o.lacks(p, "<b>key")
+			if c.french != "" {
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, o.URL+form, nil)
+				req.Header.Set("Accept-Language", "fr")
+				sent, _ := b.Ask(req).Form(form)
+				sent.Set("name", "brought")
+				sent.Set("pasted", c.text)
+				req, _ = http.NewRequestWithContext(t.Context(), http.MethodPost, o.URL+form,
+					strings.NewReader(sent.Encode()))
+				req.Header.Set("Accept-Language", "fr")
+				req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				o.shows(b.Ask(req), http.StatusBadRequest, c.french, `lang="fr"`)
+			}
+		})
+	}
+	for i, text := range []string{whole, jwk, onCurve} {
+		o.sent(b.Submit(form, form, url.Values{"name": {fmt.Sprint("brought-", i)}, "pasted": {text}}),
+			fmt.Sprint(safe, "/keys/brought-", i))
+	}
+	o.sent(o.upload(b, form, url.Values{"name": {"brought-0"}}, "file", "key.der", pkcs8), safe+"/keys/brought-0")
+	p := b.Get(safe + "/keys")
+	o.shows(p, http.StatusOK, "brought-0", "brought-1", "brought-2", "RSA 2048", "EC P-256")
+	// by the beginning of the name, of which "-1" is one and "rought" is none
+	o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"made"}, "kind": {"EC P-384"}}),
+		safe+"/keys/made")
+	p = b.Get(safe + "/keys?search=BROUGHT-1")
+	o.shows(p, http.StatusOK, "/keys/brought-1\"")
+	o.lacks(p, "/keys/brought-0\"", "/keys/made\"")
+	o.shows(b.Get(safe+"/keys?search=rought"), http.StatusOK, "The name of no key begins with this.")
+	o.shows(b.Get(safe+"/keys?search=%C3%A9"), http.StatusOK, "The name of no key begins with this.")
+}
+
+// TestVaultPeople sees what people with other roles and permissions see and may do.
+func TestVaultPeople(t *testing.T) {
+	o := newOffice(t)
+	b := o.Browser(t, "")
+	o.vault(b, "safe", nil)
+	o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"faces"}, "kind": {"RSA 2048"}}), faces)
+	one := faces + "/" + o.version(b.Get(faces))
+
+	nobody, _ := visitorWith(t, o.Server, "<b>nobody")
+	reader, _ := visitorWith(t, o.Server, "reader", identity.VaultReader)
+	owner, ownerID := visitorWith(t, o.Server, "owner", identity.Owner)
+	contributor, _ := visitorWith(t, o.Server, "contributor", identity.Contributor)
+	officer, officerID := visitorWith(t, o.Server, "שלום 🗝️")
+
+	// nobody learns nothing
+	o.shows(nobody.Get("/console/vaults"), http.StatusOK, "There is no key vault that you may see")
+	for _, path := range []string{safe, safe + "/keys", faces, one, safe + "/policies", safe + "/network",
+		faces + "/use",
+		safe + "/newkey", "/console/vaults/missing", "/console/vaults/missing/keys", "/console/vaults/-/new"} {
+		p := nobody.Get(path)
+		o.shows(p, http.StatusForbidden)
+		o.lacks(p, "RSA")
+	}
+	token := tokenOf(nobody.Get("/console"))
+	for _, path := range []string{faces + "/delete", one + "/disable", faces + "/rotate", faces + "/backup",
+		safe + "/importkey", safe + "/delete", safe + "/policies/edit"} {
+		o.shows(nobody.Send(path, token), http.StatusForbidden)
+	}
+
+	// a reader sees everything and no forms, and what they send by hand is refused
+	o.shows(reader.Get("/console/vaults"), http.StatusOK, safe)
+	for _, path := range []string{"/console/vaults", safe, safe + "/keys", faces, one, safe + "/policies",
+		safe + "/network", safe + "/deletedkeys"} {
+		p := reader.Get(path)
+		o.shows(p, http.StatusOK)
+		if strings.Contains(mainOf(p), "<form method=\"post\"") || strings.Contains(mainOf(p), "danger") {
+			t.Errorf("%s offers a reader something:\n%s", path, mainOf(p))
+		}
+	}
+	o.shows(reader.Get(one), http.StatusOK, "RSA 2048", "You can see the keys and not use or change them.")
+	token = tokenOf(reader.Get(safe))
+	for _, path := range []string{faces + "/delete", one + "/disable", faces + "/rotate", faces + "/backup", one,
+		safe + "/newkey", safe + "/importkey", safe + "/delete", safe + "/policies/edit", safe + "/network"} {
+		token.Set("name", "other")
+		o.shows(reader.Send(path, token), http.StatusForbidden)
+	}
+
+	// an owner without permissions in the vault can make a new key, but no version of one, and give themselves more
+	o.shows(owner.Get(safe+"/keys"), http.StatusOK, "not use or change them", "policies/edit?object="+ownerID)
+	o.shows(owner.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"faces"}, "kind": {"RSA 2048"}}),
+		http.StatusConflict, "may not make versions")
+	o.sent(owner.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"mine"}, "kind": {"EC P-256"}}),
+		safe+"/keys/mine")
+	o.lacks(owner.Get(faces), faces+"/rotate\"")
+	o.sent(owner.Submit(safe+"/policies/edit?preset=manage&object="+ownerID, safe+"/policies/edit", nil),
+		safe+"/policies")
+	o.sent(owner.Submit(faces, faces+"/rotate", nil), faces)
+
+	// a contributor may write policies, and not change the model
+	o.lacks(contributor.Get(safe), safe+"/model")
+	p := contributor.Get(safe + "/model")
+	o.shows(p, http.StatusOK)
+	o.shows(contributor.Submit(safe+"/model", safe+"/model", url.Values{"model": {"roles"}}), http.StatusForbidden,
+		"roleAssignments/write")
+	for field, wrong := range map[string]url.Values{
+		"object":  {"object": {"not an id"}, "may-get": {"on"}},
+		"may-get": {"object": {officerID}},
+	} {
+		o.shows(contributor.Submit(safe+"/policies/edit", safe+"/policies/edit", wrong), http.StatusBadRequest,
+			`id="e-`+field)
+	}
+	o.sent(contributor.Submit(safe+"/policies/edit", safe+"/policies/edit", everyPermission(officerID)),
+		safe+"/policies")
+	o.shows(contributor.Get(safe+"/policies"), http.StatusOK, officerID, "setrotationpolicy")
+
+	// people with permissions on keys alone see the keys, and not the vault
+	o.shows(officer.Get("/console/vaults"), http.StatusOK, `href="`+safe+`/keys"`)
+	o.shows(officer.Get(safe), http.StatusForbidden)
+	o.shows(officer.Get(safe+"/keys"), http.StatusOK, faces, safe+"/importkey")
+	o.sent(officer.Submit(one+"/disable", one+"/disable", nil), one)
+	o.sent(officer.Submit(one, one+"/enable", nil), one)
+
+	// until their address is kept out
+	o.sent(contributor.Submit(safe+"/network", safe+"/network", url.Values{"from": {"selected"},
+		"addresses": {"203.0.113.0/24\n2001:db8::1"}}), safe+"/network")
+	o.shows(contributor.Get(safe+"/network"), http.StatusOK, "203.0.113.0/24", "127.0.0.1, is not admitted")
+	o.shows(officer.Get(safe+"/keys"), http.StatusForbidden)
+	p = reader.Get(faces)
+	o.shows(p, http.StatusOK, "Client address is not authorized")
+	o.shows(owner.Send(faces+"/backup", tokenOf(owner.Get(faces))), http.StatusForbidden,
+		"Client address is not authorized")
+	o.shows(contributor.Submit(safe+"/network", safe+"/network", url.Values{"addresses": {"somewhere"}}),
+		http.StatusBadRequest, "neither an IP address nor a prefix", `id="e-addresses"`)
+	o.sent(contributor.Submit(safe+"/network", safe+"/network", url.Values{"from": {"all"}}), safe+"/network")
+
+	// and until their policy is removed
+	remove := safe + "/policies/remove?object=" + officerID
+	o.sent(contributor.Submit(remove, safe+"/policies/remove", nil), safe+"/policies")
+	o.shows(officer.Get(safe+"/keys"), http.StatusForbidden)
+	o.shows(contributor.Get(remove), http.StatusNotFound, "no access policy for this identity")
+}
+
+// TestVaultWithRoles makes a vault in which roles decide.
+func TestVaultWithRoles(t *testing.T) {
+	o := newOffice(t)
+	b := o.Browser(t, "")
+	o.vault(b, "safe", url.Values{"model": {"roles"}})
+	o.shows(b.Get(safe+"/policies"), http.StatusOK, "Key Vault Crypto Officer", "roles decide", safe+"/access")
+	o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"faces"}, "kind": {"RSA 2048"}}), faces)
+	o.sent(b.Submit(faces, faces+"/rotate", nil), faces)
+
+	contributor, _ := visitorWith(t, o.Server, "contributor", identity.Contributor)
+	const form = "/console/vaults/-/new"
+	o.shows(contributor.Submit(form, form, url.Values{"name": {"theirs"}, "model": {"roles"}}), http.StatusForbidden,
+		"You may not assign roles", `id="e-mine"`)
+	o.lacks(contributor.Get(safe+"/policies"), "policies/edit")
+
+	// in French, with the terms of Azure
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, o.URL+faces, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept-Language", "fr-CA,fr;q=0.8")
+	o.shows(b.Ask(req), http.StatusOK, "Coffres de clés", "Identificateur de clé", "Opérer une rotation maintenant",
+		"Stratégie de rotation")
+}
+
+// TestVaultPages pages through vaults and versions.
+func TestVaultPages(t *testing.T) {
+	o := newOffice(t)
+	b := o.Browser(t, "")
+	o.vault(b, "safe", nil)
+	o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"faces"}, "kind": {"EC P-256"}}), faces)
+	for range 50 {
+		o.sent(b.Submit(faces, faces+"/rotate", nil), faces)
+	}
+	for i := range 50 {
+		o.Manage(t, http.MethodPut,
+			fmt.Sprintf("/resourceGroups/default/providers/Microsoft.KeyVault/vaults/vault-%02d",
+				i), map[string]any{"location": "local", "properties": map[string]any{
+				"tenantId": o.Operator().TenantID, "sku": map[string]any{"family": "A", "name": "standard"},
+				"accessPolicies": []any{}}})
+	}
+	for _, path := range []string{faces, "/console/vaults"} {
+		count := func(p servertest.Page) int { return strings.Count(p.Body, `<tr><th scope="row">`) }
+		p := b.Get(path)
+		_, rest, found := strings.Cut(p.Body, `<p class="more"><a class="button plain" href="`)
+		next, _, _ := strings.Cut(rest, `"`)
+		if !found || count(p) != 50 {
+			t.Fatalf("%s has %d rows", path, count(p))
+		}
+		p = b.Get(strings.ReplaceAll(next, "&amp;", "&"))
+		if count(p) != 1 || strings.Contains(p.Body, `class="more"`) {
+			t.Errorf("%s: the next page has %d rows", path, count(p))
+		}
+	}
+	o.shows(b.Get("/console/vaults?search=T-4"), http.StatusOK, "vault-40", "vault-49")
+	o.lacks(b.Get("/console/vaults?search=T-4"), "vault-50", "vault-39")
+}
+
+// TestVaultProtects names the resources that would be locked, before they are.
+func TestVaultProtects(t *testing.T) {
+	o := &office{servertest.Start(t, server.Config{AutoApprove: true}), t}
+	b := o.Browser(t, "")
+	o.vault(b, "safe", url.Values{"protect": {"on"}})
+	for _, name := range []string{"faces", "spare"} {
+		o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {name}, "kind": {"RSA 2048"}}),
+			safe+"/keys/"+name)
+	}
+	const account = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"
+	o.Manage(t, http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", map[string]any{
+		"properties": map[string]any{"service": "Face", "contact": "ada@contoso.example", "reason": "doors"}})
+	o.Manage(t, http.MethodPut, account, map[string]any{"kind": "Face", "sku": map[string]any{"name": "E0"},
+		"location": "local", "identity": map[string]any{"type": "SystemAssigned"}})
+	o.shows(b.Get(faces+"/use"), http.StatusOK, "/console/resources/reception/encryption?key=https%3A%2F%2Fsafe.vault")
+
+	page := b.Get(faces)
+	one := faces + "/" + o.version(page)
+	o.lacks(page, "Protected resources")
+	made := o.Manage(t, http.MethodPatch, account,
+		map[string]any{"properties": map[string]any{"encryption": map[string]any{
+			"keySource": "Microsoft.KeyVault", "register": true, "keyVaultProperties": map[string]any{
+				"keyVaultUri": "https://safe.vault." + strings.TrimPrefix(o.URL, "https://") + strings.TrimPrefix(one,
+					safe)}}}})
+	for made["properties"].(map[string]any)["provisioningState"] != "Succeeded" {
+		if t.Context().Err() != nil {
+			t.Fatal("the key was not enabled in time")
+		}
+		made = o.Manage(t, http.MethodGet, account, nil)
+	}
+	principal := made["identity"].(map[string]any)["principalId"].(string)
+	policy, remove := safe+"/policies/edit", safe+"/policies/remove?object="+principal
+
+	for _, path := range []string{faces, one} {
+		o.shows(b.Get(path), http.StatusOK, "Protected resources", "/console/resources/reception\"")
+	}
+	for _, path := range []string{one + "/disable", faces + "/delete", safe + "/delete", safe + "/model", remove} {
+		o.shows(b.Get(path), http.StatusOK, "locks the data of 1 resource", "reception")
+	}
+	o.lacks(b.Get(safe+"/keys/spare/delete"), "locks the data")
+	stranger, _ := visitorWith(t, o.Server, "officer", identity.VaultReader)
+	o.shows(stranger.Get(faces), http.StatusOK, "1 resource that you may not see")
+	o.lacks(stranger.Get(faces), "reception")
+
+	// changes that would lock need a tick
+	sent := url.Values{"may-unwrapkey": nil}
+	p := b.Submit(policy+"?object="+principal, policy, sent)
+	o.shows(p, http.StatusConflict, "WouldLockResources", "reception", `name="confirmed"`)
+	fields, _ := p.Form(policy)
+	if fields.Has("may-unwrapkey") || !fields.Has("may-get") {
+		t.Errorf("the form keeps %v", fields)
+	}
+	p = b.Submit(safe+"/network", safe+"/network", url.Values{"from": {"none"}, "bypass": nil})
+	o.shows(p, http.StatusConflict, "reception", `name="confirmed"`)
+	p = b.Submit(one, one, url.Values{"expires": {"2020-01-01T00:00"}})
+	o.shows(p, http.StatusConflict, "reception", `name="confirmed"`, "2020-01-01T00:00")
+	fields, _ = p.Form(one)
+	fields.Set("confirmed", "on")
+	o.sent(b.Send(one, fields), one)
+	o.shows(b.Get(one), http.StatusOK, "Expired")
+}
