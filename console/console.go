@@ -66,6 +66,9 @@ type Config struct {
 	VaultAddress func(vault string) string
 	// Issuers are the external issuers of OpenID Connect that the instance knows. Default: none.
 	Issuers []Issuer
+	// Rehearse rehearses the revocation of the key of a resource on a copy of the server. progress is called with the
+	// name of each step.
+	Rehearse func(ctx context.Context, by visage.Caller, resource string, progress func(step string)) (Rehearsal, error)
 	// Logger gets what is wrong with the console itself. Default: discard.
 	Logger *slog.Logger
 }
@@ -89,7 +92,7 @@ func New(cfg Config) (*Console, error) {
 		cfg.Conditions == nil || cfg.Instance == nil ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||
-		cfg.VaultAddress == nil {
+		cfg.VaultAddress == nil || cfg.Rehearse == nil {
 		return nil, errors.New("make console: every service, name and function of the configuration is required")
 	}
 	if cfg.Logger == nil {

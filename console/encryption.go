@@ -20,6 +20,7 @@ func (c *Console) encryptionRoutes() []route {
 		page(at, onAccount("read"), c.encryption),
 		send(at, onAccount("write"), c.saveKey),
 		page(at+"/choose", onAccount("write"), c.chooseEncryption),
+		page(at+"/vault", onAccount("write"), c.chooseVault),
 		page(at+"/key", onAccount("write"), c.checkKey),
 		send(at+"/mend", onAccount("write"), c.mend),
 		page(at+"/new", onAccount("write"), c.newKeyPage),
@@ -31,6 +32,8 @@ func (c *Console) encryptionRoutes() []route {
 		send(at+"/unlock", onAccount("encryption:unlock/action"), c.unlock),
 		page(at+"/policy", onAccount("encryption:policy/write"), c.keyPolicyPage),
 		send(at+"/policy", onAccount("encryption:policy/write"), c.setKeyPolicy),
+		page(at+"/rehearsal", operator, c.rehearsalPage),
+		send(at+"/rehearsal", operator, c.rehearse),
 	}
 }
 
@@ -46,7 +49,7 @@ const keyEvents = 20
 // encryptionData is the page of a resource's key.
 type encryptionData struct {
 	Badge    badge
-	Alerts   []alert
+	Alerts   []keyAlert
 	Customer bool
 	Change   *keyChange // under way; nil: none
 	Facts    []keyFact
@@ -58,13 +61,14 @@ type encryptionData struct {
 	Lock     string
 	Return   string
 	Edit     string // of the policy
+	Rehearse string
 	Choose   *chooser
 	Events   []keyEvent
 	Audit    string // the address of all entries; empty: the person may not read them
 }
 
-// alert is a sentence about the state of the page's subject.
-type alert struct {
+// keyAlert is a sentence about the state of the page's subject.
+type keyAlert struct {
 	Kind   string // "ok", "warn", "bad" or "info"
 	Text   string
 	Detail string // in English; empty: none
@@ -99,7 +103,8 @@ type keyEvent struct {
 	What  string
 	By    string // empty: the service itself
 	Badge badge
-	Of    string // the key's version or another detail
+	Of    string // the version of the key
+	To    string // the condition that began
 }
 
 func (c *Console) encryption(v *visit) (*view, error) {
@@ -131,6 +136,9 @@ func (c *Console) encryptionPage(v *visit, a account.Account) (*view, error) {
 	}
 	if d.Customer {
 		c.offerLocks(v, a, e, d)
+		if v.operates() {
+			d.Rehearse = encryptionPath(a, "rehearsal")
+		}
 	}
 	if v.may("Microsoft.CognitiveServices/accounts/auditEvents/read", scope) {
 		if d.Events, err = c.keyEvents(v, a); err != nil {
@@ -161,7 +169,7 @@ func encryptionPath(a account.Account, page string, pairs ...string) string {
 }
 
 // keyAlerts says what is wrong with the key of a resource, and what the last change came to if it failed.
-func (v *visit) keyAlerts(e account.Encryption) (all []alert) {
+func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
 	s := e.Status
 	switch s.Condition {
 	case custody.ServiceManaged, custody.Active:
@@ -170,17 +178,17 @@ func (v *visit) keyAlerts(e account.Encryption) (all []alert) {
 		if until := s.LastSuccess.Add(s.Policy.Grace); s.Code == "" && time.Since(s.LastSuccess) > keyLate {
 			text = v.text("encryption.state.degraded", v.lang.when(s.Since), v.lang.when(until))
 		}
-		all = append(all, alert{"warn", text, s.Reason})
+		all = append(all, keyAlert{"warn", text, s.Reason})
 	case custody.Revoked:
-		all = append(all, alert{"bad", v.text("encryption.state.revoked", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.revoked", v.lang.when(s.Since)), s.Reason})
 	case custody.Unavailable:
-		all = append(all, alert{"bad", v.text("encryption.state.unavailable", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.unavailable", v.lang.when(s.Since)), s.Reason})
 	case custody.Locked:
-		all = append(all, alert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
 	}
 	if o := s.Operation; e.Failed() {
 		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
-		all = append(all, alert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
+		all = append(all, keyAlert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
 			v.lang.when(o.Ended)), strings.TrimSpace(said.Sentence)})
 	}
 	return all
@@ -196,8 +204,8 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 	facts := []keyFact{{Name: v.text("encryption.vault"), Text: e.VaultURI, Code: true}}
 	name := keyFact{Name: v.text("encryption.key"), Text: e.Key.Name}
 	if ours {
-		facts[0] = keyFact{Name: v.text("encryption.vault"), Text: vault, To: vaultPath(vault, "")}
-		name.To = vaultPath(vault, e.Key.Name)
+		facts[0] = keyFact{Name: v.text("encryption.vault"), Text: vault, To: keyPlace(vault, "")}
+		name.To = keyPlace(vault, e.Key.Name)
 	}
 	follows := v.text("encryption.version.follow")
 	if e.Key.Version != "" {
@@ -211,10 +219,14 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 		keyFact{Name: v.text("encryption.identity"), Text: string(s.As), Code: true,
 			To: resourcePath(a.Name, "identity")},
 		keyFact{Name: v.text("encryption.since"), Time: s.Since},
-		keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess},
 	)
-	if !s.NextCheck.IsZero() {
-		facts = append(facts, keyFact{Name: v.text("encryption.nextcheck"), Time: s.NextCheck})
+	if !s.LastSuccess.IsZero() {
+		facts = append(facts, keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess,
+			Hint: v.text("encryption.ago", v.lang.span(time.Since(s.LastSuccess)))})
+	}
+	if in := time.Until(s.NextCheck); in > 0 {
+		facts = append(facts, keyFact{Name: v.text("encryption.nextcheck"), Time: s.NextCheck,
+			Hint: v.text("encryption.in", v.lang.span(in))})
 	}
 	return facts
 }
@@ -234,8 +246,8 @@ func (v *visit) policyFacts(p account.Policy) []keyFact {
 	}
 }
 
-// vaultPath is the path of the page of a vault, or of a key in it.
-func vaultPath(vault, key string) string {
+// keyPlace is the path of the page of a vault, or of a key in it.
+func keyPlace(vault, key string) string {
 	path := prefix + "/vaults/" + url.PathEscape(vault)
 	if key != "" {
 		path += "/keys/" + url.PathEscape(key)
@@ -289,6 +301,16 @@ func (c *Console) offerChanges(v *visit, a account.Account, e account.Encryption
 		link{v.text("encryption.newversion"), versions.path(a)},
 		link{v.text("encryption.otherkey"), encryptionPath(a, "choose")})
 	d.Return = encryptionPath(a, "service")
+	newer, known, err := c.cfg.Accounts.NewerVersion(v.Context(), a.Name, false)
+	if err != nil {
+		return err
+	}
+	if known && newer != "" {
+		present.Version = newer
+		d.NewerIs = newer
+		d.Newer = v.button(encryptionPath(a, ""), v.text("encryption.newer.use"), "primary", present.hidden()...)
+		d.Newer.ID, d.Newer.Fields = "use-newer", append(d.Newer.Fields, revision(a))
+	}
 	return nil
 }
 
@@ -314,20 +336,19 @@ func (c *Console) offerLocks(v *visit, a account.Account, e account.Encryption, 
 	}
 }
 
+// aboutKeys are the kinds of audit entries about the key of a resource.
+var aboutKeys = slices.DeleteFunc(audit.Kinds(), func(k audit.Kind) bool {
+	return !strings.HasPrefix(string(k), "key.") && !strings.HasPrefix(string(k), "custody.")
+})
+
 // keyEvents returns the newest entries of the audit log about the key of a resource.
 func (c *Console) keyEvents(v *visit, a account.Account) (all []keyEvent, err error) {
-	for entry, err := range c.cfg.History.Entries(v.Context(), audit.Query{Resource: a.ID}) {
-		if err != nil {
-			return nil, err
-		}
-		kind := string(entry.Kind)
-		if !strings.HasPrefix(kind, "key.") && !strings.HasPrefix(kind, "custody.") {
-			continue
-		}
+	newest, _, err := c.cfg.History.Page(v.Context(), audit.Query{Resource: a.ID, Kinds: aboutKeys, Limit: keyEvents})
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range newest {
 		all = append(all, v.keyEvent(entry))
-		if len(all) == keyEvents {
-			break
-		}
 	}
 	return all, nil
 }
@@ -349,7 +370,7 @@ func (v *visit) keyEvent(entry audit.Entry) keyEvent {
 		e.State = "bad"
 	}
 	if state := entry.Details[audit.DetailState]; state != "" && v.lang.has("condition."+state) {
-		e.Of = v.text("condition." + state)
+		e.To = v.text("condition." + state)
 	}
 	return e
 }

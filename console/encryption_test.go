@@ -1,11 +1,15 @@
 package console_test
 
 import (
+	"html"
 	"net/http"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -72,11 +76,11 @@ func (r *realm) newKey(vault, name string) string {
 	return made["key"].(map[string]any)["kid"].(string)
 }
 
-// somebody creates an identity with a role on the subscription, and returns its browser.
+// somebody creates a person with a role on the subscription, and returns its browser.
 func (r *realm) somebody(role string) *servertest.Browser {
 	r.t.Helper()
-	made := r.manage(http.MethodPost, "/providers/Visage.Identity/servicePrincipals",
-		map[string]any{"displayName": "p"})
+	made := r.manage(http.MethodPost, "/providers/Visage.Identity/people",
+		map[string]any{"displayName": "Somebody"})
 	id := made["objectId"].(string)
 	sub := "/subscriptions/" + r.Operator().SubscriptionID
 	r.manage(http.MethodPut, "/providers/Microsoft.Authorization/roleAssignments/"+visage.NewUUID().String(),
@@ -136,7 +140,7 @@ func TestTurnOnCustomerManagedKey(t *testing.T) {
 	if p.Status != http.StatusSeeOther || p.Header.Get("Location") != at {
 		t.Fatalf("save: %d %s", p.Status, p.Body)
 	}
-	p = await(t, b, at, "Customer-managed key: active")
+	p = await(t, b, at, "<span>Customer-managed key: active</span>")
 	hold(t, p, 200, "face1-kv", "visage-key", "New versions are followed automatically.",
 		"Customer-managed key enabled")
 	if clicks > 12 {
@@ -145,4 +149,365 @@ func TestTurnOnCustomerManagedKey(t *testing.T) {
 	t.Logf("%d clicks", clicks)
 	// Saved, the identity is there, with exactly the access that it needs.
 	hold(t, b.Get("/console/resources/face1/identity"), 200, "face1-kv", "get, wrapKey, unwrapKey")
+}
+
+// enable puts a resource under a key of a vault, through the console, and waits until it is active.
+func (r *realm) enable(b *servertest.Browser, name, vault, key string) {
+	r.t.Helper()
+	at := "/console/resources/" + name + "/encryption"
+	p := b.Submit(at+"/key?vault="+vault+"&name="+key, at, nil)
+	if p.Status != http.StatusSeeOther {
+		r.t.Fatalf("enable: %d %s", p.Status, p.Body)
+	}
+	await(r.t, b, at, "<span>Customer-managed key: active</span>")
+}
+
+// inFrench returns a browser that is signed in as the operator, and reads French.
+func (r *realm) inFrench() *servertest.Browser {
+	b := r.Browser(r.t, "")
+	p := b.Send("/console/language", url.Values{"language": {"fr"}, "to": {"/console"}})
+	if p.Status != http.StatusSeeOther {
+		r.t.Fatalf("choose French: %d", p.Status)
+	}
+	return b
+}
+
+// TestKeyURI pastes identifiers (requirement 41): right ones are taken apart, wrong ones get a sentence at the field.
+func TestKeyURI(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("safe", nil)
+	first, second := r.newKey("safe", "one"), r.newKey("safe", "two")
+	b, fr := r.Browser(t, ""), r.inFrench()
+	const at = "/console/resources/face1/encryption"
+	ask := func(b *servertest.Browser, uri string) servertest.Page {
+		return b.Get(at + "/choose?" + url.Values{"type": {"customer"}, "how": {"uri"}, "uri": {uri}}.Encode())
+	}
+	version := first[strings.LastIndex(first, "/")+1:]
+	upper := strings.Replace(strings.Replace(first, "https://safe", "HTTPS://SAFE", 1), version,
+		strings.ToUpper(version), 1)
+	for _, right := range []string{first, "  " + first + "\n", first + "/", upper,
+		strings.TrimSuffix(first, "/"+version)} {
+		p := ask(b, right)
+		hold(t, p, http.StatusOK, ">safe</a>", ">one</a>", ">Save<")
+		named := strings.Contains(strings.ToLower(right), version)
+		if pinned := strings.Contains(p.Body, ">"+version+"<"); pinned != named {
+			t.Errorf("%q: pinned: %v", right, pinned)
+		}
+	}
+	hold(t, ask(fr, first), http.StatusOK, ">Enregistrer<", "La clé est de type RSA à 2048 bits")
+	for _, wrong := range []struct{ uri, en, fr string }{
+		{"", "Enter the identifier of a key.", "Entrez l’identificateur d’une clé."},
+		{strings.Replace(first, "/keys/", "/ keys/", 1), "has a space", "contient une espace"},
+		{strings.Replace(first, "https", "http", 1), "must begin with https://", "doit commencer par https://"},
+		{strings.Replace(first, "/keys/", "/secrets/", 1), "identifier of a secret", "identificateur d’un secret"},
+		{strings.Replace(first, "/keys/", "/certificates/", 1), "of a certificate", "identificateur d’un certificat"},
+		{strings.Replace(first, "/keys/", "/deletedkeys/", 1), "a deleted key", "d’une clé supprimée"},
+		{strings.Replace(first, "/keys/", "/Keys/", 1), "/keys/ in lower case", "/keys/ en minuscules"},
+		{first + "?a=b", "after a ? or #", "retirez cette partie"},
+		{strings.Split(first, "keys")[0], "must have /keys/", "doit contenir /keys/"},
+		{"https://safe.vault.azure.net/keys/one", "cannot use that vault", "ne peut pas utiliser ce coffre"},
+		{strings.Replace(second, "/two/", "/one/", 1), "a version of another key", "une version d’une autre clé"},
+		{strings.Replace(first, "//safe.", "//none.", 1), "does not exist or is deleted", "coffre"},
+		{"<script>alert(1)</script>", "must begin with https://", "doit commencer par https://"},
+	} {
+		for lang, p := range map[string]servertest.Page{wrong.en: ask(b, wrong.uri), wrong.fr: ask(fr, wrong.uri)} {
+			hold(t, p, http.StatusUnprocessableEntity, lang, `id="e-uri"`)
+			if strings.Contains(p.Body, "<script>alert") || wrong.uri != "" &&
+				!strings.Contains(p.Body, `value="`+html.EscapeString(wrong.uri)+`"`) {
+				t.Errorf("%q: what was typed is not kept, or not escaped", wrong.uri)
+			}
+		}
+	}
+}
+
+// TestSelectFromKeyVault chooses a vault, then a key (requirement 42), and sees why others cannot be chosen.
+func TestSelectFromKeyVault(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("good", nil)
+	r.vault("farvault", map[string]any{"location": "mars"})
+	r.vault("openvault", map[string]any{"enablePurgeProtection": nil})
+	r.newKey("good", "fine")
+	r.CallVault(t, http.MethodPost, "good", "large/create", map[string]any{"kty": "RSA", "key_size": 3072})
+	r.CallVault(t, http.MethodPost, "good", "curve/create", map[string]any{"kty": "EC"})
+	r.CallVault(t, http.MethodPost, "good", "off/create",
+		map[string]any{"kty": "RSA", "attributes": map[string]any{"enabled": false}})
+	b, fr := r.Browser(t, ""), r.inFrench()
+	const at = "/console/resources/face1/encryption"
+	p := b.Get(at + "/choose?type=customer&how=vault&uri=")
+	if p.Header.Get("Location") != at+"/vault" {
+		t.Fatalf("choose: %d %s", p.Status, p.Body)
+	}
+	p = b.Get(at + "/vault")
+	hold(t, p, 200, `value="good" checked required>`, `value="farvault" disabled`, `value="openvault" disabled`,
+		"is in the region mars", "has no purge protection")
+	hold(t, fr.Get(at+"/vault"), 200, `value="good" checked required>`, "protection contre le vidage", "région")
+	p = b.Get(at + "/vault?vault=good")
+	hold(t, p, 200, `value="fine" checked required>`, `value="large" disabled`, `value="curve" disabled`,
+		`value="off" disabled`, "has 3072 bits", "only RSA and RSA-HSM wrap", "is disabled")
+	for versions, says := range map[string]string{"follow": "are followed automatically", "pin": "Only this version"} {
+		p = b.Get(at + "/vault?vault=good&name=fine&versions=" + versions)
+		hold(t, b.Get(p.Header.Get("Location")), 200, says, ">Save<")
+	}
+	r.enable(b, "face1", "good", "fine")
+}
+
+// TestMendPreconditions meets every precondition that a button can mend, and saves (requirements 32 to 39).
+func TestMendPreconditions(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.manage(http.MethodPut, group+"/providers/Microsoft.CognitiveServices/accounts/face1-wrong",
+		map[string]any{"location": "westeurope", "kind": "Face", "sku": map[string]any{"name": "S0"}})
+	b := r.Browser(t, "")
+	hold(t, b.Get("/console/resources/face1-wrong/encryption"), 200, "need a resource of tier E0")
+	r.resource("face1")
+	r.vault("safe", map[string]any{"enablePurgeProtection": nil,
+		"networkAcls": map[string]any{"defaultAction": "Allow", "bypass": "AzureServices"}})
+	const at = "/console/resources/face1/encryption"
+	check := at + "/key?vault=safe&name=k"
+	mend := func(remedy string, given url.Values) {
+		t.Helper()
+		p := b.Get(check)
+		for _, form := range p.Forms(at + "/mend") {
+			if form.Get("remedy") != remedy {
+				continue
+			}
+			for name, values := range given {
+				form[name] = values
+			}
+			for range 2 { // a double click does no harm
+				if p = b.Send(at+"/mend", form); p.Status != http.StatusSeeOther {
+					t.Fatalf("%s: %d %s", remedy, p.Status, p.Body)
+				}
+			}
+			return
+		}
+		t.Fatalf("no button %s: %d %s", remedy, p.Status, p.Body)
+	}
+	if p := b.Get(check); strings.Contains(p.Body, ">Save<") {
+		t.Error("a key can be saved that does not exist")
+	}
+	mend("switch-purge-protection-on", nil)
+	mend("create-key", nil)
+	r.CallVault(t, http.MethodPatch, "safe", "k", map[string]any{"attributes": map[string]any{"enabled": false}})
+	mend("enable-key", nil)
+	r.CallVault(t, http.MethodPatch, "safe", "k", map[string]any{"key_ops": []string{"wrapKey"}})
+	mend("allow-key-operations", nil)
+	r.CallVault(t, http.MethodPatch, "safe", "k", map[string]any{"attributes": map[string]any{"exp": 1_000_000_000}})
+	for _, form := range b.Get(check).Forms(at + "/mend") {
+		form.Set("expires", "soon")
+		hold(t, b.Send(at+"/mend", form), http.StatusBadRequest, "is not valid: write it as 2027-01-31")
+	}
+	mend("change-key-dates", url.Values{"expires": {"2999-12-31"}})
+	r.CallVault(t, http.MethodDelete, "safe", "k", nil)
+	mend("recover-key", nil)
+	r.manage(http.MethodDelete, group+"/providers/Microsoft.KeyVault/vaults/safe", nil)
+	mend("recover-vault", nil)
+	r.enable(b, "face1", "safe", "k")
+}
+
+// TestWithoutRights holds that a Reader is offered nothing, that forms made by hand are refused, and that a contributor
+// without rights on a vault is told whom to ask.
+func TestWithoutRights(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("safe", nil)
+	r.newKey("safe", "k")
+	b := r.Browser(t, "")
+	r.enable(b, "face1", "safe", "k")
+	const at = "/console/resources/face1/encryption"
+	reader := r.somebody(identity.Reader)
+	p := reader.Get(at)
+	hold(t, p, 200, "Customer-managed key: active", "safe", "What happened to the key")
+	for _, offered := range []string{`action="` + at, at + "/lock", at + "/service", at + "/choose", at + "/policy",
+		at + "/rehearsal"} {
+		if strings.Contains(p.Body, offered) {
+			t.Errorf("a Reader is offered %s", offered)
+		}
+	}
+	token, _ := p.Form("/console/signout")
+	for _, action := range []string{"", "/lock", "/unlock", "/service", "/policy", "/new", "/mend", "/rehearsal"} {
+		fields := url.Values{"token": token["token"], "vault": {"safe"}, "name": {"k"}, "remedy": {"enable-key"},
+			"precondition": {"key-enabled"}}
+		if p := reader.Send(at+action, fields); p.Status != http.StatusForbidden {
+			t.Errorf("POST %s as a Reader: %d", action, p.Status)
+		}
+	}
+	for _, action := range []string{"/on", "/off"} {
+		p := reader.Send("/console/resources/face1/identity"+action, url.Values{"token": token["token"]})
+		if p.Status != http.StatusForbidden {
+			t.Errorf("POST identity%s as a Reader: %d", action, p.Status)
+		}
+	}
+	r.resource("face2")
+	some := r.somebody(identity.CognitiveContributor)
+	const other = "/console/resources/face2/encryption"
+	p = some.Get(other + "/key?vault=safe&name=k")
+	hold(t, p, 200, "You have no right to mend this")
+	if strings.Contains(p.Body, ">Save<") {
+		t.Error("a key can be saved that the identity may not use")
+	}
+	token, _ = p.Form("/console/signout")
+	p = some.Send(other+"/mend", url.Values{"token": token["token"], "vault": {"safe"}, "name": {"k"},
+		"remedy": {"grant-access"}, "precondition": {"may-get"}})
+	if p.Status != http.StatusForbidden {
+		t.Errorf("access given without a right: %d %s", p.Status, p.Body)
+	}
+}
+
+// TestLifeOfAKey changes the version and the key, revokes, locks, and returns (requirements 43, 44, 49, 50, 52, 54 and
+// 55).
+func TestLifeOfAKey(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("safe", nil)
+	first := r.newKey("safe", "k")
+	b := r.Browser(t, "")
+	const at = "/console/resources/face1/encryption"
+	version := first[strings.LastIndex(first, "/")+1:]
+	p := b.Submit(at+"/key?vault=safe&name=k&version="+version, at, nil)
+	if p.Status != http.StatusSeeOther {
+		t.Fatalf("save: %d %s", p.Status, p.Body)
+	}
+	await(t, b, at, "<span>Customer-managed key: active</span>")
+	hold(t, b.Get(at+"/key?vault=safe&name=k&version="+version), 200, "This key protects the resource already")
+
+	second := r.newKey("safe", "k") // a newer version is offered, and taken into use with one button
+	newer := second[strings.LastIndex(second, "/")+1:]
+	p = await(t, b, at, "A newer version of the key is available: "+newer)
+	stale, _ := p.Form(at) // of somebody who has opened the page too
+	if p = b.Submit(at, at, nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("newer version: %d %s", p.Status, p.Body)
+	}
+	await(t, b, at, newer+"</code>")
+	stale.Set("version", version)
+	hold(t, b.Send(at, stale), http.StatusConflict, "changed this resource")
+
+	r.newKey("safe", "other")
+	hold(t, b.Get(at+"/choose"), 200, `value="customer" checked`)
+	r.enable(b, "face1", "safe", "other")
+	await(t, b, at, ">other</a>")
+
+	off := map[string]any{"attributes": map[string]any{"enabled": false}}
+	on := map[string]any{"attributes": map[string]any{"enabled": true}}
+	r.CallVault(t, http.MethodPatch, "safe", "other", off)
+	p = await(t, b, at, "<span>Customer-managed key: access revoked</span>") // the page notices while it is open
+	hold(t, p, 200, `role="alert"`, "The key has refused access since", "Find out what is wrong",
+		`hx-trigger="every 3s"`)
+	hold(t, b.Get(at+"/key?vault=safe&name=other"), 200, "Enable the key")
+	p = b.Get(at + "/service")
+	hold(t, p, 200, "The present key must answer first")
+	present, _ := b.Get("/console/resources/face1/identity/off").Form("/console/resources/face1/identity/off")
+	hold(t, b.Send(at+"/service", present), http.StatusConflict, "must answer before it can be changed")
+	hold(t, r.inFrench().Get(at), 200, "La clé refuse l’accès depuis")
+	r.CallVault(t, http.MethodPatch, "safe", "other", on)
+	await(t, b, at, "<span>Customer-managed key: active</span>")
+
+	// The access is taken away, and given back with a button.
+	vault := group + "/providers/Microsoft.KeyVault/vaults/safe"
+	id := r.manage(http.MethodGet, group+"/providers/Microsoft.CognitiveServices/accounts/face1", nil)["identity"]
+	r.manage(http.MethodPut, vault+"/accessPolicies/remove", map[string]any{"properties": map[string]any{
+		"accessPolicies": []any{map[string]any{"tenantId": r.Operator().TenantID,
+			"objectId":    id.(map[string]any)["principalId"],
+			"permissions": map[string]any{"keys": []string{"get", "wrapKey", "unwrapKey"}}}}}})
+	await(t, b, at, "<span>Customer-managed key: access revoked</span>")
+	hold(t, b.Get(at+"/key?vault=safe&name=other"), 200, "Give the access back")
+	r.enable(b, "face1", "safe", "other")
+
+	if p = b.Submit(at+"/lock", at+"/lock", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("lock: %d %s", p.Status, p.Body)
+	}
+	hold(t, b.Get(at), 200, "The data is locked.", "locked on command", ">Unlock<")
+	if p = b.Submit(at, at+"/unlock", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("unlock: %d %s", p.Status, p.Body)
+	}
+	await(t, b, at, "<span>Customer-managed key: active</span>")
+
+	hold(t, b.Submit(at+"/policy", at+"/policy", url.Values{"grace": {"1441"}}), http.StatusBadRequest,
+		`id="e-grace"`, `value="1441"`)
+	policy, _ := b.Get(at + "/policy").Form(at + "/policy")
+	p = b.Submit(at+"/policy", at+"/policy", url.Values{"grace": {"5"}, "manual": {"on"}})
+	if p.Status != http.StatusSeeOther {
+		t.Fatalf("policy: %d %s", p.Status, p.Body)
+	}
+	hold(t, b.Get(at), 200, "5 minutes")
+	policy.Set("grace", "7")
+	hold(t, b.Send(at+"/policy", policy), http.StatusConflict, "Somebody changed the policy")
+
+	back, _ := b.Get(at + "/service").Form(at + "/service")
+	for range 2 { // sent twice, done once
+		if p = b.Send(at+"/service", back); p.Status != http.StatusSeeOther {
+			t.Fatalf("return: %d %s", p.Status, p.Body)
+		}
+	}
+	await(t, b, at, "<span>Service-managed key</span>")
+	r.CallVault(t, http.MethodDelete, "safe", "other", nil)
+	hold(t, b.Get(at), 200, "Service-managed key", "Service-managed key restored")
+}
+
+// TestIdentityOfAResource switches the identity on and off; off takes the access to the key away (requirements 25, 29).
+func TestIdentityOfAResource(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("safe", nil)
+	r.newKey("safe", "k")
+	b := r.Browser(t, "")
+	const at, encryption = "/console/resources/face1/identity", "/console/resources/face1/encryption"
+	on, _ := b.Get(at).Form(at + "/on")
+	if p := b.Send(at+"/on", on); p.Status != http.StatusSeeOther {
+		t.Fatalf("on: %d %s", p.Status, p.Body)
+	}
+	hold(t, b.Get(at), 200, "Principal (object) ID", "The identity is on.")
+	r.enable(b, "face1", "safe", "k")
+	hold(t, b.Get(at), 200, "get, wrapKey, unwrapKey", ">safe</a>")
+	hold(t, b.Get(at+"/off"), 200, "can no longer be reached")
+	if p := b.Submit(at+"/off", at+"/off", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("off: %d %s", p.Status, p.Body)
+	}
+	await(t, b, encryption, "<span>Customer-managed key: access revoked</span>")
+	r.enable(b, "face1", "safe", "k") // a new identity, with access
+}
+
+// TestRestartDuringAChange restarts the server: the page shows the same key, and a change that was under way ends.
+func TestRestartDuringAChange(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "visage")
+	r := newRealm(t, server.Config{Dir: dir})
+	r.resource("face1")
+	const at = "/console/resources/face1/encryption"
+	b := r.Browser(t, "")
+	made := b.Submit(at+"/new", at+"/new", nil)
+	if p := b.Submit(made.Header.Get("Location"), at, nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("save: %d %s", p.Status, p.Body)
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = newRealm(t, server.Config{Dir: dir})
+	await(t, r.Browser(t, ""), at, "<span>Customer-managed key: active</span>")
+}
+
+// TestHostileKeyNames makes names by hand that no form offers.
+func TestHostileKeyNames(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	b := r.Browser(t, "")
+	const at = "/console/resources/face1/encryption"
+	for _, name := range []string{"<script>alert(1)</script>", strings.Repeat("😀", 128), "\u202efdp.exe", "../../x",
+		"a b", strings.Repeat("k", 4000)} {
+		for _, query := range []url.Values{{"vault": {name}, "name": {"k"}}, {"vault": {"safe"}, "name": {name}},
+			{"address": {name}, "name": {"k"}}, {"vault": {"safe"}, "name": {"k"}, "version": {name}}} {
+			p := b.Get(at + "/key?" + query.Encode())
+			if p.Status != http.StatusUnprocessableEntity || strings.Contains(p.Body, "<script>alert") {
+				t.Errorf("%v: %d %.300s", query, p.Status, p.Body)
+			}
+		}
+		p := b.Submit(at+"/new", at+"/new", url.Values{"vault": {name}, "key": {"k"}})
+		hold(t, p, http.StatusBadRequest, `id="e-vault"`)
+		p = b.Submit(at+"/new", at+"/new", url.Values{"key": {name}})
+		hold(t, p, http.StatusBadRequest, `id="e-key"`)
+	}
+	// Names that are taken are told at the field, and what was typed stays.
+	r.vault("taken", nil)
+	p := b.Submit(at+"/new", at+"/new", url.Values{"vault": {"taken"}})
+	hold(t, p, http.StatusConflict, `id="e-vault"`, `value="taken"`)
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -77,9 +78,10 @@ func (v *visit) chooser(a account.Account, e account.Encryption, typed choice) *
 		}},
 		How: &field{Name: "how", Kind: "radio", Label: v.text("encryption.how"), Value: "uri", Options: []option{
 			{Value: "uri", Text: v.text("encryption.how.uri")},
+			{Value: "vault", Text: v.text("encryption.how.vault"), Hint: v.text("encryption.how.vault.hint")},
 		}},
 		URI: &field{Name: "uri", Kind: "text", Label: v.text("encryption.uri"), Value: typed.URI, Code: true, Max: 2048,
-			Hint: v.text("encryption.uri.hint", v.c.cfg.VaultAddress("VAULT")+"keys/KEY/VERSION")},
+			Hint: v.text("encryption.uri.hint", v.c.cfg.VaultAddress("my-vault")+"keys/KEY/VERSION")},
 	}
 	if customer {
 		ch.Type.Value = "customer"
@@ -110,6 +112,8 @@ func (c *Console) chooseEncryption(v *visit) (*view, error) {
 		return v.redirect(encryptionPath(a, "service")), nil
 	case v.field("type") == "service":
 		return v.done(encryptionPath(a, ""), "encryption.service.already"), nil
+	case v.field("type") == "customer" && v.field("how") == "vault":
+		return v.redirect(encryptionPath(a, "vault")), nil
 	case v.field("type") == "customer" && v.field("how") == "new":
 		return v.redirect(encryptionPath(a, "new")), nil
 	case v.field("type") == "customer":
@@ -151,7 +155,6 @@ type keyCheck struct {
 	InUse    bool
 	Save     *form // nil: something must be mended first
 	SaveHint string
-	Restores bool // saving restores the access to the present key
 	Again    string
 	Refused  *explanation
 }
@@ -200,24 +203,25 @@ func (c *Console) keyCheckPage(v *visit, a account.Account, chosen choice, refus
 	if d.Versions, err = c.versionForm(v, a, found.Key); err != nil {
 		return nil, err
 	}
-	only := custody.PresentKeyAnswers
+	unmet := slices.DeleteFunc(slices.Clone(found.Findings), func(f account.Finding) bool {
+		return f.State != account.Unmet
+	})
+	// The key in use may refuse because access was taken away: then saving it again gives the access back.
+	restores := len(unmet) == 1 && unmet[0].Precondition == custody.PresentKeyAnswers && found.Key == e.Key &&
+		e.Status.Condition != custody.Locked
 	for _, f := range found.Findings {
 		d.Checks = append(d.Checks, v.finding(a, chosen, f))
-		if f.State == account.Unmet && (f.Precondition != custody.PresentKeyAnswers || only == "") {
-			only = f.Precondition
+		if last := &d.Checks[len(d.Checks)-1]; restores && f.State == account.Unmet {
+			last.Hint = v.text("encryption.restore.hint")
 		}
 	}
-	first, unmet := found.FirstUnmet()
-	// The key in use may refuse because access was taken away: then saving it again gives the access back.
-	d.Restores = unmet && first.Precondition == custody.PresentKeyAnswers && only == custody.PresentKeyAnswers &&
-		found.Key.SameKey(e.Key) && e.Status.Condition != custody.Locked
-	if !d.InUse && (!unmet || d.Restores) {
+	if !d.InUse && (len(unmet) == 0 || restores) {
 		d.Save = v.button(encryptionPath(a, ""), v.text("encryption.save"), "primary", chosen.hidden()...)
 		d.Save.Icon = "save"
 		d.Save.Cancel = encryptionPath(a, "")
 		d.Save.Fields = append(d.Save.Fields, revision(a))
 		d.SaveHint = v.text("encryption.save.hint")
-		if d.Restores {
+		if restores {
 			d.Save.Submit, d.SaveHint = v.text("encryption.restore"), v.text("encryption.restore.hint")
 		}
 	}
@@ -284,13 +288,13 @@ func (c *Console) hasKey(v *visit, key visage.KeyRef) bool {
 	if !ours {
 		return false
 	}
-	_, err := c.cfg.Vaults.Key(v.Context(), v.keyReader(vault), keyvault.Ref{Vault: vault, Name: key.Name})
+	_, err := c.cfg.Vaults.Key(v.Context(), v.keyViewer(vault), keyvault.Ref{Vault: vault, Name: key.Name})
 	return err == nil
 }
 
-// keyReader returns the visitor as one that reads the keys of a vault: with the roles of the management plane, or else
+// keyViewer returns the visitor as one that reads the keys of a vault: with the roles of the management plane, or else
 // with what the vault itself permits.
-func (v *visit) keyReader(vault string) visage.Caller {
+func (v *visit) keyViewer(vault string) visage.Caller {
 	by := v.Caller()
 	by.Manager = v.may("Microsoft.KeyVault/vaults/keys/read", v.c.vaultScope(vault))
 	return by
@@ -311,8 +315,8 @@ func (c *Console) chosenFacts(v *visit, key visage.KeyRef) []keyFact {
 		{Name: v.text("encryption.identifier"), Text: key.String(), Code: true},
 	}
 	if ours {
-		facts[0] = keyFact{Name: v.text("encryption.vault"), Text: vault, To: vaultPath(vault, "")}
-		facts[1].To = vaultPath(vault, key.Name)
+		facts[0] = keyFact{Name: v.text("encryption.vault"), Text: vault, To: keyPlace(vault, "")}
+		facts[1].To = keyPlace(vault, key.Name)
 	}
 	if key.Version != "" {
 		facts[2].Text, facts[2].Code, facts[2].Hint = key.Version, true, v.text("encryption.version.pinned")
@@ -332,7 +336,7 @@ func (c *Console) versionForm(v *visit, a account.Account, key visage.KeyRef) (*
 	}}
 	known := key.Version == ""
 	if vault, ours := c.vaultOf(key); ours {
-		page, err := c.cfg.Vaults.KeyVersions(v.Context(), v.keyReader(vault),
+		page, err := c.cfg.Vaults.KeyVersions(v.Context(), v.keyViewer(vault),
 			keyvault.Ref{Vault: vault, Name: key.Name}, "", maxVersions)
 		if err != nil {
 			if said, _ := v.explain(err); said == nil {
@@ -409,7 +413,7 @@ func (c *Console) conflictPage(v *visit, a account.Account, said *explanation) (
 		return nil, err
 	}
 	if d, ok := w.data.(*encryptionData); ok {
-		d.Alerts = append([]alert{{"bad", said.Sentence, said.Detail}}, d.Alerts...)
+		d.Alerts = append([]keyAlert{{"bad", said.Sentence, said.Detail}}, d.Alerts...)
 	}
 	w.refresh = 0 // of a POST's address
 	return v.again(w, said), nil

@@ -33,10 +33,6 @@ var families = map[string][]string{
 		"purge-protection", "same-region", "same-tenant", "no-other-change", "present-key-answers",
 		"identity-registered", "firewall-admits", "may-get", "key-exists", "key-type", "key-enabled", "key-valid",
 		"key-operations", "may-wrap", "may-unwrap", "round-trip"},
-	"encryption.mend.":   remedies,
-	"encryption.mended.": remedies,
-	"encryption.kind.":   {"enable", "switch", "update", "follow", "disable"},
-	"encryption.step.":   {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 	"kind.":              {"person", "application", "systemassigned", "userassigned"},
 	"sessions.method.":   {"one-time-address", "passkey", "openid"},
 	"role.":              nil, // held by TestRolesAreExplained
@@ -45,6 +41,12 @@ var families = map[string][]string{
 	"metrics.span.":      {"1h", "24h", "7d"},
 	"operations.holds.":  {"data", "epoch-keys", "anchors"},
 	"operations.alert.":  {"revoked", "locked", "unavailable", "degraded"},
+	"encryption.mend.":   remedies,
+	"encryption.mended.": remedies,
+	"encryption.rehearse.step.": {"backup", "keyring", "restore", "start", "revoke", "inspect", "give-back",
+		"remove"},
+	"encryption.kind.": {"enable", "switch", "update", "follow", "disable"},
+	"encryption.step.": {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }
 
 // remedies are the operations that mend a precondition of a customer's key.

@@ -102,7 +102,7 @@ func (c *Console) accessOf(v *visit, principal string) (all []accessRow, hidden 
 			for _, k := range p.Keys {
 				names = append(names, string(k))
 			}
-			all = append(all, accessRow{vault.Name, vaultPath(vault.Name, ""), v.text("resourceidentity.policy"),
+			all = append(all, accessRow{vault.Name, keyPlace(vault.Name, ""), v.text("resourceidentity.policy"),
 				strings.Join(names, ", ")})
 		}
 	}
@@ -117,7 +117,7 @@ func (c *Console) accessOf(v *visit, principal string) (all []accessRow, hidden 
 		}
 		row := accessRow{Where: scope, How: v.text("resourceidentity.role"), What: roleName(assigned.Role)}
 		if _, name, found := strings.Cut(scope, "/Microsoft.KeyVault/vaults/"); found && !strings.Contains(name, "/") {
-			row.Where, row.To = name, vaultPath(name, "")
+			row.Where, row.To = name, keyPlace(name, "")
 		}
 		all = append(all, row)
 	}

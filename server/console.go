@@ -6,9 +6,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/server/drill"
 )
 
 // openConsole makes the web console.
@@ -23,8 +25,24 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 		Instance: instance{
 			backups: l.backups, layers: l, cfg: s.cfg, started: time.Now(),
 		},
-		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Logger: s.log,
+		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Rehearse: s.rehearseForConsole,
+		Logger: s.log,
 	})
+}
+
+// rehearseForConsole is Rehearse in the words of the console.
+func (s *Server) rehearseForConsole(
+	ctx context.Context, by visage.Caller, resource string, progress func(step string),
+) (console.Rehearsal, error) {
+	report, err := s.Rehearse(ctx, by, resource, func(step drill.Step) { progress(string(step)) })
+	if err != nil {
+		return console.Rehearsal{}, err
+	}
+	told := console.Rehearsal{ToRefusal: report.ToRefusal, ToOpen: report.ToOpen, Passed: report.Passed}
+	for _, check := range report.Checks {
+		told.Checks = append(told.Checks, console.RehearsalCheck{What: check.What, Held: check.Held})
+	}
+	return told, nil
 }
 
 // SignInAddress returns an address at which a browser signs in to the console once, within two minutes, as the identity

@@ -119,6 +119,15 @@ func (b *Browser) Submit(path, action string, given url.Values) Page {
 
 // Form returns the fields of the first form with an action, as a browser would send them untouched.
 func (p Page) Form(action string) (url.Values, bool) {
+	all := p.Forms(action)
+	if len(all) == 0 {
+		return nil, false
+	}
+	return all[0], true
+}
+
+// Forms returns the fields of all forms with an action.
+func (p Page) Forms(action string) (all []url.Values) {
 	for _, m := range formPattern.FindAllStringSubmatch(p.Body, -1) {
 		if unescape(m[1]) != action {
 			continue
@@ -139,9 +148,9 @@ func (p Page) Form(action string) (url.Values, bool) {
 				fields.Add(has["name"], has["value"])
 			}
 		}
-		return fields, true
+		all = append(all, fields)
 	}
-	return nil, false
+	return all
 }
 
 func unescape(text string) string { return html.UnescapeString(text) }
