@@ -1,11 +1,15 @@
 package console
 
 import (
+	"html/template"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/console/internal/chart"
 )
 
 func (c *Console) homeRoutes() []route {
@@ -29,6 +33,7 @@ type resourceRow struct {
 // homeData is the first page.
 type homeData struct {
 	Alerts    []task
+	Traffic   *traffic // of the instance, for operators; nil: not shown
 	Resources []resourceRow
 	Search    string
 	More      string // the address of the next page; empty: this is the last
@@ -77,6 +82,39 @@ func (c *Console) home(v *visit) (*view, error) {
 		if data.Alerts, err = c.alerts(v); err != nil {
 			return nil, err
 		}
+		if data.Traffic, err = c.traffic(v); err != nil {
+			return nil, err
+		}
 	}
 	return v.page("home", v.text("home.title"), data), nil
+}
+
+// traffic is how busy the instance was in the last hour.
+type traffic struct {
+	Requests, PerMinute string
+	Line                template.HTML
+}
+
+func (c *Console) traffic(v *visit) (*traffic, error) {
+	now := time.Now().UTC()
+	series, err := c.cfg.Figures.Read(v.Context(), visage.ResourceID{}, now.Add(-time.Hour), now, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	line, minutes := chart.Sparkline{}, 0
+	for _, p := range series.Points {
+		value := math.NaN()
+		if !p.Missing {
+			value = float64(p.Requests)
+			minutes++
+		}
+		line.Values = append(line.Values, value)
+	}
+	t := &traffic{
+		Requests:  v.lang.number(int(series.Total.Requests)),
+		PerMinute: v.lang.short(float64(series.Total.Requests) / float64(max(1, minutes))),
+	}
+	line.Title = v.text("home.traffic.line", t.Requests)
+	t.Line = chart.Spark(line)
+	return t, nil
 }
