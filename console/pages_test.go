@@ -1,6 +1,7 @@
 package console
 
 import (
+	"io/fs"
 	"net/http"
 	"os"
 	"regexp"
@@ -36,6 +37,24 @@ func TestEveryPageIsJudged(t *testing.T) {
 		}
 		if !slices.ContainsFunc(paths, func(path string) bool { return matches(r.pattern, path) }) {
 			t.Errorf("page %s is not in test/console/pages.mjs; if it is no page, say so in unjudged", r.pattern)
+		}
+	}
+}
+
+// TestScrollingByKeyboard holds that what scrolls sideways on a narrow screen can be reached without a mouse, whatever
+// is in it.
+func TestScrollingByKeyboard(t *testing.T) {
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no templates (%v)", err)
+	}
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), `class="scroll">`) {
+			t.Errorf(`%s: write <div class="scroll" tabindex="0">`, name)
 		}
 	}
 }
