@@ -46,9 +46,9 @@ func (c *Console) vaultRoutes() []route {
 }
 
 // onDeletedVault needs a role that allows purging the deleted vault that the path names.
-var onDeletedVault = need{may: func(v *visit) (bool, error) {
-	return v.may("Microsoft.KeyVault/locations/deletedVaults/purge/action", v.c.subscription()), nil
-}}
+var onDeletedVault = onSubscription(purgeVaults)
+
+const purgeVaults = "Microsoft.KeyVault/locations/deletedVaults/purge/action"
 
 // vaultPagePath is the path of a page of a vault; its properties for an empty name.
 func vaultPagePath(vault, page string) string {

@@ -31,7 +31,7 @@ func (c *Console) deletedVaults(v *visit) (*view, error) {
 	}
 	var data deletedInVaults
 	after := strings.ToLower(v.field("after"))
-	purges, _ := onDeletedVault.may(v)
+	purges := v.may(purgeVaults, c.subscription())
 	for _, one := range all {
 		if strings.ToLower(one.Name) <= after {
 			continue

@@ -9,9 +9,12 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/visage-face/visage/identity"
@@ -144,7 +147,10 @@ func TestVaultKeyLife(t *testing.T) {
 
 // TestImportVaultKey imports keys in several forms, and sees that a refused one is shown nowhere.
 func TestImportVaultKey(t *testing.T) {
-	o := newOffice(t)
+	logged := &safeBuffer{}
+	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"),
+		Logger: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	o := &office{servertest.Start(t, cfg), t}
 	b := o.Browser(t, "")
 	o.vault(b, "safe", nil)
 	good, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -229,6 +235,38 @@ func TestImportVaultKey(t *testing.T) {
 	o.lacks(p, "/keys/brought-0\"", "/keys/made\"")
 	o.shows(b.Get(safe+"/keys?search=rought"), http.StatusOK, "The name of no key begins with this.")
 	o.shows(b.Get(safe+"/keys?search=%C3%A9"), http.StatusOK, "The name of no key begins with this.")
+
+	// a restart changes nothing, and nothing of a key is in the log
+	if err := o.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	o.Server = servertest.Start(t, cfg)
+	b = o.Browser(t, "")
+	o.shows(b.Get(safe+"/keys/brought-0"), http.StatusOK, "RSA 2048", safe+"/keys/brought-0/delete")
+	for line := range strings.Lines(whole + jwk + onCurve) {
+		if line = strings.TrimSpace(line); len(line) > 40 && strings.Contains(logged.String(), line[:40]) {
+			t.Errorf("the log has %q", line[:40])
+		}
+	}
+}
+
+// safeBuffer keeps what is logged.
+type safeBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // TestVaultPeople sees what people with other roles and permissions see and may do.
