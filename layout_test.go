@@ -73,6 +73,8 @@ api/graphapi              : . api identity
 console                   : . api account custody keyvault identity audit face metrics console/...
 console/assets            :
 console/internal/chart    :
+console/internal/openid   :
+console/internal/passkey  :
 
 server/...                : *
 cmd/...                   : *
@@ -110,7 +112,9 @@ log/syslog                :
 const modules = `
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
+github.com/coreos/go-oidc/v3        : console/internal/openid
 github.com/go-jose/go-jose/v4       : identity
+github.com/go-webauthn/webauthn     : console/internal/passkey
 github.com/goccy/go-yaml            : server cmd
 github.com/google/flatbuffers       : vision/internal/tflite
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
@@ -122,6 +126,7 @@ github.com/spf13/cobra              : cmd
 github.com/spf13/pflag              : cmd
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
+golang.org/x/oauth2                 : console/internal/openid
 golang.org/x/net/idna               : .
 golang.org/x/text                   : console face
 golang.org/x/sync                   : api server face gallery sealed vision account cmd

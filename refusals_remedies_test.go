@@ -21,6 +21,10 @@ var remedies = map[string]string{
 	"InvalidTags":         "Write one tag a line, as name = value, each name once.",
 	"PageNotFound":        "Go to a page by the navigation.",
 
+	"IssuerAnswerInvalid":  "Begin to sign in again.",
+	"PasskeysNotSupported": "Sign in as a person, at the name of the service.",
+	"SignInExpired":        "Begin to sign in again.",
+
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",
 	"403":                                  "Call from an address that the resource's network rules allow.",

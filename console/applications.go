@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/base64"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -358,15 +359,31 @@ func (c *Console) changeSubjects(v *visit, p identity.Principal) error {
 	return c.cfg.Directory.SetSubjects(v.Context(), p.ID, subjects)
 }
 
-// Issuer is an external issuer of OpenID Connect, as pages show it.
+// Issuer is an external issuer of OpenID Connect.
 type Issuer struct {
 	URL      string // the claim "iss" of its tokens
 	Audience string // the claim "aud" of the tokens that applications present instead of a secret; empty: none may
 	ClientID string // under which people sign in to the console; empty: they may not
+	Secret   string // of this client; empty: it is a public one
+	// Client asks the issuer, for people who sign in. It limits times, sizes and redirections.
+	Client *http.Client
+}
+
+// issuerRow is an issuer in a table.
+type issuerRow struct {
+	URL, Audience, ClientID string
+	Redirect                string // the address to register with the issuer
 }
 
 func (c *Console) issuers(v *visit) (*view, error) {
-	data := struct{ Issuers []Issuer }{c.cfg.Issuers}
+	var data struct{ Issuers []issuerRow }
+	for _, i := range c.cfg.Issuers {
+		row := issuerRow{URL: i.URL, Audience: i.Audience, ClientID: i.ClientID}
+		if i.ClientID != "" {
+			row.Redirect = c.cfg.Origin + openIDAnswer + "/" + issuerID(i.URL)
+		}
+		data.Issuers = append(data.Issuers, row)
+	}
 	return v.accessPage("issuers", "issuers", v.text("access.title"), data), nil
 }
 

@@ -23,6 +23,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/console/internal/passkey"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
@@ -64,6 +66,9 @@ type Config struct {
 	Endpoint func(label string) string
 	// VaultAddress returns the base address of a key vault, with a final slash.
 	VaultAddress func(vault string) string
+	// Origin is the origin at which browsers reach the console, such as "https://localhost:8443": passkeys are bound to
+	// its host, and external issuers send browsers back to it.
+	Origin string
 	// Issuers are the external issuers of OpenID Connect that the instance knows. Default: none.
 	Issuers []Issuer
 	// Rehearse rehearses the revocation of the key of a resource on a copy of the server. progress is called with the
@@ -81,7 +86,11 @@ type Console struct {
 	sent      *sentForms
 	notices   *notices
 	jobs      *jobs
+	flows     *flows
+	site      *passkey.Site // nil: passkeys cannot be used at this origin
 	routes    []route
+
+	issuersForSignIn []*signInIssuer
 }
 
 // New checks cfg and makes a Console.
@@ -89,7 +98,7 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
 		cfg.Identities == nil ||
 		cfg.Figures == nil ||
-		cfg.Conditions == nil || cfg.Instance == nil ||
+		cfg.Conditions == nil || cfg.Instance == nil || cfg.Origin == "" ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||
 		cfg.VaultAddress == nil || cfg.Rehearse == nil {
@@ -98,8 +107,19 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Console{cfg: cfg, log: cfg.Logger, sent: newSentForms(), notices: newNotices(), jobs: newJobs(cfg.Logger)}
+	c := &Console{cfg: cfg, log: cfg.Logger, sent: newSentForms(), notices: newNotices(), jobs: newJobs(cfg.Logger),
+		flows: newFlows()}
 	var err error
+	if c.site, err = passkey.New(cfg.Origin, "Visage"); errors.Is(err, passkey.ErrNoName) {
+		c.site = nil
+	} else if err != nil {
+		return nil, fmt.Errorf("make console: %w", err)
+	}
+	for _, i := range cfg.Issuers {
+		if i.ClientID != "" {
+			c.issuersForSignIn = append(c.issuersForSignIn, newSignInIssuer(i, cfg.Origin))
+		}
+	}
 	if c.languages, err = newLanguages(cfg.Logger); err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 			h.Add("Set-Cookie", setCookie(sessionCookie, "", 0))
 			f.Notices = []notice{{"info", l.text("signin.ended")}}
 		}
-		template, f.Title, f.Data = "signin", l.text("signin.title"), c.signInWays(to)
+		template, f.Title, f.Data = "signin", l.text("signin.title"), c.signInWays(l, to)
 	}
 	body, err := l.render(template, f)
 	if err != nil {

@@ -18,6 +18,9 @@ var unjudged = map[string]string{
 	"/console/jobs/{job}/files/{file}":       "a file",
 	"/console/audit/export":                  "a file",
 	"/console/audit/events/{sequence}/proof": "a file",
+
+	"/console/signin/openid/answer/{issuer}": "leads on to the next",
+	"/console/signin/openid/done":            "leads on to the console",
 }
 
 // TestEveryPageIsJudged holds that test/console/pages.mjs, whose pages axe and Lighthouse judge and people look at, has

@@ -108,6 +108,7 @@ func (c *Console) table() []route {
 		c.auditRoutes(),
 		c.metricsRoutes(),
 		c.operationsRoutes(),
+		c.passkeyRoutes(),
 	} {
 		all = append(all, some...)
 	}

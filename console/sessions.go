@@ -1,9 +1,12 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -87,15 +90,14 @@ func (c *Console) endSession(v *visit) (*view, error) {
 type accountData struct {
 	Facts    []fact
 	Roles    []roleRow
+	Person   bool // who can have passkeys
+	Passkeys []passkeyRow
+	Register string // the page that registers one; empty: it cannot be done here
 	Sessions []sessionRow
 	SignOut  *form
 }
 
 func (c *Console) account(v *visit) (*view, error) {
-	return c.accountPage(v)
-}
-
-func (c *Console) accountPage(v *visit) (*view, error) {
 	p, err := c.cfg.Directory.Principal(v.session.Principal)
 	if err != nil {
 		return nil, err
@@ -109,8 +111,16 @@ func (c *Console) accountPage(v *visit) (*view, error) {
 			{v.text("sessions.expires"), v.lang.when(v.session.Created.Add(identity.SessionLife)), false},
 		},
 		Roles:    c.rolesOf(v, p.ID),
-		Sessions: c.sessionRows(v, c.cfg.Directory.Sessions(p.ID)),
+		Person:   p.Kind == identity.Person,
+		Sessions: c.sessionRows(v, v.ownSessions()),
 		SignOut:  v.button(prefix+"/account/signout", v.text("sessions.everywhere"), "danger"),
+	}
+	if d.Person && c.site != nil {
+		d.Register = newPasskeyPath
+	}
+	for _, k := range p.Passkeys {
+		d.Passkeys = append(d.Passkeys, passkeyRow{k.Name, k.Created, k.Used, v.button(accountPath+"/passkeys",
+			v.text("passkeys.remove"), "plain", "passkey", encodeID(k.ID))})
 	}
 	if p.Name != v.session.Name {
 		d.Facts = append(d.Facts, fact{v.text("account.acts"), p.Name, false})
@@ -120,10 +130,24 @@ func (c *Console) accountPage(v *visit) (*view, error) {
 
 // signOutEverywhere ends all sessions of the visitor, this one too.
 func (c *Console) signOutEverywhere(v *visit) (*view, error) {
-	if err := c.cfg.Directory.EndSessions(v.Context(), v.session.Principal); err != nil {
-		return nil, err
+	for _, s := range v.ownSessions() {
+		err := c.cfg.Directory.EndSession(v.Context(), s.ID)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+			continue // it has ended meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return v.leave(), nil
+}
+
+// ownSessions are the sessions of the visitor. People who act as an application, as members of a group, have its other
+// members beside them.
+func (v *visit) ownSessions() []identity.Session {
+	return slices.DeleteFunc(v.c.cfg.Directory.Sessions(v.session.Principal), func(s identity.Session) bool {
+		return s.Name != v.session.Name
+	})
 }
 
 // leave leads to the page for signing in, without a session and without kept pages.

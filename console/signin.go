@@ -1,7 +1,10 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/visage-face/visage/identity"
 )
@@ -9,22 +12,61 @@ import (
 // signInRoutes are the ways in and out.
 func (c *Console) signInRoutes() []route {
 	return []route{
-		page(prefix+"/signin", open, c.signIn),
-		page(prefix+"/signin/{code}", open, c.oneTimePage),
-		send(prefix+"/signin/{code}", open, c.oneTime),
+		page(signInPath, open, c.signIn),
+		page(signInPath+"/{code}", open, c.oneTimePage),
+		send(signInPath+"/{code}", open, c.oneTime),
+		send(signInPath+"/passkey/options", open, c.passkeyOptions),
+		send(signInPath+"/passkey/answer", open, c.passkeyAnswer),
+		send(signInPath+"/openid/begin", open, c.beginOpenID),
+		page(openIDAnswer+"/{issuer}", open, c.openIDAnswer),
+		page(signInPath+"/openid/done", open, c.openIDDone),
 		send(prefix+"/signout", signedIn, c.signOut),
 	}
 }
 
+const signInPath = prefix + "/signin"
+
 // signInData is the page with the ways to sign in.
 type signInData struct {
-	To string // the page to show afterwards
+	To      string       // the page to show afterwards
+	Passkey *passkeyForm // nil: passkeys cannot be used
+	Issuers []*form
 }
 
-func (c *Console) signInWays(to string) signInData { return signInData{To: to} }
+// passkeyForm is a form whose field "credential" an authenticator fills in.
+type passkeyForm struct {
+	*form
+
+	Kind    string // "create" or "get", as navigator.credentials has it
+	Options string // the address of what the authenticator is asked
+}
+
+// signInWays lists the ways to sign in, for a page in a language.
+func (c *Console) signInWays(l *language, to string) signInData {
+	d := signInData{To: to}
+	hidden := &field{Name: "to", Kind: "hidden", Value: to}
+	if c.site != nil {
+		f := &form{Action: signInPath + "/passkey/answer", Submit: l.text("signin.passkey.use"), Style: "primary",
+			Icon: "fingerprint", Fields: []*field{hidden, {Name: "credential", Kind: "hidden"}}}
+		d.Passkey = &passkeyForm{f, "get", signInPath + "/passkey/options"}
+	}
+	for _, i := range c.issuersForSignIn {
+		d.Issuers = append(d.Issuers, &form{Action: signInPath + "/openid/begin", Style: "plain", Icon: "log-in",
+			Submit: l.text("signin.openid.use", i.host),
+			Fields: []*field{hidden, {Name: "issuer", Kind: "hidden", Value: i.id}}})
+	}
+	return d
+}
 
 func (c *Console) signIn(v *visit) (*view, error) {
-	return v.page("signin", v.text("signin.title"), c.signInWays(v.local(v.field("to")))), nil
+	return v.page("signin", v.text("signin.title"), c.signInWays(v.lang, v.local(v.field("to")))), nil
+}
+
+// signInFailed shows the ways to sign in, and why one has failed.
+func (v *visit) signInFailed(said *explanation, to string) *view {
+	w := v.page("signin", v.text("signin.title"), v.c.signInWays(v.lang, v.local(to)))
+	w.notices = []notice{{"bad", said.Sentence}}
+	return v.again(w, said)
 }
 
 // oneTimePage asks for a click before it uses up a one-time address: programs that look at links, such as those of mail
@@ -32,7 +74,7 @@ func (c *Console) signIn(v *visit) (*view, error) {
 func (c *Console) oneTimePage(v *visit) (*view, error) {
 	who, _, found := c.cfg.Directory.LookupCode(v.Path("code"))
 	if !found {
-		w := v.page("signin", v.text("signin.title"), c.signInWays(prefix))
+		w := v.page("signin", v.text("signin.title"), c.signInWays(v.lang, prefix))
 		w.notices = []notice{{"bad", v.text("signin.spent")}}
 		w.status = http.StatusUnauthorized
 		return w, nil
@@ -46,32 +88,47 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 	return v.page("onetime", v.text("signin.title"), data), nil
 }
 
-// oneTime opens a session for who holds a one-time address.
+// oneTime opens a session for who holds a one-time address. People who were invited register a passkey next.
 func (c *Console) oneTime(v *visit) (*view, error) {
-	// Failures count for the code, so that a wrong address does not hinder others who sign in from the same network.
-	err := v.SignIn("one-time "+v.Path("code"), func() error {
-		who, _, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
+	to := v.local(v.Cookie(returnCookie))
+	err := v.SignIn("one-time address", func() error {
+		who, use, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
 		if err != nil {
 			return err
 		}
-		return v.openSession(who, who.Name, identity.ByOneTimeAddress)
+		if use == identity.Invite && c.site != nil {
+			to = newPasskeyPath
+		}
+		return v.enterAs(who, "", identity.ByOneTimeAddress, time.Now())
 	})
 	if err != nil {
 		return nil, err
 	}
-	return v.enter(prefix), nil
+	return v.enter(to), nil
 }
 
-// openSession opens a session for a person, and ends the one that the browser had.
-func (v *visit) openSession(who identity.Principal, name string, method identity.Method) error {
+// renewable is how long a session has to live yet for a person who signs in again to keep it. Later they get a new one.
+const renewable = time.Hour
+
+// enterAs lets a person in who has proved at a time who they are; name is that of the human if the principal is an
+// application. Their own session is kept, under a new secret. Another one that the browser had ends.
+func (v *visit) enterAs(who identity.Principal, name string, method identity.Method, proved time.Time) error {
 	d := v.c.cfg.Directory
 	if old, _, err := d.Session(v.Context(), v.secret, v.ClientAddress()); err == nil {
+		left := time.Until(old.Created.Add(identity.SessionLife))
+		if old.Principal == who.ID && old.Name == cmp.Or(name, who.Name) && left > renewable &&
+			time.Since(proved) < freshToSee {
+			v.secret, err = d.Prove(v.Context(), v.secret, method)
+			v.session = old
+			return err
+		}
 		if err := d.EndSession(v.Context(), old.ID); err != nil {
 			return err
 		}
 	}
 	secret, s, err := d.OpenSession(v.Context(), identity.SessionStart{
 		Principal: who.ID, Name: name, Method: method, Address: v.ClientAddress(), Client: v.Header("User-Agent"),
+		Proved: proved,
 	})
 	if err != nil {
 		return err
@@ -80,10 +137,13 @@ func (v *visit) openSession(who identity.Principal, name string, method identity
 	return nil
 }
 
-// enter leads to a page with the cookie of the session that was just opened.
+// enter leads to a page with the cookie of the session that was just opened or proved.
 func (v *visit) enter(to string) *view {
 	w := v.redirect(v.local(to))
 	w.header = http.Header{"Set-Cookie": {setCookie(sessionCookie, v.secret, identity.SessionLife)}}
+	if v.Cookie(returnCookie) != "" {
+		w.header.Add("Set-Cookie", setCookie(returnCookie, "", 0))
+	}
 	return w
 }
 
@@ -95,9 +155,40 @@ func (c *Console) signOut(v *visit) (*view, error) {
 	return v.leave(), nil
 }
 
-// proofPage asks a person to prove again who they are.
+// returnCookie is the page that needs a fresh proof, for those who come back with a one-time address: that has no place
+// for it.
+const returnCookie = "__Host-visage-return"
+
+// proofPage asks a person to prove again who they are, with what they have.
 func (v *visit) proofPage() *view {
-	w := v.page("proof", v.text("proof.title"), v.c.signInWays(v.URL()))
+	to := v.URL()
+	if v.typed != nil { // the page of the form
+		to = to[:strings.LastIndex(to, "/")]
+		for _, r := range v.c.routes {
+			if r.method == http.MethodGet && r.pattern == v.Route().Pattern {
+				to = v.URL()
+			}
+		}
+	}
+	data := struct {
+		signInData
+		Person bool // they can ask an operator for a new address
+	}{v.c.signInWays(v.lang, to), false}
+	p, err := v.c.cfg.Directory.Principal(v.session.Principal)
+	if data.Person = err == nil && p.Kind == identity.Person; len(p.Passkeys) == 0 {
+		data.Passkey = nil
+	}
+	data.Issuers = nil
+	for _, i := range v.c.issuersForSignIn {
+		for _, s := range p.Subjects {
+			if s.Issuer == i.URL() && len(data.Issuers) < len(v.c.issuersForSignIn) {
+				data.Issuers = append(data.Issuers, v.c.proofForm(v.lang, i, to))
+				break
+			}
+		}
+	}
+	w := v.page("proof", v.text("proof.title"), data)
 	w.status = http.StatusForbidden
+	w.header = http.Header{"Set-Cookie": {setCookie(returnCookie, to, flowsLast)}}
 	return w
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -101,4 +102,14 @@ func french(t *testing.T, b *servertest.Browser) {
 func accountScope(s *servertest.Server, name string) string {
 	return "/subscriptions/" + s.Operator().SubscriptionID + "/resourceGroups/" + s.Operator().ResourceGroup +
 		"/providers/Microsoft.CognitiveServices/accounts/" + name
+}
+
+// location is the origin of the console.
+func location(t *testing.T, s *servertest.Server) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

@@ -39,6 +39,9 @@ type Config struct {
 	Audit audit.Recorder
 	// Trusted are the external issuers whose tokens an application may present instead of a secret. Default: none.
 	Trusted []Issuer
+	// SignIn are the addresses of the external issuers with which people sign in to the console. Default: those of
+	// Trusted alone.
+	SignIn []string
 	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }

@@ -299,7 +299,7 @@ func (d *Directory) SetSubjects(ctx context.Context, id string, subjects []Subje
 	err := d.updatePrincipal(ctx, change{Operation: subjectsChanged, Subject: id, After: written(subjects)},
 		func(rec *principalRecord, e *change) error {
 			for _, s := range subjects {
-				if d.trustedBy(s.Issuer) == nil || s.Name == "" {
+				if !d.vouches(s.Issuer) || s.Name == "" {
 					return visage.Refuse(visage.Invalid, "InvalidPrincipal",
 						"The instance does not trust the issuer %q, or the subject is empty.",
 						short(s.Issuer))

@@ -64,6 +64,7 @@ type SessionStart struct {
 	Method    Method     // required
 	Address   netip.Addr // of the client
 	Client    string     // describes the browser; cut at 200 bytes
+	Proved    time.Time  // when the person proved who they are, if that was before now; zero: now
 }
 
 // sessionRecord is a session as it is stored, under its id.
@@ -208,6 +209,9 @@ func (d *Directory) OpenSession(ctx context.Context, start SessionStart) (secret
 		ID: visage.NewUUID().String(), Principal: lower(start.Principal), Method: start.Method,
 		Name: printable(start.Name, maxPersonNameBytes), Client: printable(start.Client, maxClient),
 		Hash: hash[:], Created: now, Used: now, Proved: now,
+	}
+	if proved := start.Proved.UnixNano(); !start.Proved.IsZero() && proved < now {
+		rec.Proved = proved
 	}
 	if start.Address.IsValid() {
 		rec.Address = start.Address.String()

@@ -48,6 +48,11 @@ type trusted struct {
 	tried time.Time // when they were asked for
 }
 
+// vouches reports whether an issuer may vouch for people.
+func (d *Directory) vouches(issuer string) bool {
+	return d.trustedBy(issuer) != nil || slices.Contains(d.cfg.SignIn, issuer)
+}
+
 func (d *Directory) trustedBy(url string) *trusted {
 	i := slices.IndexFunc(d.trusted, func(t *trusted) bool { return t.URL == url })
 	if i < 0 {
@@ -104,7 +109,7 @@ func (d *Directory) vouched(ctx context.Context, rec principalRecord, assertion 
 // subject or, if there is none, one that has one of the groups; of several the one with the smallest object id. The
 // caller has verified what the issuer said.
 func (d *Directory) LookupVouched(issuer, subject string, groups []string) (Principal, bool) {
-	if d.trustedBy(issuer) == nil {
+	if !d.vouches(issuer) {
 		return Principal{}, false
 	}
 	all := d.state.Load().principals

@@ -137,8 +137,17 @@ type Config struct {
 	// application. Default: none.
 	TrustedIssuers []string
 
-	// IssuerCAFile holds the certificates, in PEM, of authorities that may sign the certificates of trusted issuers,
-	// besides the system's.
+	// ConsoleIssuers are external OpenID Connect issuers with which people sign in to the console, each as
+	// URL=CLIENT_ID: the exact claim "iss" of its tokens, and the id under which the console is registered there. The
+	// people, or groups of them, are configured for each person or application. Default: none.
+	ConsoleIssuers []string
+
+	// ConsoleIssuerSecretFiles name the files with the secrets under which the console is registered, each as URL=FILE.
+	// Default: it is a public client.
+	ConsoleIssuerSecretFiles []string
+
+	// IssuerCAFile holds the certificates, in PEM, of authorities that may sign the certificates of trusted issuers and
+	// of ConsoleIssuers, besides the system's.
 	IssuerCAFile string
 
 	// IdentityEndpoint is the address, host:port on loopback, of a managed identity endpoint: there, over plain HTTP,
@@ -279,10 +288,11 @@ func (c Config) withDefaults() (Config, error) {
 		bad("cert-file", "a certificate is not used without TLS: remove cert-file or plain-http")
 	}
 	for _, text := range c.TrustedIssuers {
-		if _, _, err := parseIssuer(text); err != nil {
+		if _, _, err := parseIssuer("trust-issuer", "AUDIENCE", text); err != nil {
 			mistakes = append(mistakes, err)
 		}
 	}
+	c.checkConsoleIssuers(&mistakes)
 	for _, model := range slices.Sorted(maps.Keys(c.Models)) {
 		switch {
 		case !slices.Contains(RecognitionModels(), model):

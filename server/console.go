@@ -15,12 +15,16 @@ import (
 
 // openConsole makes the web console.
 func (s *Server) openConsole(l *layers) (*console.Console, error) {
+	issuers, err := s.cfg.consoleIssuers()
+	if err != nil {
+		return nil, err
+	}
 	return console.New(console.Config{
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
 		History: audit.Read(l.store), Figures: l.metrics,
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
-		Identities: s.directory(l.identities, l.forOperator), Issuers: s.cfg.shownIssuers(),
+		Identities: s.directory(l.identities, l.forOperator), Origin: s.Endpoint(), Issuers: issuers,
 		Operates: l.identities.IsOperator, Conditions: l.custody.Conditions,
 		Instance: instance{
 			backups: l.backups, layers: l, cfg: s.cfg, started: time.Now(),

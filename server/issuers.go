@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/internal/owned"
 )
 
 // maxIssuerAnswer limits the answer of an issuer, in bytes: key sets have a few kilobytes.
@@ -26,6 +28,26 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 	if len(c.TrustedIssuers) == 0 {
 		return nil, nil
 	}
+	client, err := c.issuerClient()
+	if err != nil {
+		return nil, err
+	}
+	var issuers []identity.Issuer
+	for _, text := range c.TrustedIssuers {
+		issuer, audience, err := parseIssuer("trust-issuer", "AUDIENCE", text)
+		if err != nil {
+			return nil, err
+		}
+		issuers = append(
+			issuers, identity.Issuer{URL: issuer, Audience: audience, Keys: func(ctx context.Context) ([]byte, error) {
+				return publishedKeys(ctx, client, issuer)
+			}})
+	}
+	return issuers, nil
+}
+
+// issuerClient returns the client that asks external issuers. It follows no redirection, and bounds every answer.
+func (c Config) issuerClient() (*http.Client, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("trust-issuer: read the system's authorities: %w", err)
@@ -39,52 +61,124 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 			return nil, fmt.Errorf("issuer-ca-file: %s holds no certificate", c.IssuerCAFile)
 		}
 	}
-	client := &http.Client{
+	return &http.Client{
 		Timeout: 10 * time.Second,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment,
+		Transport: bounded{&http.Transport{Proxy: http.ProxyFromEnvironment,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 5 * time.Second},
+			TLSHandshakeTimeout: 5 * time.Second}},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("the issuer redirects, which is not allowed")
 		},
+	}, nil
+}
+
+// bounded cuts answers that are longer than any issuer's: what reads them finds them damaged.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := b.RoundTripper.RoundTrip(req)
+	if err == nil {
+		res.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(res.Body, maxIssuerAnswer+1), res.Body}
 	}
-	var issuers []identity.Issuer
+	return res, err
+}
+
+// consoleIssuers returns the issuers that the console knows, with what it needs to sign people in.
+func (c Config) consoleIssuers() ([]console.Issuer, error) {
+	var all []console.Issuer
 	for _, text := range c.TrustedIssuers {
-		issuer, audience, err := parseIssuer(text)
+		issuer, audience, err := parseIssuer("trust-issuer", "AUDIENCE", text)
 		if err != nil {
 			return nil, err
 		}
-		issuers = append(
-			issuers, identity.Issuer{URL: issuer, Audience: audience, Keys: func(ctx context.Context) ([]byte, error) {
-				return publishedKeys(ctx, client, issuer)
-			}})
+		all = append(all, console.Issuer{URL: issuer, Audience: audience})
 	}
-	return issuers, nil
+	if len(c.ConsoleIssuers) == 0 {
+		return all, nil
+	}
+	client, err := c.issuerClient()
+	if err != nil {
+		return nil, err
+	}
+	secrets := map[string]string{}
+	for _, text := range c.ConsoleIssuerSecretFiles {
+		issuer, file, err := parseIssuer("console-issuer-secret-file", "FILE", text)
+		if err != nil {
+			return nil, err
+		}
+		const longest = 4 << 10 // bytes; secrets have a few dozen
+		secret, err := owned.ReadSecret(file, longest)
+		if err != nil {
+			return nil, fmt.Errorf("console-issuer-secret-file: %w", err)
+		}
+		secrets[issuer] = strings.TrimSpace(string(secret))
+	}
+	for _, text := range c.ConsoleIssuers {
+		issuer, clientID, err := parseIssuer("console-issuer", "CLIENT_ID", text)
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(all, func(i console.Issuer) bool { return i.URL == issuer })
+		if at < 0 {
+			at, all = len(all), append(all, console.Issuer{URL: issuer})
+		}
+		all[at].ClientID, all[at].Secret, all[at].Client = clientID, secrets[issuer], client
+	}
+	return all, nil
 }
 
-// shownIssuers returns the configured issuers, as the console shows them. The settings were checked before.
-func (c Config) shownIssuers() []console.Issuer {
-	var all []console.Issuer
-	for _, text := range c.TrustedIssuers {
-		if issuer, audience, err := parseIssuer(text); err == nil {
-			all = append(all, console.Issuer{URL: issuer, Audience: audience})
+// checkConsoleIssuers adds the mistakes in the issuers with which people sign in.
+func (c Config) checkConsoleIssuers(mistakes *[]error) {
+	known := map[string]bool{}
+	for _, text := range c.ConsoleIssuers {
+		issuer, _, err := parseIssuer("console-issuer", "CLIENT_ID", text)
+		if err == nil && known[issuer] {
+			err = fmt.Errorf("console-issuer: the issuer %q is given twice", issuer)
+		}
+		if err != nil {
+			*mistakes = append(*mistakes, err)
+		}
+		known[issuer] = true
+	}
+	for _, text := range c.ConsoleIssuerSecretFiles {
+		issuer, _, err := parseIssuer("console-issuer-secret-file", "FILE", text)
+		if err == nil && !known[issuer] {
+			err = fmt.Errorf("console-issuer-secret-file: a file and its issuer go together: set console-issuer for %q",
+				issuer)
+		}
+		if err != nil {
+			*mistakes = append(*mistakes, err)
+		}
+	}
+}
+
+// signInIssuers are the addresses of the issuers with which people sign in.
+func (c Config) signInIssuers() []string {
+	var all []string
+	for _, text := range c.ConsoleIssuers {
+		if issuer, _, err := parseIssuer("console-issuer", "CLIENT_ID", text); err == nil {
+			all = append(all, issuer)
 		}
 	}
 	return all
 }
 
-// parseIssuer parses URL=AUDIENCE. The URL may contain "=", the audience not.
-func parseIssuer(text string) (issuer, audience string, err error) {
+// parseIssuer parses the value of a setting, URL=VALUE. The URL may contain "=", the value not.
+func parseIssuer(setting, what, text string) (issuer, value string, err error) {
 	at := strings.LastIndex(text, "=")
 	if at < 0 || at == len(text)-1 {
-		return "", "", fmt.Errorf("trust-issuer: must be URL=AUDIENCE; got %q", text)
+		return "", "", fmt.Errorf("%s: must be URL=%s; got %q", setting, what, text)
 	}
-	issuer, audience = text[:at], text[at+1:]
+	issuer, value = text[:at], text[at+1:]
 	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil ||
 		u.RawQuery != "" || u.Fragment != "" {
-		return "", "", fmt.Errorf("trust-issuer: must begin with the https address of an issuer; got %q", issuer)
+		return "", "", fmt.Errorf("%s: must begin with the https address of an issuer; got %q", setting, issuer)
 	}
-	return issuer, audience, nil
+	return issuer, value, nil
 }
 
 // publishedKeys fetches the address of an issuer's keys, and the keys (OpenID Connect Discovery 1.0 §4).

@@ -39,6 +39,7 @@ const list = [
   { name: 'access-sessions', path: '/console/access/sessions' },
   { name: 'access-issuers', path: '/console/access/issuers' },
   { name: 'account', path: '/console/account' },
+  { name: 'newpasskey', path: '/console/account/newpasskey', status: 409 },
   { name: 'resource-access', path: '/console/resources/{account}/access' },
   { name: 'vault-access', path: '/console/vaults/{vault}/access' },
   { name: 'vaults', path: '/console/vaults' },

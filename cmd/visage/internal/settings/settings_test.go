@@ -41,8 +41,8 @@ var brokenConfigs = map[string][]string{
 			`domain, public-port, names, cert-file, key-file, plain-http, pack, model, closed-pack, library, ` +
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
-			`azure-secret-file, trust-issuer, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
-			`identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`,
+			`azure-secret-file, trust-issuer, console-issuer, console-issuer-secret-file, issuer-ca-file, ` +
+			`identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`,
 	},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
 }
@@ -114,8 +114,12 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"allow-private-urls": "true", "auto-approve": "true", "rate": "50", "connections": "100", "vault-rate": "1",
 		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
 		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
-		"trust-issuer": "https://login.example=visage", "issuer-ca-file": "/i",
-		"identity-endpoint": "127.0.0.1:8444", "identity-endpoint-for": "shop-app", "identity-endpoint-imds": "true",
+		"trust-issuer":               "https://login.example=visage",
+		"issuer-ca-file":             "/i",
+		"console-issuer":             "https://login.example=visage",
+		"console-issuer-secret-file": "https://login.example=/s",
+		"identity-endpoint":          "127.0.0.1:8444",
+		"identity-endpoint-for":      "shop-app", "identity-endpoint-imds": "true",
 		"root-key": "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
 	}
 	for _, s := range table {

@@ -224,8 +224,21 @@ var table = []setting{
 		set:     texts(func(c *Settings) *[]string { return &c.Server.TrustedIssuers }),
 	},
 	{
-		name:    "issuer-ca-file",
-		usage:   "PEM `FILE` of certificate authorities to trust for trust-issuer, beside the system's",
+		name: "console-issuer", list: true,
+		usage:   "OpenID Connect issuer with which people sign in to the console, as `URL=CLIENT_ID`",
+		allowed: "URL=CLIENT_ID, where URL is the https address of the issuer",
+		set:     texts(func(c *Settings) *[]string { return &c.Server.ConsoleIssuers }),
+	},
+	{
+		name: "console-issuer-secret-file", list: true,
+		usage:   "file with the secret of the client of a console-issuer, as `URL=FILE` (default: a public client)",
+		allowed: "URL=FILE, where URL is an issuer of console-issuer",
+		set:     texts(func(c *Settings) *[]string { return &c.Server.ConsoleIssuerSecretFiles }),
+	},
+	{
+		name: "issuer-ca-file",
+		usage: "PEM `FILE` of certificate authorities to trust for trust-issuer and console-issuer, beside " +
+			"the system's",
 		allowed: "the path of a PEM file",
 		set:     text(func(c *Settings) *string { return &c.Server.IssuerCAFile }),
 	},
