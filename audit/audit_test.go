@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -299,6 +300,46 @@ func TestPagesCoverTheLog(t *testing.T) {
 	page, next := must2(t)(audit.Read(store).Page(t.Context(), audit.Query{Resource: rare, Limit: 9}))
 	if !slices.Equal(sequences(page), []uint64{14_000, 5_001, 5_000, 4_999}) || next < 1_000 || next > 4_000 {
 		t.Errorf("the first page of another reader: %v, %d", sequences(page), next)
+	}
+}
+
+// watched counts how often entries are read.
+type watched struct {
+	*sealed.Log
+	reads int
+}
+
+func (w *watched) From(ctx context.Context, first uint64) iter.Seq2[sealed.Entry, error] {
+	w.reads++
+	return w.Log.From(ctx, first)
+}
+
+// TestPagesReadOnce checks that pages read entries once to search them, also those that are older than the newest
+// 10,000.
+func TestPagesReadOnce(t *testing.T) {
+	store := newStore(t)
+	entries := &watched{Log: store.Log("test/entries")}
+	streams := audit.Streams{Entries: entries, Checkpoints: store.Log("test/checkpoints")}
+	l := must[*audit.Log](t)(audit.OpenOn(t.Context(), audit.Config{Store: store}, streams))
+	for n := range 14_500 {
+		mustDo(t, l.Note(t.Context(), event(n)))
+	}
+	mustDo(t, l.Sign(t.Context()))
+	reader := audit.ReadOn(audit.Config{Store: store}, streams)
+	q := audit.Query{Actor: "nobody", Limit: 50}
+	pages := 0
+	for next := uint64(1); next != 0; pages++ {
+		_, next = must2(t)(reader.Page(t.Context(), q))
+		q.After = next
+	}
+	entries.reads = 0
+	if page, next := must2(t)(reader.Page(t.Context(), q)); len(page) > 0 || next != 0 || entries.reads > 0 {
+		t.Errorf("after %d pages to the end, another has %d entries, %d as its next, and reads %d times", pages,
+			len(page), next, entries.reads)
+	}
+	q = audit.Query{Limit: 50}
+	if page, _ := must2(t)(reader.Page(t.Context(), q)); len(page) != 50 || entries.reads != 1 {
+		t.Errorf("a page of the newest %d entries reads %d times", len(page), entries.reads)
 	}
 }
 

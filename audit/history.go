@@ -62,6 +62,12 @@ func (q Query) matches(e Entry) bool {
 		(q.To.IsZero() || e.Time.Before(q.To))
 }
 
+// everything reports whether the query filters nothing.
+func (q Query) everything() bool {
+	return q.Resource == visage.ResourceID{} && len(q.Kinds) == 0 && q.Outcome == "" && q.Actor == "" &&
+		q.KeyID == "" && q.From.IsZero() && q.To.IsZero()
+}
+
 // chunk is how many entries are read in one view of the store: a slow reader must not hold one open.
 const chunk = 1000
 
@@ -110,6 +116,10 @@ type span struct {
 // chunks yields the spans of a log whose next entry is next, in the order of q.
 func chunks(q Query, next uint64) iter.Seq[span] {
 	return func(yield func(span) bool) {
+		most := uint64(chunk)
+		if q.Limit > 0 && q.everything() {
+			most = min(most, uint64(q.Limit)) // the first span has all that is wanted
+		}
 		low, high := uint64(1), next // [low, high)
 		if q.Oldest && q.After > 0 {
 			low = q.After + 1
@@ -117,7 +127,7 @@ func chunks(q Query, next uint64) iter.Seq[span] {
 			high = min(q.After, next)
 		}
 		for low < high {
-			n := min(chunk, high-low)
+			n := min(most, high-low)
 			s := span{low, int(n)}
 			if q.Oldest {
 				low += n

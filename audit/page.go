@@ -20,7 +20,7 @@ const (
 )
 
 // recent remembers of the newest entries what a Query asks for, so that a page of events of one resource does not read
-// the log. It follows the log when it is asked.
+// the log. It follows the log when it is asked, and remembers older entries when pages have read them.
 type recent struct {
 	mu    sync.Mutex
 	heads []head // guarded by mu: without gaps, oldest first
@@ -77,6 +77,21 @@ func (r *recent) follow(ctx context.Context, h *History) error {
 	return nil
 }
 
+// extend remembers entries that a page has read, if they end just before the oldest one that is remembered.
+func (r *recent) extend(entries []Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(entries) == 0 || len(r.heads) == 0 || len(r.heads)+len(entries) > maxRecent ||
+		entries[len(entries)-1].Sequence+1 != r.heads[0].sequence {
+		return
+	}
+	older := make([]head, 0, len(entries)+len(r.heads))
+	for _, e := range entries {
+		older = append(older, headOf(e))
+	}
+	r.heads = append(older, r.heads...)
+}
+
 // find returns the sequences of the newest entries below a place that q asks for, at most limit, newest first, and the
 // last entry that it looked at. more reports whether it ended because of the limit.
 func (r *recent) find(q Query, below uint64, limit int) (found []uint64, rest uint64, more bool) {
@@ -99,7 +114,8 @@ func (r *recent) find(q Query, below uint64, limit int) (found []uint64, rest ui
 // Page returns entries that q asks for, newest first, at most q.Limit and at most 1,000, in bounded time: it finds them
 // among the newest entries of the log in memory, and behind those it reads at most 2,000 entries. So a page may have
 // fewer entries than there are, or none. next is where the following page begins, as its Query.After; 0: there is none.
-// q.Oldest is not looked at. The first page after a start reads 10,000 entries. Errors: see BrokenError.
+// q.Oldest is not looked at. The first page after a start reads 10,000 entries; the entries that further pages read are
+// remembered too, up to 100,000. Errors: see BrokenError.
 func (h *History) Page(ctx context.Context, q Query) (page []Entry, next uint64, err error) {
 	if q.Limit < 1 || q.Limit > maxPage {
 		q.Limit = maxPage
@@ -118,12 +134,17 @@ func (h *History) Page(ctx context.Context, q Query) (page []Entry, next uint64,
 	if err != nil {
 		return nil, 0, fmt.Errorf("read audit log: %w", err)
 	}
-	for _, sequence := range found {
-		e, err := h.read(ctx, sequence, 1)
+	for len(found) > 0 {
+		n := 1 // entries that follow each other are read together
+		for n < len(found) && found[n] == found[0]-uint64(n) {
+			n++
+		}
+		entries, err := h.read(ctx, found[n-1], n)
 		if err != nil {
 			return nil, 0, fmt.Errorf("read audit log: %w", err)
 		}
-		page = append(page, e...)
+		slices.Reverse(entries)
+		page, found = append(page, entries...), found[n:]
 	}
 	if more {
 		return page, rest, nil
@@ -139,6 +160,7 @@ func (h *History) walkPage(ctx context.Context, q Query, page []Entry, below uin
 		if err != nil {
 			return nil, 0, fmt.Errorf("read audit log: %w", err)
 		}
+		h.recent.extend(entries)
 		for _, e := range slices.Backward(entries) {
 			if len(page) == q.Limit {
 				return page, below, nil

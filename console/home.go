@@ -79,7 +79,7 @@ func (c *Console) home(v *visit) (*view, error) {
 		data.Deleted = prefix + "/deleted"
 	}
 	if v.operates() {
-		if data.Alerts, err = c.alerts(v); err != nil {
+		if data.Alerts, _, err = c.alerts(v); err != nil {
 			return nil, err
 		}
 		if data.Traffic, err = c.traffic(v); err != nil {

@@ -92,9 +92,8 @@ type task struct {
 	To   string // the page to do it on; empty: none
 }
 
-// alerts lists what needs the operator.
-func (c *Console) alerts(v *visit) ([]task, error) {
-	var all []task
+// alerts lists what needs the operator, and returns when the last copies were taken.
+func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 	add := func(kind, to, key string, args ...any) { all = append(all, task{kind, v.text(key, args...), to}) }
 	s := c.cfg.Instance.State()
 	for _, k := range s.RootKeys {
@@ -110,20 +109,19 @@ func (c *Console) alerts(v *visit) ([]task, error) {
 	if left := time.Until(s.CertificateEnds); !s.CertificateEnds.IsZero() && left < endsSoon {
 		add("warn", prefix+"/operations", "operations.alert.certificate", max(0, int(left/(24*time.Hour))))
 	}
-	copies, err := c.copies(v)
-	if err != nil {
-		return nil, err
+	if last, err = c.copies(v); err != nil {
+		return nil, last, err
 	}
-	if time.Since(copies.keyring) > oldCopy {
-		if copies.keyring.IsZero() {
+	if time.Since(last.keyring) > oldCopy {
+		if last.keyring.IsZero() {
 			add("warn", prefix+"/operations", "operations.alert.nokeyring")
 		} else {
-			add("warn", prefix+"/operations", "operations.alert.oldkeyring", v.lang.day(copies.keyring))
+			add("warn", prefix+"/operations", "operations.alert.oldkeyring", v.lang.day(last.keyring))
 		}
 	}
 	requests, err := c.cfg.Accounts.Access().Requests(v.Context())
 	if err != nil {
-		return nil, err
+		return nil, last, err
 	}
 	waiting := 0
 	for _, r := range requests {
@@ -146,7 +144,7 @@ func (c *Console) alerts(v *visit) ([]task, error) {
 			}
 		}
 	}
-	return all, nil
+	return all, last, nil
 }
 
 // wordOf makes the end of a message's key of words.
@@ -210,7 +208,7 @@ type rootKeyRow struct {
 
 func (c *Console) operations(v *visit) (*view, error) {
 	s := c.cfg.Instance.State()
-	alerts, err := c.alerts(v)
+	alerts, last, err := c.alerts(v)
 	if err != nil {
 		return nil, err
 	}
@@ -218,10 +216,6 @@ func (c *Console) operations(v *visit) (*view, error) {
 		if alerts[i].To == prefix+"/operations" {
 			alerts[i].To = "" // this page
 		}
-	}
-	last, err := c.copies(v)
-	if err != nil {
-		return nil, err
 	}
 	yes := func(on bool) string {
 		if on {
