@@ -95,7 +95,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if order := os.Getenv(clientVariable); order != "" {
-		beClients(order)
+		serveOrder(order, clientOrder.ready)
+		return
+	}
+	if order := os.Getenv(peopleVariable); order != "" {
+		serveOrder(order, peopleOrder.ready)
 		return
 	}
 	if os.Getenv("GOGC") == "" {

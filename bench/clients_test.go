@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,13 +17,18 @@ import (
 	"time"
 )
 
-// clientVariable holds an order and makes the program act as clients instead of a benchmark. Clients in the process of
-// the service would share its garbage collector and processors with it, so they run in another process.
-const clientVariable = "VISAGE_BENCH_CLIENTS"
+// clientVariable and peopleVariable hold an order and make the program act as clients of the data plane, or as people
+// at the console, instead of a benchmark. Clients in the process of the service would share its garbage collector and
+// processors with it, so they run in another process.
+const (
+	clientVariable = "VISAGE_BENCH_CLIENTS"
+	peopleVariable = "VISAGE_BENCH_PEOPLE"
+)
 
 // clientOrder tells clients what to ask.
 type clientOrder struct {
 	Address, CA      string
+	Key              string   // of the resource
 	Clients, Queries int      // queries of each client in a round
 	Probes, Persons  []string // face ids, and the person on each
 }
@@ -37,12 +43,34 @@ type clientRound struct {
 // each answer took.
 func startClients(b *testing.B, order clientOrder) (round func() []time.Duration) {
 	b.Helper()
+	clients := startProcess(b, clientVariable, order)
+	return func() []time.Duration {
+		b.Helper()
+		var took clientRound
+		clients.begin(b)
+		clients.end(b, &took)
+		if took.Error != "" {
+			b.Fatalf("the clients: %s", took.Error)
+		}
+		return took.Times
+	}
+}
+
+// process is this program once more, with an order of its own. It does a round of its work for every begin.
+type process struct {
+	in      io.Writer
+	answers *json.Decoder
+}
+
+// startProcess starts this program again with an order in a variable of its environment.
+func startProcess(b *testing.B, variable string, order any) process {
+	b.Helper()
 	raw, err := json.Marshal(order)
 	if err != nil {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), clientVariable+"="+string(raw))
+	cmd.Env = append(os.Environ(), variable+"="+string(raw))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -61,44 +89,67 @@ func startClients(b *testing.B, order clientOrder) (round func() []time.Duration
 			b.Errorf("the clients: %v", err)
 		}
 	})
-	answers := json.NewDecoder(out)
-	return func() []time.Duration {
-		b.Helper()
-		var took clientRound
-		_, err := fmt.Fprintln(in)
-		if err == nil {
-			err = answers.Decode(&took)
-		}
-		if err != nil || took.Error != "" {
-			b.Fatalf("the clients: %v %s", err, took.Error)
-		}
-		return took.Times
+	return process{in, json.NewDecoder(out)}
+}
+
+// begin makes the process begin a round.
+func (p process) begin(b *testing.B) {
+	b.Helper()
+	if _, err := fmt.Fprintln(p.in); err != nil {
+		b.Fatalf("the clients: %v", err)
 	}
 }
 
-// beClients runs a round for every line of the input.
-func beClients(raw string) {
+// end waits for the end of a round and reads what it found.
+func (p process) end(b *testing.B, found any) {
+	b.Helper()
+	if err := p.answers.Decode(found); err != nil {
+		b.Fatalf("the clients: %v", err)
+	}
+}
+
+// serveOrder is the main function of such a process: it makes the order ready, and does a round for every line of the
+// input.
+func serveOrder[Order, Round any](raw string, ready func(Order) (round func() Round, err error)) {
 	fail := func(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	var order clientOrder
+	var order Order
 	if err := json.Unmarshal([]byte(raw), &order); err != nil {
 		fail(err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(order.CA)) {
-		fail(fmt.Errorf("the order has no certificate"))
+	round, err := ready(order)
+	if err != nil {
+		fail(err)
 	}
-	client := &http.Client{Transport: &http.Transport{ // each client keeps its connection
-		TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: order.Clients,
-	}}
 	out := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if err := out.Encode(order.round(client)); err != nil {
+		if err := out.Encode(round()); err != nil {
 			fail(err)
 		}
 	}
+}
+
+// trust returns a configuration that trusts one authority, in PEM.
+func trust(ca string) (*tls.Config, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(ca)) {
+		return nil, fmt.Errorf("the order has no certificate")
+	}
+	return &tls.Config{RootCAs: roots}, nil
+}
+
+// ready connects the clients.
+func (o clientOrder) ready() (func() clientRound, error) {
+	secure, err := trust(o.CA)
+	if err != nil {
+		return nil, err
+	}
+	client := &http.Client{Transport: &http.Transport{ // each client keeps its connection
+		TLSClientConfig: secure, MaxIdleConnsPerHost: o.Clients,
+	}}
+	return func() clientRound { return o.round(client) }, nil
 }
 
 func (o clientOrder) round(client *http.Client) clientRound {
@@ -109,7 +160,7 @@ func (o clientOrder) round(client *http.Client) clientRound {
 			for q := range o.Queries {
 				i := (c*o.Queries + q) % len(o.Probes)
 				start := time.Now()
-				person, err := identifyAt(context.Background(), client, o.Address, o.Probes[i])
+				person, err := identifyAt(context.Background(), client, o.Address, o.Key, o.Probes[i])
 				each[c] = append(each[c], time.Since(start))
 				if err == nil && person != o.Persons[i] {
 					err = fmt.Errorf("identify: %s, want person %s", person, o.Persons[i])

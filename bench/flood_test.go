@@ -19,7 +19,7 @@ import (
 // BenchmarkRevocationUnderFlood disables a key in the built-in vault of a real server, over HTTPS, and waits for the
 // first refused data request: without other load, and beside 2,200 requests on every plane whose bodies never arrive.
 func BenchmarkRevocationUnderFlood(b *testing.B) {
-	v := newVictim(b)
+	v := newVictim(b, server.Config{})
 	var alone, flooded []time.Duration
 	for b.Loop() {
 		alone = append(alone, v.revocations(10)...)
@@ -44,11 +44,9 @@ type victim struct {
 	vault, identity string // the vault's host, and the key with its version
 }
 
-func newVictim(b *testing.B) *victim {
-	v := &victim{
-		B: b, Server: servertest.Start(b,
-			server.Config{AutoApprove: true, Rate: 100_000, Logger: slog.New(slog.DiscardHandler)}),
-	}
+func newVictim(b *testing.B, cfg server.Config) *victim {
+	cfg.AutoApprove, cfg.Rate, cfg.Logger = true, 100_000, slog.New(slog.DiscardHandler)
+	v := &victim{B: b, Server: servertest.Start(b, cfg)}
 	op := v.Operator()
 	domain := "vault." + strings.TrimPrefix(v.URL, "https://")
 	v.atARM, v.atVault, v.vault = v.Token(b, "https://management.azure.com"), v.Token(b, "https://"+domain),

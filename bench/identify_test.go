@@ -91,6 +91,7 @@ func BenchmarkIdentifyMany(b *testing.B) {
 		rounds[i] = startClients(b, clientOrder{
 			Address: web.URL,
 			CA:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
+			Key:     anyText,
 			Clients: clients, Queries: queries, Probes: crowd.probes, Persons: crowd.persons,
 		})
 		rounds[i]() // connects
@@ -118,7 +119,7 @@ func newBareServer(b *testing.B, c *crowd) *httptest.Server {
 	var times []time.Duration
 	for range 5 { // the clients connect later, so that one request at a time is served
 		for _, faceID := range c.probes {
-			req, err := identifyRequest(b.Context(), c.web.URL, faceID)
+			req, err := identifyRequest(b.Context(), c.web.URL, anyText, faceID)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -207,19 +208,35 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	})
 	b.Cleanup(func() { cancel(); background.Wait() })
 
-	group := face.Ref{Kind: face.LargePersonGroup, ID: groupID}
-	if err := c.service.Create(ctx, account, group, face.Creation{Name: "everybody"}); err != nil {
+	ids := enrol(b, c.service, account, enrolled, enrolled)
+	for i := 0; i < enrolled; i += enrolled / 100 {
+		faces, err := c.service.Detect(ctx, account, numberPhoto(i, true), face.DetectQuery{ReturnFaceID: true})
+		if err != nil || len(faces) != 1 {
+			b.Fatalf("detect: %v", err)
+		}
+		c.probes, c.persons = append(c.probes, faces[0].ID), append(c.persons, ids[i])
+	}
+	c.serve(b)
+	return c
+}
+
+// enrol creates persons in the benchmark's group, gives the first of them a face each, and trains the group. It returns
+// their ids.
+func enrol(b *testing.B, service *face.Service, in visage.Resource, persons, withFace int) []string {
+	b.Helper()
+	ctx, group := b.Context(), face.Ref{Kind: face.LargePersonGroup, ID: groupID}
+	if err := service.Create(ctx, in, group, face.Creation{Name: "everybody"}); err != nil {
 		b.Fatalf("create the group: %v", err)
 	}
-	ids := make([]string, enrolled)
+	ids := make([]string, persons)
 	var next atomic.Int64
 	var all sync.WaitGroup
 	for range 32 {
 		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < enrolled && !b.Failed(); i = int(next.Add(1)) - 1 {
-				id, err := c.service.CreatePerson(ctx, account, group, fmt.Sprintf("person %d", i), nil)
-				if err == nil {
-					_, err = c.service.AddPersonFace(ctx, account, face.PersonRef{Group: group, ID: id},
+			for i := int(next.Add(1)) - 1; i < persons && !b.Failed(); i = int(next.Add(1)) - 1 {
+				id, err := service.CreatePerson(ctx, in, group, fmt.Sprintf("person %d", i), nil)
+				if err == nil && i < withFace {
+					_, err = service.AddPersonFace(ctx, in, face.PersonRef{Group: group, ID: id},
 						face.Enrolment{Photo: numberPhoto(i, false)})
 				}
 				if err != nil {
@@ -233,11 +250,11 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	if b.Failed() {
 		b.FailNow()
 	}
-	if err := c.service.Train(ctx, account, group); err != nil {
+	if err := service.Train(ctx, in, group); err != nil {
 		b.Fatalf("train: %v", err)
 	}
 	for tick := time.Tick(10 * time.Millisecond); ; <-tick {
-		training, err := c.service.Training(ctx, account, group)
+		training, err := service.Training(ctx, in, group)
 		if err != nil || training.Status == face.Failed {
 			b.Fatalf("train: %v %s", err, training.Message)
 		}
@@ -245,15 +262,7 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 			break
 		}
 	}
-	for i := 0; i < enrolled; i += enrolled / 100 {
-		faces, err := c.service.Detect(ctx, account, numberPhoto(i, true), face.DetectQuery{ReturnFaceID: true})
-		if err != nil || len(faces) != 1 {
-			b.Fatalf("detect: %v", err)
-		}
-		c.probes, c.persons = append(c.probes, faces[0].ID), append(c.persons, ids[i])
-	}
-	c.serve(b)
-	return c
+	return ids
 }
 
 // serve puts the service behind the data plane, without a rate limit.
@@ -277,7 +286,7 @@ func (c *crowd) serve(b *testing.B) {
 // ask identifies a face over HTTPS and returns the best person, or an empty string after an error.
 func (c *crowd) ask(b *testing.B, faceID string) string {
 	b.Helper()
-	person, err := identifyAt(b.Context(), c.web.Client(), c.web.URL, faceID)
+	person, err := identifyAt(b.Context(), c.web.Client(), c.web.URL, anyText, faceID)
 	if err != nil {
 		b.Errorf("identify: %v", err)
 	}
@@ -285,8 +294,8 @@ func (c *crowd) ask(b *testing.B, faceID string) string {
 }
 
 // identifyAt identifies a face over HTTPS and returns the best person.
-func identifyAt(ctx context.Context, client *http.Client, address, faceID string) (string, error) {
-	req, err := identifyRequest(ctx, address, faceID)
+func identifyAt(ctx context.Context, client *http.Client, address, key, faceID string) (string, error) {
+	req, err := identifyRequest(ctx, address, key, faceID)
 	if err != nil {
 		return "", err
 	}
@@ -311,19 +320,22 @@ func identifyBody(faceID string) string {
 	return fmt.Sprintf(`{"faceIds":[%q],"largePersonGroupId":%q}`, faceID, groupID)
 }
 
-func identifyRequest(ctx context.Context, address, faceID string) (*http.Request, error) {
+func identifyRequest(ctx context.Context, address, key, faceID string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, "POST", address+"/face/v1.2/identify",
 		strings.NewReader(identifyBody(faceID)))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(faceapi.KeyHeader, "any")
+	req.Header.Set(faceapi.KeyHeader, key)
 	return req, nil
 }
 
 // anyKey accepts every API key as one of the benchmark's resource.
 type anyKey struct{}
+
+// anyText is an API key for it.
+const anyText = "any"
 
 func (anyKey) Resource(context.Context, string, string) (visage.Resource, visage.Principal, error) {
 	return account, visage.Principal{Method: "key", KeyName: "Key1", Resource: account.ID}, nil
