@@ -511,3 +511,21 @@ func TestHostileKeyNames(t *testing.T) {
 	p := b.Submit(at+"/new", at+"/new", url.Values{"vault": {"taken"}})
 	hold(t, p, http.StatusConflict, `id="e-vault"`, `value="taken"`)
 }
+
+// TestRehearseARevocation rehearses as the operator, and reads the report of the task. Nobody else may.
+func TestRehearseARevocation(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.vault("safe", nil)
+	r.newKey("safe", "k")
+	b := r.Browser(t, "")
+	r.enable(b, "face1", "safe", "k")
+	const at = "/console/resources/face1/encryption"
+	hold(t, r.somebody(identity.Owner).Get(at+"/rehearsal"), http.StatusForbidden, "")
+	p := b.Submit(at+"/rehearsal", at+"/rehearsal", nil)
+	if p.Status != http.StatusSeeOther {
+		t.Fatalf("rehearse: %d %s", p.Status, p.Body)
+	}
+	hold(t, await(t, b, p.Header.Get("Location"), "Closed after "), http.StatusOK, "open again after", at)
+	hold(t, b.Get(at), 200, "<span>Customer-managed key: active</span>") // the running service was left alone
+}
