@@ -132,7 +132,9 @@ func (v *visit) frame(w *view) frame {
 	if v.signedIn() {
 		f.Person, f.Method, f.Token = v.session.Name, string(v.session.Method), v.token()
 		f.Nav = v.navigation()
-		f.Notices = append(f.Notices, v.c.notices.take(v.session.ID)...)
+		if !isRefresh(v.Request) { // which shows no messages
+			f.Notices = append(f.Notices, v.c.notices.take(v.session.ID)...)
+		}
 	}
 	return f
 }

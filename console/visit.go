@@ -38,9 +38,22 @@ const languageCookie = "__Host-visage-language"
 
 // admit authenticates the person of a request by the session cookie.
 func (c *Console) admit(r *api.Request) (visage.Principal, error) {
-	_, who, err := c.cfg.Directory.Session(r.Context(), r.Cookie(sessionCookie), r.ClientAddress())
+	_, who, err := c.sessionOf(r)
 	return who, err
 }
+
+// sessionOf returns the session that the cookie of a request proves. Requests by which a page keeps itself up to date
+// do not prolong it.
+func (c *Console) sessionOf(r *api.Request) (identity.Session, visage.Principal, error) {
+	secret := r.Cookie(sessionCookie)
+	if isRefresh(r) {
+		return c.cfg.Directory.Watch(secret)
+	}
+	return c.cfg.Directory.Session(r.Context(), secret, r.ClientAddress())
+}
+
+// isRefresh reports whether a page asks again by itself, as layout.html has it: nobody may be there to read it.
+func isRefresh(r *api.Request) bool { return r.Header("HX-Trigger") == "live" }
 
 // newVisit makes the visit of a request.
 func (c *Console) newVisit(r *api.Request) (*visit, error) {
@@ -49,7 +62,7 @@ func (c *Console) newVisit(r *api.Request) (*visit, error) {
 	if r.Principal == (visage.Principal{}) {
 		return v, nil
 	}
-	s, _, err := c.cfg.Directory.Session(r.Context(), v.secret, r.ClientAddress())
+	s, _, err := c.sessionOf(r)
 	if err != nil {
 		return nil, err
 	}

@@ -274,6 +274,27 @@ func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr)
 			d.log.WarnContext(ctx, "the use of a session was not stored", "err", err)
 		}
 	}
+	return d.actsIn(rec)
+}
+
+// Watch is Session for a request that a page makes by itself, while nobody may be there: it does not mark the session
+// as used, so that a page that is left open does not keep it alive. It reads memory only.
+func (d *Directory) Watch(secret string) (Session, visage.Principal, error) {
+	d.sessions.mu.Lock()
+	var rec sessionRecord
+	s, err := d.findSession(secret, time.Now())
+	if err == nil {
+		rec = s.sessionRecord
+	}
+	d.sessions.mu.Unlock()
+	if err != nil {
+		return Session{}, visage.Principal{}, err
+	}
+	return d.actsIn(rec)
+}
+
+// actsIn returns what may be shown of a session, and who acts in it.
+func (d *Directory) actsIn(rec sessionRecord) (Session, visage.Principal, error) {
 	s := d.state.Load()
 	p, found := s.principals[rec.Principal]
 	if !found {
@@ -283,22 +304,31 @@ func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr)
 	return shown, d.visitor(p, shown.Name), nil
 }
 
+// findSession finds an open session by its secret. The caller holds the lock of the sessions.
+func (d *Directory) findSession(secret string, now time.Time) (*openSession, error) {
+	hash, ok := hashSecret(secret)
+	if !ok {
+		return nil, refuseSession()
+	}
+	s, found := d.sessions.byHash[hash]
+	if !found || s.over(now) {
+		return nil, refuseSession()
+	}
+	if _, exists := d.state.Load().principals[s.Principal]; !exists {
+		return nil, refuseSession()
+	}
+	return s, nil
+}
+
 // useSession finds a session by its secret, and marks it as used. keep says that the use is to be stored.
 func (d *Directory) useSession(
 	secret string, from netip.Addr, now time.Time,
 ) (rec sessionRecord, keep bool, err error) {
-	hash, ok := hashSecret(secret)
-	if !ok {
-		return rec, false, refuseSession()
-	}
 	d.sessions.mu.Lock()
 	defer d.sessions.mu.Unlock()
-	s, found := d.sessions.byHash[hash]
-	if !found || s.over(now) {
-		return rec, false, refuseSession()
-	}
-	if _, exists := d.state.Load().principals[s.Principal]; !exists {
-		return rec, false, refuseSession()
+	s, err := d.findSession(secret, now)
+	if err != nil {
+		return rec, false, err
 	}
 	s.Used = max(s.Used, now.UnixNano())
 	if from.IsValid() {

@@ -105,6 +105,27 @@ func TestSessionSaysWhoActs(t *testing.T) {
 	})
 }
 
+// TestWatchingIsNoUse looks at a session every minute: it ends all the same.
+func TestWatchingIsNoUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, newScopesAndEvents().config(nil))
+		ada := person(t, d, "Ada")
+		secret, opened := openSession(t, d, ada)
+		for range identity.SessionIdle/time.Minute - 1 {
+			time.Sleep(time.Minute)
+			s, who, err := d.Watch(secret)
+			if err != nil || s != opened || who.ObjectID != ada.ID {
+				t.Fatalf("watched: %+v %+v %v, want %+v", s, who, err, opened)
+			}
+		}
+		time.Sleep(time.Minute)
+		_, _, err := d.Watch(secret)
+		wantRefusal(t, "a session that was only watched", err, "SessionEnded", "")
+		_, _, err = d.Watch("guess")
+		wantRefusal(t, "what is no secret", err, "SessionEnded", "")
+	})
+}
+
 func TestNobodySignsInAsAResource(t *testing.T) {
 	d := open(t, config(nil))
 	managed, err := d.EnsureManaged(t.Context(), tenant, scope+"/resourceGroups/g/a", identity.SystemAssigned)
