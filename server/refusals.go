@@ -21,14 +21,15 @@ type refusals struct {
 
 // refused implements api.Config.Refused. Anybody can cause refusals without end, so they are counted (see
 // audit.Recorder). Vaults record by themselves which authenticated callers they refuse; that an authenticated caller
-// sends too many requests is not a security event.
+// sends too many requests is not a security event. Of the console, a refused form may be the attempt of another site.
 func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
 	proved := r.Principal != (visage.Principal{})
 	code := p.Code
 	switch {
 	case plane == "vault" && r.Bearer() == "":
 		return // clients of vaults send a first request without a token, to learn where to get one
-	case p.Status == http.StatusForbidden && plane != "management", p.Status == http.StatusTooManyRequests && proved:
+	case p.Status == http.StatusForbidden && plane != "management" && plane != "console",
+		p.Status == http.StatusTooManyRequests && proved:
 		return
 	case p.Status == http.StatusTooManyRequests:
 		code = "TooManyRequests"
@@ -39,8 +40,10 @@ func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
 	e.Set(audit.DetailPlane, plane)
 	e.Set(audit.DetailOperation, r.Route().Label())
 	e.SetAddress(r.ClientAddress())
-	if proved && plane == "management" {
-		e.Set(audit.DetailScope, r.Where())
+	if proved && (plane == "management" || plane == "console") {
+		if plane == "management" {
+			e.Set(audit.DetailScope, r.Where())
+		}
 		if strings.Contains(r.Route().Pattern, "/{account}") {
 			if a, found := f.accounts.Find(r.Path("account")); found {
 				e.Resource = a.ID
