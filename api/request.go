@@ -122,8 +122,9 @@ func (r *Request) CheckOrigin() error {
 	return nil
 }
 
-// URL returns the request's path and query, as the client wrote them.
-func (r *Request) URL() string { return r.http.URL.RequestURI() }
+// URL returns the request's path and query, as the client wrote them, but with one slash at the beginning: with two, a
+// browser would take what follows for a host.
+func (r *Request) URL() string { return "/" + strings.TrimLeft(r.http.URL.RequestURI(), "/") }
 
 // Queries returns all query parameters as the client wrote them, without those that cannot be decoded.
 func (r *Request) Queries() url.Values { return r.http.URL.Query() }

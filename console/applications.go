@@ -20,7 +20,7 @@ func (c *Console) applicationRoutes() []route {
 		page(oneApplication, onSubscription(readApplications), c.application),
 		send(oneApplication+"/secrets", freshly(operator), c.addSecret),
 		send(oneApplication+"/removesecret", operator, c.removeSecret),
-		send(oneApplication+"/subjects", operator, c.changeApplicationsSubjects),
+		send(oneApplication+"/subjects", freshly(operator), c.changeApplicationsSubjects),
 		page(oneApplication+"/delete", freshly(operator), c.deleteApplicationPage),
 		send(oneApplication+"/delete", freshly(operator), c.deleteApplication),
 		page(accessPath+"/issuers", onSubscription(readApplications), c.issuers),

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -240,9 +241,17 @@ func (c *Console) exportAudit(v *visit) (*view, error) {
 		return nil, err
 	}
 	q.Limit, q.After = 0, 0
+	who := v.Principal.ObjectID
+	if c.exports.full(who) {
+		return nil, refuseTooManyJobs()
+	}
 	return &view{download: &download{
 		name: "audit.jsonl", contentType: "application/jsonl; charset=utf-8",
 		stream: func(ctx context.Context, w io.Writer) error {
+			if !c.exports.begin(who) { // another has begun meanwhile
+				return refuseTooManyJobs()
+			}
+			defer c.exports.end(who)
 			buffered := bufio.NewWriter(w)
 			if _, err := c.cfg.History.Export(ctx, buffered, q); err != nil {
 				return err
@@ -250,6 +259,41 @@ func (c *Console) exportAudit(v *visit) (*view, error) {
 			return buffered.Flush()
 		},
 	}}, nil
+}
+
+// exports counts the exports of the audit log that each person has under way: each reads the whole log.
+type exports struct {
+	mu     sync.Mutex
+	counts map[string]int // guarded by mu: by object id
+}
+
+// maxExports is how many exports of one person run at once.
+const maxExports = 2
+
+func newExports() *exports { return &exports{counts: map[string]int{}} }
+
+func (e *exports) full(who string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts[who] >= maxExports
+}
+
+func (e *exports) begin(who string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.counts[who] >= maxExports {
+		return false
+	}
+	e.counts[who]++
+	return true
+}
+
+func (e *exports) end(who string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.counts[who]--; e.counts[who] == 0 {
+		delete(e.counts, who)
+	}
 }
 
 // entry returns the entry that the path names, if the person may read it.

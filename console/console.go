@@ -88,6 +88,7 @@ type Console struct {
 	jobs      *jobs
 	flows     *flows
 	site      *passkey.Site // nil: passkeys cannot be used at this origin
+	exports   *exports
 	routes    []route
 
 	issuersForSignIn []*signInIssuer
@@ -108,7 +109,7 @@ func New(cfg Config) (*Console, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Console{cfg: cfg, log: cfg.Logger, sent: newSentForms(), notices: newNotices(), jobs: newJobs(cfg.Logger),
-		flows: newFlows()}
+		flows: newFlows(), exports: newExports()}
 	var err error
 	if c.site, err = passkey.New(cfg.Origin, "Visage"); errors.Is(err, passkey.ErrNoName) {
 		c.site = nil

@@ -399,9 +399,16 @@ const (
 func (n *notices) add(session string, said notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.all[session]) < maxNotices && (len(n.all) < maxNoticesSessions || n.all[session] != nil) {
-		n.all[session] = append(n.all[session], said)
+	if len(n.all[session]) == maxNotices {
+		return
 	}
+	if n.all[session] == nil && len(n.all) == maxNoticesSessions {
+		for other := range n.all { // most of those sessions have ended
+			delete(n.all, other)
+			break
+		}
+	}
+	n.all[session] = append(n.all[session], said)
 }
 
 func (n *notices) take(session string) []notice {

@@ -67,7 +67,7 @@ func acceptsGzip(accepted string) bool {
 
 // chooseLanguage remembers a language.
 func (c *Console) chooseLanguage(v *visit) (*view, error) {
-	w := v.redirect(v.local(v.field("to")))
+	w := v.redirect(local(v.field("to")))
 	for _, l := range c.languages {
 		if l.code == v.field("language") {
 			const year = 365 * 24 * 60 * 60 * 1e9
@@ -79,7 +79,7 @@ func (c *Console) chooseLanguage(v *visit) (*view, error) {
 
 // local returns a path if it leads to a page of the console, else the console's first page: no form or link can lead
 // to another site.
-func (v *visit) local(to string) string {
+func local(to string) string {
 	path, _, _ := strings.Cut(to, "?")
 	if path != prefix && !strings.HasPrefix(path, prefix+"/") || strings.ContainsAny(to, "\\\r\n\t\x00#") ||
 		strings.Contains(path, "//") || strings.Contains(path, "/../") || strings.HasSuffix(path, "/..") {
@@ -110,7 +110,7 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 		}
 		to := prefix
 		if r.Method == http.MethodGet {
-			to = r.URL.RequestURI()
+			to = local(r.URL.RequestURI())
 		}
 		if _, err := r.Cookie(sessionCookie); err == nil {
 			h.Add("Set-Cookie", setCookie(sessionCookie, "", 0))

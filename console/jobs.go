@@ -135,8 +135,7 @@ func (j *jobs) start(
 		}
 	}
 	if mine >= maxRunning {
-		return nil, visage.Refuse(visage.TooMany, "TooManyJobs",
-			"You have started as many tasks as can run at once: wait until one has ended.")
+		return nil, refuseTooManyJobs()
 	}
 	for len(j.all) >= maxJobs {
 		i := slices.IndexFunc(j.all, func(other *job) bool { return !other.Ended.IsZero() })
@@ -230,6 +229,11 @@ func (c *Console) cancelJob(v *visit) (*view, error) {
 	}
 	j.cancel()
 	return v.redirect(prefix + "/jobs/" + j.ID), nil
+}
+
+func refuseTooManyJobs() error {
+	return visage.Refuse(visage.TooMany, "TooManyJobs",
+		"You have started as many tasks as can run at once: wait until one has ended.")
 }
 
 func refuseUnknownPage() error {

@@ -73,7 +73,7 @@ func (c *Console) beginOpenID(v *visit) (*view, error) {
 	if issuer == nil {
 		return nil, refuseUnknownPage()
 	}
-	to := v.local(v.field("to"))
+	to := local(v.field("to"))
 	address, begun, err := issuer.Begin(v.Context(), v.checked("fresh"))
 	if err != nil {
 		said, refused := v.explain(c.refuseOpenID(v, issuer, "", err))

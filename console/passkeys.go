@@ -57,14 +57,14 @@ func (c *Console) passkeyOptions(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.asked(options, flow{isPasskey: true, ceremony: ceremony, to: v.local(v.field("to"))}), nil
+	return v.asked(options, flow{isPasskey: true, ceremony: ceremony, to: local(v.field("to"))}), nil
 }
 
 // passkeyAnswer signs in with what an authenticator said.
 func (c *Console) passkeyAnswer(v *visit) (*view, error) {
 	f, found := v.resume()
 	found = found && f.isPasskey && f.session == ""
-	to := v.local(v.field("to"))
+	to := local(v.field("to"))
 	err := v.SignIn("passkey", func() error {
 		who, err := c.provePasskey(v, f, found)
 		if _, refused := errors.AsType[*visage.Refusal](err); refused {

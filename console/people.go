@@ -33,7 +33,7 @@ func (c *Console) peopleRoutes() []route {
 		send(onePerson+"/invite", freshly(operator), c.invitePerson),
 		send(onePerson+"/passkeys", operator, c.removePersonsPasskey),
 		send(onePerson+"/signout", operator, c.signOutPerson),
-		send(onePerson+"/subjects", operator, c.changePersonsSubjects),
+		send(onePerson+"/subjects", freshly(operator), c.changePersonsSubjects),
 		page(onePerson+"/delete", freshly(operator), c.deletePersonPage),
 		send(onePerson+"/delete", freshly(operator), c.deletePerson),
 	}

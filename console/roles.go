@@ -298,6 +298,9 @@ func (v *visit) principalField(options []option) *field {
 }
 
 func (s roleScope) add(v *visit) (*view, error) {
+	if v.field("role") == identity.VisageOperator && !v.fresh(freshToSend) {
+		return v.proofPage(), nil // whoever finds a browser open must not become an operator by it
+	}
 	p, err := v.findPrincipal(v.field("principal"))
 	if err == nil {
 		_, err = v.c.cfg.Directory.Assign(v.Context(), "", p.ID, v.field("role"), s.scope(v))

@@ -76,7 +76,7 @@ func (c *Console) sessions(v *visit) (*view, error) {
 }
 
 func (c *Console) endSession(v *visit) (*view, error) {
-	to := v.local(v.field("to"))
+	to := local(v.field("to"))
 	if err := c.cfg.Directory.EndSession(v.Context(), v.Path("session")); err != nil {
 		return nil, err
 	}

@@ -59,12 +59,12 @@ func (c *Console) signInWays(l *language, to string) signInData {
 }
 
 func (c *Console) signIn(v *visit) (*view, error) {
-	return v.page("signin", v.text("signin.title"), c.signInWays(v.lang, v.local(v.field("to")))), nil
+	return v.page("signin", v.text("signin.title"), c.signInWays(v.lang, local(v.field("to")))), nil
 }
 
 // signInFailed shows the ways to sign in, and why one has failed.
 func (v *visit) signInFailed(said *explanation, to string) *view {
-	w := v.page("signin", v.text("signin.title"), v.c.signInWays(v.lang, v.local(to)))
+	w := v.page("signin", v.text("signin.title"), v.c.signInWays(v.lang, local(to)))
 	w.notices = []notice{{"bad", said.Sentence}}
 	return v.again(w, said)
 }
@@ -90,7 +90,7 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 
 // oneTime opens a session for who holds a one-time address. People who were invited register a passkey next.
 func (c *Console) oneTime(v *visit) (*view, error) {
-	to := v.local(v.Cookie(returnCookie))
+	to := local(v.Cookie(returnCookie))
 	err := v.SignIn("one-time address", func() error {
 		who, use, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
 		if err != nil {
@@ -139,7 +139,7 @@ func (v *visit) enterAs(who identity.Principal, name string, method identity.Met
 
 // enter leads to a page with the cookie of the session that was just opened or proved.
 func (v *visit) enter(to string) *view {
-	w := v.redirect(v.local(to))
+	w := v.redirect(local(to))
 	w.header = http.Header{"Set-Cookie": {setCookie(sessionCookie, v.secret, identity.SessionLife)}}
 	if v.Cookie(returnCookie) != "" {
 		w.header.Add("Set-Cookie", setCookie(returnCookie, "", 0))

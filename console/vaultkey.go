@@ -43,8 +43,8 @@ func (c *Console) vaultKeyRoutes() []route {
 
 		page(oneVaultKeyVersion, onVaultKeys, c.vaultKeyVersion),
 		send(oneVaultKeyVersion, vaultDecides, c.changeVaultKey),
-		page(oneVaultKeyVersion+"/disable", permittedInVault(keyvault.MayUpdate), c.askDisableVaultKey),
-		send(oneVaultKeyVersion+"/disable", vaultDecides, c.disableVaultKey),
+		page(oneVaultKeyVersion+"/disable", freshly(permittedInVault(keyvault.MayUpdate)), c.askDisableVaultKey),
+		send(oneVaultKeyVersion+"/disable", freshly(vaultDecides), c.disableVaultKey),
 		send(oneVaultKeyVersion+"/enable", vaultDecides, c.enableVaultKey),
 
 		page(oneVault+"/deletedkeys", onVaultKeys, c.deletedVaultKeys),
