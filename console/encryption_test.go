@@ -1,12 +1,14 @@
 package console_test
 
 import (
+	"context"
 	"html"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
@@ -89,18 +91,20 @@ func (r *realm) somebody(role string) *servertest.Browser {
 	return r.Browser(r.t, id)
 }
 
-// await gets a page until it says something, at most as often as a change of keys needs. Each request lets the server
-// go on.
+// await gets a page until it says something. Each request lets the server go on; a minute is more than a change takes.
 func await(t *testing.T, b *servertest.Browser, path, text string) servertest.Page {
 	t.Helper()
-	var p servertest.Page
-	for range 2000 {
-		if p = b.Get(path); strings.Contains(p.Body, text) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		p := b.Get(path)
+		if strings.Contains(p.Body, text) {
 			return p
 		}
+		if ctx.Err() != nil {
+			t.Fatalf("page %s never says %q: %s", path, text, p.Body)
+		}
 	}
-	t.Fatalf("page %s never says %q: %s", path, text, p.Body)
-	return p
 }
 
 // hold fails the test unless a page has a status and texts.
