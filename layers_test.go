@@ -21,7 +21,7 @@ var layers = map[string]string{
 check locks order agenda metrics fold   : checks of ids and text; parts that know nothing of faces
 names                                   : the names of persons in memory
 models kind patch                       : words: recognisers and models, kinds of collection, names and userData
-attributes                              : words: attributes of faces
+attributes photofault                   : words: attributes of faces; why photos are refused
 records                                 : what is stored
 find                                    : read and write single records
 retention                               : retention: its rules as they are stored

@@ -138,15 +138,22 @@ func (s *Service) Update(ctx context.Context, res visage.Resource, ref Ref, c Ch
 // Delete removes a list or group with all its contents, at once for every reader. A later Create of the same id starts
 // empty. Run drops the contents from the store. Refusals: LargeFaceListTrainingNotFinished and so on.
 func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) error {
+	_, err := s.Erase(ctx, res, ref)
+	return err
+}
+
+// Erase is Delete, and says what was erased. The records that it names are those of the list or group itself; those of
+// its contents are in an entry of their own, a moment later.
+func (s *Service) Erase(ctx context.Context, res visage.Resource, ref Ref) (Erasure, error) {
 	order := collectionsOrder(res, ref.Kind)
 	release, err := s.locks.acquire(ctx, order+ref.ID)
 	if err != nil {
-		return err
+		return Erasure{}, err
 	}
 	defer release()
 	var record collectionRecord
+	var st stateRecord
 	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
-		var st stateRecord
 		var err error
 		if record, st, err = findIdle(tx, ref); err != nil {
 			return err
@@ -184,7 +191,7 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 		return remove(tx, collections.In(ref.Kind.String()), ref.ID)
 	})
 	if err != nil {
-		return fmt.Errorf("delete %s: %w", ref.Kind, err)
+		return Erasure{}, fmt.Errorf("delete %s: %w", ref.Kind, err)
 	}
 	for _, side := range record.sides() {
 		s.galleries.Drop(scope(res, side), nil)
@@ -193,8 +200,9 @@ func (s *Service) Delete(ctx context.Context, res visage.Resource, ref Ref) erro
 	s.orders.forget(contentsOrder(res, record))
 	s.names.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)
-	s.erased(ctx, res, audit.GroupDelete, ref, receipt, nil)
-	return nil
+	done := s.erased(ctx, res, audit.GroupDelete, ref, receipt, nil)
+	done.Persons, done.Faces = st.Persons, st.Faces
+	return done, nil
 }
 
 // List returns the lists or groups of a kind, sorted by id, without their faces; the result is not nil.

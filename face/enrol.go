@@ -88,19 +88,21 @@ func chosenTemplate(photo *vision.Photo, chosen int, target *Box) ([]float32, er
 	}
 	switch {
 	case len(photo.Faces) == 0:
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected in the image.")
+		return nil, &photoError{NoFace,
+			visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected in the image.")}
 	case chosen < 0 && target != nil:
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected at targetFace in the image.")
+		return nil, &photoError{NoFace,
+			visage.Refuse(visage.Invalid, "InvalidImage", "No face was detected at targetFace in the image.")}
 	case chosen < 0:
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
-			"The image has %d faces: select one with targetFace.", len(photo.Faces))
+		return nil, &photoError{SeveralFaces, visage.Refuse(visage.Invalid, "InvalidImage",
+			"The image has %d faces: select one with targetFace.", len(photo.Faces))}
 	}
 	template := photo.Faces[chosen].Template
 	if template == nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidImage",
+		return nil, &photoError{LowQuality, visage.Refuse(visage.Invalid, "InvalidImage",
 			"The quality of the face is too low to recognise anybody by: "+
 				"it is too blurred, dark, small or covered, or it is not a face. Use a sharp, well lit photo of the "+
-				"whole face.")
+				"whole face.")}
 	}
 	return template, nil
 }

@@ -51,6 +51,7 @@ type (
 	Accessory  = vision.Accessory // something that a face wears
 
 	Calibration = vision.Calibration // what confidences stand for, and how that was measured
+	Preview     = vision.Preview     // a photo made small enough to be shown
 )
 
 // calibrated is a Recogniser that says what its confidences stand for; *vision.Pipeline is one.
@@ -64,6 +65,11 @@ func calibrationOf(m Recogniser) *Calibration {
 		return c.Calibration()
 	}
 	return nil
+}
+
+// showing is a Recogniser that can show photos as it sees them; *vision.Pipeline is one.
+type showing interface {
+	Preview(ctx context.Context, photo []byte, side int) (*vision.Preview, error)
 }
 
 // detector is a detection model of the contract (§3.2). The same networks serve all. The table of attributes says which

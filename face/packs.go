@@ -1,8 +1,11 @@
 package face
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/vision"
@@ -32,6 +35,41 @@ func (s *Service) recogniserOf(c collectionRecord) (Recogniser, error) {
 	return m, nil
 }
 
+// Models returns the names of the recognition models, sorted.
+func (s *Service) Models() []string { return slices.Sorted(maps.Keys(s.models)) }
+
+// Attributes returns the names of the attributes that Detect can give with a recognition and a detection model; empty:
+// the defaults. Refusal: BadArgument.
+func (s *Service) Attributes(recognition, detection string) ([]string, error) {
+	recogniser, model, err := s.model(recognition)
+	if err != nil {
+		return nil, err
+	}
+	d, err := detectionModel(detection)
+	if err != nil {
+		return nil, err
+	}
+	return (detectionGives(d.name) & recognitionGives(model) & recogniser.Supports()).Names(), nil
+}
+
+// Preview returns a photo upright, as detection sees it, with at most side pixels on its longer side; nil: the
+// recogniser of the model cannot show photos. Nothing is kept. Refusals: BadArgument, InvalidImage, InvalidImageSize.
+func (s *Service) Preview(ctx context.Context, photo []byte, model string, side int) (*Preview, error) {
+	recogniser, _, err := s.model(model)
+	if err != nil {
+		return nil, err
+	}
+	shows, ok := recogniser.(showing)
+	if !ok {
+		return nil, nil
+	}
+	p, err := shows.Preview(ctx, photo, side)
+	if err != nil {
+		return nil, fmt.Errorf("show a photo: %w", imageError(err))
+	}
+	return p, nil
+}
+
 // Calibrations returns what the confidences of each open model pack stand for, by the name of the pack. None of them
 // must be changed.
 func (s *Service) Calibrations() map[string]*Calibration {
@@ -51,7 +89,8 @@ func imageError(err error) error {
 		if image.Kind == vision.UnknownFormat || image.Kind == vision.Broken {
 			code = "InvalidImage"
 		}
-		return visage.Refuse(visage.Invalid, code, "The image cannot be used: %s.", image.Message)
+		return &photoError{imageFaults[image.Kind],
+			visage.Refuse(visage.Invalid, code, "The image cannot be used: %s.", image.Message)}
 	}
 	if unsupported, ok := errors.AsType[*vision.UnsupportedError](err); ok {
 		return unsupportedAttributes(unsupported.Asked.Names(), unsupported.Supported)

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"maps"
+	"mime/multipart"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +81,57 @@ func (b *Browser) Send(path string, fields url.Values) Page {
 		b.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return b.Ask(req)
+}
+
+// File is a file of a form.
+type File struct {
+	Field, Name string
+	Data        []byte
+}
+
+// Upload gets a page, fills in its form with an action as Submit does, and sends it with files.
+func (b *Browser) Upload(path, action string, given url.Values, files ...File) Page {
+	b.t.Helper()
+	p := b.Get(path)
+	fields, found := p.Form(action)
+	if !found {
+		b.t.Fatalf("page %s (status %d) has no form with the action %s:\n%s", path, p.Status, action, p.Body)
+	}
+	maps.Copy(fields, given)
+	return b.SendFiles(action, fields, files...)
+}
+
+// SendFiles posts a form with the fields and files that it is given, and nothing else.
+func (b *Browser) SendFiles(path string, fields url.Values, files ...File) Page {
+	b.t.Helper()
+	var body bytes.Buffer
+	w := multipart.NewWriter(&body)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		for _, value := range fields[name] {
+			if err := w.WriteField(name, value); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+	for _, f := range files {
+		part, err := w.CreateFormFile(f.Field, f.Name)
+		if err == nil {
+			_, err = part.Write(f.Data)
+		}
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.base+path, &body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", w.FormDataContentType())
+	req.Header.Set("Accept", "text/html")
 	return b.Ask(req)
 }
 
