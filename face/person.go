@@ -53,35 +53,99 @@ func (s *Service) CreatePerson(
 	err := s.update(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
 		var err error
-		if c, st, err = findIdle(tx, group); err != nil {
+		if c, st, err = addPerson(tx, res, group, p); err != nil {
 			return err
-		}
-		t, err := getTotals(tx)
-		if err != nil {
-			return err
-		}
-		_, each, all := group.Kind.limits(res.Tier)
-		if st.Persons >= each {
-			return quotaExceeded("A %s may have at most %d persons.", group.Kind, each)
-		}
-		if t.Persons[group.Kind] >= all {
-			return quotaExceeded("All of %s together may have at most %d persons in this resource.", group.Kind, all)
-		}
-		st.Persons++
-		t.Persons[group.Kind]++
-		if err := totals.In().Put(tx, totalsID, t); err != nil {
-			return fmt.Errorf("write totals: %w", err)
-		}
-		if err := persons.In(c.Incarnation.String()).Add(tx, p.ID.String(), p); err != nil {
-			return fmt.Errorf("write person: %w", err)
 		}
 		return putState(tx, group.Kind, c, st)
 	})
 	if err != nil {
 		return "", fmt.Errorf("create person: %w", err)
 	}
+	s.personAdded(res, c, p)
+	return p.ID.String(), nil
+}
+
+// addPerson stores a new person, and adds them to the totals and to the state, which the caller writes.
+func addPerson(
+	tx sealed.Tx, res visage.Resource, group Ref, p personRecord,
+) (c collectionRecord, st stateRecord, err error) {
+	if c, st, err = findIdle(tx, group); err != nil {
+		return c, st, err
+	}
+	t, err := getTotals(tx)
+	if err != nil {
+		return c, st, err
+	}
+	_, each, all := group.Kind.limits(res.Tier)
+	if st.Persons >= each {
+		return c, st, quotaExceeded("A %s may have at most %d persons.", group.Kind, each)
+	}
+	if t.Persons[group.Kind] >= all {
+		return c, st, quotaExceeded("All of %s together may have at most %d persons in this resource.", group.Kind, all)
+	}
+	st.Persons++
+	t.Persons[group.Kind]++
+	if err := totals.In().Put(tx, totalsID, t); err != nil {
+		return c, st, fmt.Errorf("write totals: %w", err)
+	}
+	if err := persons.In(c.Incarnation.String()).Add(tx, p.ID.String(), p); err != nil {
+		return c, st, fmt.Errorf("write person: %w", err)
+	}
+	return c, st, nil
+}
+
+// personAdded brings what is in memory up to date with a new person.
+func (s *Service) personAdded(res visage.Resource, c collectionRecord, p personRecord) {
 	s.orders.change(contentsOrder(res, c), idChange{id: string(p.ID[:]), added: true})
 	s.names.change(contentsOrder(res, c), nameChange{p.ID, fold(p.Name), nameAdded})
+}
+
+// EnrolPerson adds a person with the one face on a photo to a group, or nobody, and returns the person's id. The
+// refusals are those of CreatePerson and AddPersonFace.
+func (s *Service) EnrolPerson(
+	ctx context.Context, res visage.Resource, group Ref, name string, e Enrolment,
+) (string, error) {
+	if err := group.want(true); err != nil {
+		return "", err
+	}
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	var before collectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is analysed, which takes long
+		before, _, err = findIdle(r, group)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("enrol person: %w", err)
+	}
+	codes, err := s.enrolAll(ctx, before, e)
+	defer wipe(codes)
+	if err != nil {
+		return "", fmt.Errorf("enrol person: %w", err)
+	}
+	p := personRecord{ID: visage.NewUUID(), Name: name, Enrolled: time.Now().Unix(), Faces: []uuid{visage.NewUUID()}}
+	var c collectionRecord
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		var st stateRecord
+		var err error
+		if c, st, err = addPerson(tx, res, group, p); err != nil {
+			return err
+		}
+		if c.Incarnation != before.Incarnation {
+			return group.notFound() // the codes were made for an earlier group of this id
+		}
+		if err := c.sameSides(before); err != nil {
+			return err
+		}
+		f := faceRecord{ID: p.Faces[0], Person: p.ID}
+		return putFace(tx, group.Kind, c, &st, &f, codes, e.UserData)
+	})
+	if err != nil {
+		return "", fmt.Errorf("enrol person: %w", err)
+	}
+	s.personAdded(res, c, p)
+	s.metrics.enrolled.Inc()
 	return p.ID.String(), nil
 }
 

@@ -52,3 +52,27 @@ func TestErasedGroupIsCounted(t *testing.T) {
 		t.Errorf("erased: %+v", done)
 	}
 }
+
+// TestPersonIsEnrolledWhole: a person is added with a face, or not at all.
+func TestPersonIsEnrolledWhole(t *testing.T) {
+	r := newService(t)
+	group := r.create(t, face.PersonGroup, "g")
+	id := must[string](t)(r.EnrolPerson(t.Context(), r.res, group, "Ann", face.Enrolment{Photo: []byte("ann")}))
+	d := must[face.PersonDetails](t)(r.PersonDetails(t.Context(), r.res, face.PersonRef{Group: group, ID: id}))
+	if d.Name != "Ann" || len(d.Faces) != 1 {
+		t.Errorf("enrolled: %+v", d)
+	}
+	for name, photo := range map[string]string{"Nobody": "", "": "ann", "Two": "ann ben"} {
+		if _, err := r.EnrolPerson(t.Context(), r.res, group, name, face.Enrolment{Photo: []byte(photo)}); err == nil {
+			t.Errorf("%q with the photo %q was enrolled", name, photo)
+		}
+	}
+	sum := must[face.Summary](t)(r.Summary(t.Context(), r.res, group))
+	if sum.Persons != 1 || sum.Faces != 1 {
+		t.Errorf("counts: %+v", sum)
+	}
+	found := must[face.PersonsFound](t)(r.FindPersons(t.Context(), r.res, group, face.PersonQuery{Text: "ann"}))
+	if len(found.Persons) != 1 {
+		t.Errorf("found by name: %+v", found)
+	}
+}
