@@ -136,7 +136,8 @@ const prefix = "/console"
 
 // Plane returns the console as a plane.
 func (c *Console) Plane() api.Plane {
-	p := api.Plane{Name: "console", Prefix: prefix + "/", Greet: greet, Page: c.problemPage, Admit: c.admit}
+	p := api.Plane{Name: "console", Prefix: prefix + "/", Greet: greet, Page: c.problemPage, Admit: c.admit,
+		Share: bodyShare}
 	for _, r := range c.routes {
 		p.Routes = append(p.Routes, r.made(c))
 	}
@@ -149,4 +150,5 @@ const (
 	formTime   = 60 * time.Second
 	uploadTime = 5 * time.Minute
 	formBytes  = 64 << 10 // of a form without files
+	bodyShare  = 4        // of the memory for bodies: forms with many photos are long
 )

@@ -189,6 +189,10 @@ func (v *visit) readForm() error {
 		return err
 	}
 	body, err := v.ReadBody()
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.TooLarge {
+		return visage.Refuse(visage.TooLarge, "FormTooLarge", "The form with its files may have at most %d bytes: "+
+			"send less at once.", v.Route().MaxBody)
+	}
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,17 @@ import (
 // families are the messages whose keys are put together at run time: the beginning, and what may follow it. A family
 // with an empty list is checked by a test of its own.
 var families = map[string][]string{
-	"condition.":    {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"condition.": {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"faces.fault.": {"not-a-picture", "broken", "too-few-bytes", "too-many-bytes", "too-many-pixels", "no-face",
+		"several-faces", "low-quality"},
+	"faces.kind.":          {"persongroups", "largepersongroups", "facelists", "largefacelists"},
+	"faces.one.":           {"persongroups", "largepersongroups", "facelists", "largefacelists"},
+	"faces.new.kind.":      {"persongroups", "largepersongroups", "facelists", "largefacelists"},
+	"faces.training.":      {"current", "unneeded", "running", "failed", "never", "outdated"},
+	"faces.erased.":        {"person", "face", "collection"},
+	"faces.receipt.what.":  {"person.delete", "face.delete", "group.delete"},
+	"faces.receipt.grade.": {"D0", "D1"},
+
 	"time.month.":   {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"},
 	"create.tier.":  {"f0", "s0", "e0"},
 	"resource.tab.": nil,

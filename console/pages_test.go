@@ -12,6 +12,8 @@ import (
 
 // unjudged are routes for GET that are not pages of their own.
 var unjudged = map[string]string{
+	"/console/resources/{account}/receipts/{entry}/file": "a file",
+
 	"/console/assets/{hash}/{name}": "a file",
 	"/console/jobs/{job}":           "shown by the walk that starts one",
 

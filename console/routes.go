@@ -99,6 +99,7 @@ func (c *Console) table() []route {
 		c.createRoutes(),
 		c.deletionRoutes(),
 		c.requestRoutes(),
+		c.faceRoutes(),
 		c.encryptionRoutes(),
 		c.identityRoutes(),
 		c.peopleRoutes(),

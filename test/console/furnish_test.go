@@ -112,15 +112,33 @@ func (h house) people() {
 		}
 		h.face(http.MethodPost, group+"/persons", fmt.Appendf(nil, `{"name":%q}`, name), &person)
 		for take := range 2 {
+			var added struct {
+				ID string `json:"persistedFaceId"`
+			}
 			h.face(http.MethodPost, group+"/persons/"+person.ID+"/persistedFaces",
-				servertest.Photo(10*i+take, name), nil)
+				servertest.Photo(10*i+take, name), &added)
+			h.facts["face"] = added.ID
 		}
 		h.facts["person"] = person.ID
 	}
 	h.face(http.MethodPost, group+"/train", nil, nil)
 	list := "/face/v1.2/facelists/visitors"
 	h.face(http.MethodPut, list, []byte(`{"name":"Visitors"}`), nil)
-	h.face(http.MethodPost, list+"/persistedFaces", servertest.Photo(99, "somebody"), nil)
+	var listed, unwanted struct {
+		ID string `json:"persistedFaceId"`
+	}
+	h.face(http.MethodPost, list+"/persistedFaces", servertest.Photo(99, "somebody"), &listed)
+	h.face(http.MethodPost, list+"/persistedFaces", servertest.Photo(98, "somebody else"), &unwanted)
+	h.face(http.MethodDelete, list+"/persistedFaces/"+unwanted.ID, nil, nil)
+	h.facts["listed"] = listed.ID
+	var events struct {
+		Value []struct {
+			Sequence int `json:"sequence"`
+		} `json:"value"`
+	}
+	h.manageInto(http.MethodGet, "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception/"+
+		"auditEvents", "", &events)
+	h.facts["receipt"] = fmt.Sprint(events.Value[0].Sequence) // the newest: the face that was just erased
 }
 
 // visitors makes a person who signs in to the console, and an application, each with a role.

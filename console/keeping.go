@@ -1,0 +1,270 @@
+package console
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/face"
+)
+
+// keepingPath is the path of the page about how long something is kept: the people of a resource, of a group or list,
+// one person or one face.
+func keepingPath(account string, on face.Held) string {
+	path := resourcePath(account, "keeping")
+	if on == (face.Held{}) {
+		return path
+	}
+	return path + "?" + query("of", collectionKindOf(on.Ref.Kind).name+"/"+on.Ref.ID, "item", on.Item)
+}
+
+// keptOf returns what a page or a form about retention and holds is about.
+func (v *visit) keptOf() (face.Held, error) {
+	of, item := v.field("of"), v.field("item")
+	if of == "" && item == "" {
+		return face.Held{}, nil
+	}
+	kind, id, _ := strings.Cut(of, "/")
+	k, known := kindNamed(kind)
+	if !known {
+		return face.Held{}, refuseUnknownPage()
+	}
+	return face.Held{Ref: face.Ref{Kind: k.kind, ID: id}, Item: visage.FoldUUID(item)}, nil
+}
+
+// keepingData is the page about retention and legal holds.
+type keepingData struct {
+	About     string // what the page is about
+	Item      bool   // a person or a face: retentions are those of its group or list
+	Own       *face.Retention
+	Default   *face.Retention // of the resource
+	Whole     bool            // the page is about the whole resource
+	Retention *form           // nil: the person may not change it
+	Holds     []holdRow
+	Others    int // holds that are not shown
+	Place     *form
+	Lists     []retentionRow // groups and lists with a retention of their own
+}
+
+// holdRow is a legal hold.
+type holdRow struct {
+	On, Reason, By string
+	Placed         time.Time
+	To             string // the page about what is held
+	Release        *form  // nil: the person may not release it
+}
+
+// retentionRow is a group or list with a retention of its own.
+type retentionRow struct {
+	Name, To  string
+	Retention face.Retention
+}
+
+// keeping shows how long people are kept, and legal holds.
+func (c *Console) keeping(v *visit, a account.Account) (*view, error) {
+	on, err := v.keptOf()
+	if err != nil {
+		return nil, err
+	}
+	w, _, err := c.keepingPage(v, a, on)
+	return w, err
+}
+
+func (c *Console) keepingPage(v *visit, a account.Account, on face.Held) (*view, *keepingData, error) {
+	all, err := c.cfg.Faces.Keeping(v.Context(), a.Resource)
+	if err != nil {
+		return nil, nil, err
+	}
+	data := &keepingData{
+		About: v.keptName(on), Item: on.Item != "", Whole: on == (face.Held{}), Default: all.Default,
+	}
+	scope := c.cfg.AccountPath(a)
+	mayRelease := v.may("Microsoft.CognitiveServices/accounts/releaseHold/action", scope)
+	for _, r := range all.Collections {
+		if r.Ref == on.Ref {
+			data.Own = &r.Retention
+		}
+		if data.Whole && len(data.Lists) < mostKept {
+			of := face.Held{Ref: r.Ref}
+			data.Lists = append(data.Lists, retentionRow{v.keptName(of), keepingPath(a.Name, of), r.Retention})
+		}
+	}
+	if data.Whole {
+		data.Own = all.Default
+	}
+	for _, h := range all.Holds {
+		concerns := data.Whole || h.On.Ref == (face.Ref{}) || h.On.Ref == on.Ref &&
+			(on.Item == "" || h.On.Item == "" || h.On.Item == on.Item)
+		if !concerns {
+			continue
+		}
+		if len(data.Holds) == mostKept {
+			data.Others++
+			continue
+		}
+		row := holdRow{On: v.keptName(h.On), Reason: h.Reason, By: c.nameOf(h.By), Placed: h.Placed,
+			To: keepingPath(a.Name, h.On)}
+		if mayRelease {
+			row.Release = v.keepingForm(a, "release", v.text("keeping.release"), h.On)
+			row.Release.Style = "plain"
+		}
+		data.Holds = append(data.Holds, row)
+	}
+	if !data.Item && v.may("Microsoft.CognitiveServices/accounts/retention/write", scope) {
+		data.Retention = v.retentionForm(a, on, data.Own)
+	}
+	if v.may("Microsoft.CognitiveServices/accounts/placeHold/action", scope) {
+		data.Place = v.keepingForm(a, "hold", v.text("keeping.place"), on, &field{
+			Name: "reason", Kind: "text", Label: v.text("keeping.reason"), Hint: v.text("keeping.reason.hint"),
+			Required: true, Max: mostReason,
+		})
+	}
+	w := v.resourcePage("keeping", "people", a, data)
+	w.title = v.text("keeping.title")
+	if v.mayData("Microsoft.CognitiveServices/accounts/Face/action", scope) {
+		w.crumbs = append(w.crumbs, link{v.text("resource.tab.people"), resourcePath(a.Name, "people")})
+		if !data.Whole {
+			path := collectionPath(a.Name, on.Ref)
+			w.crumbs = append(w.crumbs, link{v.keptName(face.Held{Ref: on.Ref}), path})
+			if collectionKindOf(on.Ref.Kind).group && on.Item != "" {
+				w.crumbs = append(w.crumbs, link{v.keptName(on), path + "/persons/" + on.Item})
+			}
+		}
+	}
+	return w, data, nil
+}
+
+// mostKept is how many holds, or retentions of groups and lists, a page shows.
+const mostKept = 200
+
+// keptName names what is kept or held, by ids: holds are seen by people who may not see names.
+func (v *visit) keptName(on face.Held) string {
+	switch {
+	case on == (face.Held{}):
+		return v.text("keeping.resource")
+	case on.Item == "":
+		return v.text("keeping.collection", collectionKindOf(on.Ref.Kind).one(v), on.Ref.ID)
+	case collectionKindOf(on.Ref.Kind).group:
+		return v.text("keeping.person", on.Item, on.Ref.ID)
+	}
+	return v.text("keeping.face", on.Item, on.Ref.ID)
+}
+
+// nameOf is the name of a principal, or its id.
+func (c *Console) nameOf(id string) string {
+	if p, err := c.cfg.Directory.Principal(id); err == nil && p.Name != "" {
+		return p.Name
+	}
+	return id
+}
+
+// keepingForm is a form about retention or a hold.
+func (v *visit) keepingForm(a account.Account, action, submit string, on face.Held, fields ...*field) *form {
+	f := v.form(resourcePath(a.Name, "keeping/"+action), submit, fields...)
+	if on.Ref != (face.Ref{}) {
+		f.Fields = append(f.Fields,
+			&field{Name: "of", Kind: "hidden", Value: collectionKindOf(on.Ref.Kind).name + "/" + on.Ref.ID})
+	}
+	if on.Item != "" {
+		f.Fields = append(f.Fields, &field{Name: "item", Kind: "hidden", Value: on.Item})
+	}
+	return f
+}
+
+// retentionForm is the form for a retention; now is the present one, nil: none.
+func (v *visit) retentionForm(a account.Account, on face.Held, now *face.Retention) *form {
+	days, since := "", string(face.SinceEnrolment)
+	if now != nil {
+		days, since = strconv.Itoa(now.Days), string(now.Since)
+	}
+	hint := "keeping.days.hint"
+	if on != (face.Held{}) {
+		hint = "keeping.days.hint.own"
+	}
+	return v.keepingForm(a, "retention", v.text("keeping.save"), on,
+		&field{Name: "days", Kind: "number", Label: v.text("keeping.days"), Hint: v.text(hint), Value: days},
+		&field{Name: "since", Kind: "radio", Label: v.text("keeping.since"), Value: since, Required: true,
+			Options: []option{
+				{Value: string(face.SinceEnrolment), Text: v.text("keeping.since.enrolment"),
+					Hint: v.text("keeping.since.enrolment.hint")},
+				{Value: string(face.SinceMatch), Text: v.text("keeping.since.lastmatch"),
+					Hint: v.text("keeping.since.lastmatch.hint")},
+			}},
+		&field{Name: "was", Kind: "hidden", Value: days + " " + since})
+}
+
+// setRetention sets or removes a retention.
+func (c *Console) setRetention(v *visit, a account.Account) (*view, error) {
+	on, err := v.keptOf()
+	if err != nil {
+		return nil, err
+	}
+	w, data, err := c.keepingPage(v, a, on)
+	if err != nil {
+		return nil, err
+	}
+	if data.Retention == nil { // of a person or a face
+		return nil, refuseUnknownPage()
+	}
+	var want *face.Retention
+	if text := strings.TrimSpace(v.field("days")); text != "" {
+		days, wrong := strconv.Atoi(text)
+		if wrong != nil {
+			err = visage.Refuse(visage.Invalid, "BadArgument", "The number of days must be a whole number.")
+		}
+		want = &face.Retention{Days: days, Since: face.Since(v.field("since"))}
+	}
+	if err == nil && v.field("was") != data.Retention.Field("was").Value {
+		err = visage.Refuse(visage.Conflict, "ChangedMeanwhile", "Somebody has changed the retention after you opened "+
+			"the page, which now shows it as it is. Check it, and send the form again.")
+	}
+	if err == nil {
+		err = c.cfg.Faces.SetRetention(v.Context(), a.Resource, on.Ref, want)
+	}
+	if err == nil {
+		return v.done(keepingPath(a.Name, on), "keeping.saved"), nil
+	}
+	return c.keepingAgain(v, w, data.Retention, err, "days")
+}
+
+// keepingAgain shows the page about retention and holds with a form that was refused.
+func (c *Console) keepingAgain(v *visit, w *view, f *form, refused error, wrong string) (*view, error) {
+	if f == nil || closed(refused) || !v.refused(f, refused, map[string]string{"BadArgument": wrong}) {
+		return nil, refused
+	}
+	return v.again(w, f.Error), nil
+}
+
+// placeHold places a legal hold.
+func (c *Console) placeHold(v *visit, a account.Account) (*view, error) {
+	return c.changeHold(v, a, func(on face.Held) error {
+		return c.cfg.Faces.Hold(v.Context(), a.Resource, on, v.field("reason"))
+	}, "keeping.placed")
+}
+
+// releaseHold releases a legal hold.
+func (c *Console) releaseHold(v *visit, a account.Account) (*view, error) {
+	return c.changeHold(v, a, func(on face.Held) error {
+		return c.cfg.Faces.Release(v.Context(), a.Resource, on)
+	}, "keeping.released")
+}
+
+func (c *Console) changeHold(
+	v *visit, a account.Account, change func(face.Held) error, done string,
+) (*view, error) {
+	on, err := v.keptOf()
+	if err != nil {
+		return nil, err
+	}
+	refused := change(on)
+	if refused == nil {
+		return v.done(keepingPath(a.Name, on), done), nil
+	}
+	w, data, err := c.keepingPage(v, a, on)
+	if err != nil {
+		return nil, err
+	}
+	return c.keepingAgain(v, w, data.Place, refused, "reason")
+}
