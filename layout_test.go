@@ -70,7 +70,7 @@ api/vaultapi              : . api keyvault
 api/tokenapi              : . api identity
 api/identityapi           : . api identity
 api/graphapi              : . api identity
-console                   : . api account custody keyvault identity audit face metrics console/...
+console                   : . api api/faceapi account custody keyvault identity audit face metrics console/...
 console/assets            :
 console/internal/chart    :
 console/internal/openid   :

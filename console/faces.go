@@ -227,7 +227,8 @@ func (c *Console) collections(v *visit, a account.Account) (*view, error) {
 	}
 	data := collectionsData{
 		Group: k.group, Create: facesPath(a.Name, "new") + "?" + query("kind", k.name),
-		Most: counts[k.kind].MostCollections,
+		Most:  counts[k.kind].MostCollections,
+		Tries: tryPath(a.Name, "detect"),
 	}
 	for _, other := range collectionKinds {
 		data.Kinds = append(data.Kinds, kindTab{

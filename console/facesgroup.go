@@ -83,8 +83,10 @@ func (c *Console) collectionPage(
 	if v.Route().Method != "GET" {
 		data.Search, data.Again = "", at()
 	}
+	searchIn := query("in", k.name+"/"+ref.ID)
+	data.Pages.Try = tryPath(a.Name, "similar") + "?" + searchIn
 	if k.group {
-		data.Pages.Person = at("persons")
+		data.Pages.Person, data.Pages.Try = at("persons"), tryPath(a.Name, "identify")+"?"+searchIn
 	}
 	if v.may("Microsoft.CognitiveServices/accounts/retention/read", c.cfg.AccountPath(a)) {
 		data.Pages.Keeping = keepingPath(a.Name, face.Held{Ref: ref})

@@ -48,7 +48,7 @@ func (c *Console) photosPage(v *visit, a account.Account) (*view, *photosData, t
 	data := &photosData{List: !k.group, Trains: k.kind != face.FaceList, Collection: collectionPath(a.Name, ref)}
 	photos := &field{Name: "photos", Kind: "file", Label: v.text("faces.photos.files"), Required: true, Multiple: true,
 		Hint:   v.text("faces.photos.hint", v.lang.size(uploadBytes), maxFiles),
-		Accept: "image/jpeg,image/png,image/gif,image/bmp,image/webp,image/heic,image/avif"}
+		Accept: acceptedPhotos}
 	action, above := data.Collection+"/photos", []link(nil)
 	if strings.HasPrefix(v.Route().Pattern, oneEnrolled) {
 		who, p, links, err := c.enrolledAbove(v, a)

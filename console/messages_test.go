@@ -23,6 +23,9 @@ import (
 // with an empty list is checked by a test of its own.
 var families = map[string][]string{
 	"condition.": {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"tryit.way.": tries,
+	"tryit.": {"detect", "compare", "identify", "similar", "detect.what", "compare.what", "identify.what",
+		"similar.what", "in.identify", "in.identify.hint", "in.similar", "in.similar.hint"},
 	"faces.fault.": {"not-a-picture", "broken", "too-few-bytes", "too-many-bytes", "too-many-pixels", "no-face",
 		"several-faces", "low-quality"},
 	"faces.kind.":          {"persongroups", "largepersongroups", "facelists", "largefacelists"},

@@ -31,6 +31,7 @@ func (c *Console) resourceTabs() []resourceTab {
 		{name: "identity", need: onAccount("read")},
 		{name: "access", need: roleScope{scope: (*visit).resourceScope}.need(readRoles)},
 		{name: "people", need: onFaces()},
+		{name: "tryit", need: onFaces()},
 		{name: "metrics", need: onAccount("read")},
 		{name: "audit", need: onAccount("auditEvents/read"), to: func(account string) string {
 			return prefix + "/audit?" + query("resource", account)

@@ -100,6 +100,7 @@ func (c *Console) table() []route {
 		c.deletionRoutes(),
 		c.requestRoutes(),
 		c.faceRoutes(),
+		c.tryRoutes(),
 		c.encryptionRoutes(),
 		c.identityRoutes(),
 		c.peopleRoutes(),

@@ -62,6 +62,14 @@ func (p *plane) detect(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.dialect.detected(faces, returnModel), nil
+}
+
+// Detected returns detected faces as the answer of v1.2 has them, to be written as JSON.
+func Detected(faces []face.Face) any { return dialects[len(dialects)-1].detected(faces, true) }
+
+// detected is the answer of a detection.
+func (d dialect) detected(faces []face.Face, returnModel bool) []faceAnswer {
 	answer := make([]faceAnswer, len(faces))
 	for i, f := range faces {
 		answer[i] = faceAnswer{
@@ -75,8 +83,8 @@ func (p *plane) detect(r *api.Request) (any, error) {
 			answer[i].FaceLandmarks = landmarksOf(f.Landmarks)
 		}
 		if f.Attributes != nil {
-			answer[i].FaceAttributes = &attributesAnswer{p.dialect, f.Attributes}
+			answer[i].FaceAttributes = &attributesAnswer{d, f.Attributes}
 		}
 	}
-	return answer, nil
+	return answer
 }
