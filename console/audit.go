@@ -92,6 +92,9 @@ func (v *visit) eventRow(e audit.Entry, scope string) eventRow {
 	}
 	row.Outcome = outcomes[e.Outcome]
 	row.Outcome.Text = v.text("audit.outcome." + string(e.Outcome))
+	if e.Details[audit.DetailStep] == "intended" { // entered before anything irreversible happens
+		row.Outcome = badge{"info", "info", v.text("encryption.event.intended")}
+	}
 	if a, found := v.c.cfg.Accounts.LookupID(e.Resource); found {
 		row.Resource = a.Name
 	} else if e.Resource != (visage.ResourceID{}) {

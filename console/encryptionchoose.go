@@ -359,6 +359,11 @@ func (c *Console) versionForm(v *visit, a account.Account, key visage.KeyRef) (*
 	return f, nil
 }
 
+// unchangeable are the preconditions that no right mends: what they are about is fixed when a vault or a key is made.
+var unchangeable = map[account.Precondition]bool{
+	account.SameRegion: true, account.SameTenant: true, custody.KeyType: true,
+}
+
 // finding describes the finding of a precondition.
 func (v *visit) finding(a account.Account, chosen choice, f account.Finding) checked {
 	c := checked{Label: v.text("encryption.check." + string(f.Precondition))}
@@ -377,6 +382,9 @@ func (v *visit) finding(a account.Account, chosen choice, f account.Finding) che
 		}
 		if len(f.Remedies) == 0 {
 			c.Hint = v.text("encryption.nomend")
+		}
+		if unchangeable[f.Precondition] {
+			c.Hint = v.text("encryption.nochange")
 		}
 	}
 	return c

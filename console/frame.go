@@ -108,9 +108,12 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 		if r.Header.Get("HX-Request") != "" {
 			h.Set("HX-Refresh", "true")
 		}
-		to := prefix
-		if r.Method == http.MethodGet {
-			to = local(r.URL.RequestURI())
+		to := local(r.URL.RequestURI())
+		if r.Method == http.MethodPost {
+			to = local(c.pageOf(r.URL.Path, c.formAt(r.URL.Path)))
+		}
+		if !strings.HasPrefix(to, signInPath) {
+			h.Add("Set-Cookie", setCookie(returnCookie, to, flowsLast))
 		}
 		if _, err := r.Cookie(sessionCookie); err == nil {
 			h.Add("Set-Cookie", setCookie(sessionCookie, "", 0))

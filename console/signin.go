@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,20 +156,39 @@ func (c *Console) signOut(v *visit) (*view, error) {
 	return v.leave(), nil
 }
 
-// returnCookie is the page that needs a fresh proof, for those who come back with a one-time address: that has no place
-// for it.
+// returnCookie is the page that needs a session or a fresh proof, for those who come back with a one-time address: that
+// has no place for it.
 const returnCookie = "__Host-visage-return"
+
+// pageOf is the page of a form that is sent to a path: the same path if there is a page, else the one above it.
+func (c *Console) pageOf(path, pattern string) string {
+	for _, r := range c.routes {
+		if r.method == http.MethodGet && r.pattern == pattern {
+			return path
+		}
+	}
+	return path[:strings.LastIndex(path, "/")]
+}
+
+// formAt is the pattern of the form that is sent to a path; empty: there is none.
+func (c *Console) formAt(path string) (pattern string) {
+	fits := func(of, segment string) bool { return of == segment || strings.HasPrefix(of, "{") }
+	parameters := 0
+	for _, r := range c.routes {
+		n := strings.Count(r.pattern, "{")
+		if r.method == http.MethodPost && (pattern == "" || n < parameters) &&
+			slices.EqualFunc(strings.Split(r.pattern, "/"), strings.Split(path, "/"), fits) {
+			pattern, parameters = r.pattern, n
+		}
+	}
+	return pattern
+}
 
 // proofPage asks a person to prove again who they are, with what they have.
 func (v *visit) proofPage() *view {
 	to := v.URL()
-	if v.typed != nil { // the page of the form
-		to = to[:strings.LastIndex(to, "/")]
-		for _, r := range v.c.routes {
-			if r.method == http.MethodGet && r.pattern == v.Route().Pattern {
-				to = v.URL()
-			}
-		}
+	if v.typed != nil {
+		to = v.c.pageOf(to, v.Route().Pattern)
 	}
 	data := struct {
 		signInData

@@ -75,6 +75,15 @@
     }, 2000);
   });
 
+  // --- Pages that ask again: what is being pressed stays until it is let go, or the click would be lost ---
+
+  let pressed = false;
+  addEventListener('pointerdown', () => { pressed = true; }, true);
+  for (const event of ['pointerup', 'pointercancel']) {
+    addEventListener(event, () => setTimeout(() => { pressed = false; }), true); // the click follows
+  }
+  document.addEventListener('htmx:beforeSwap', (e) => { if (pressed) e.detail.shouldSwap = false; });
+
   // --- Filter: an input with data-filter="id of a table" hides the rows that do not have its words ---
 
   on('input', 'input[data-filter]', (input) => {
