@@ -2,6 +2,8 @@ package console_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -101,8 +103,18 @@ func (b *browser) stop() {
 	_ = os.RemoveAll(b.dir)  // of the system's temporary files
 }
 
+// acts are what a script has the test do between two steps, by name: what no browser can do, such as stop the server.
+// Each runs in the goroutine of the test. What it returns reaches the script as JSON.
+type acts map[string]func() any
+
 // walk runs a script with the browser against a server. Facts are what the script is told besides, as JSON.
 func walk(t *testing.T, s *servertest.Server, script string, facts any, args ...string) {
+	t.Helper()
+	walkWith(t, s, nil, script, facts, args...)
+}
+
+// walkWith is walk for a script that has the test do something.
+func walkWith(t *testing.T, s *servertest.Server, all acts, script string, facts any, args ...string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
@@ -122,22 +134,51 @@ func walk(t *testing.T, s *servertest.Server, script string, facts any, args ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := httptest.NewServer(signInDoor(t, s))
+	asked := make(chan asking)
+	door := httptest.NewServer(testDoor(t, s, asked))
 	defer door.Close()
-	cmd := exec.CommandContext(t.Context(), node, append([]string{script}, args...)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, node, append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "CONSOLE_URL="+s.URL, "CONSOLE_DOOR="+door.URL, "CONSOLE_BROWSER="+b.port,
 		"CONSOLE_FACTS="+string(told), "CONSOLE_ONLY="+*only, "NODE_NO_WARNINGS=1")
 	begin := time.Now()
-	said, err := cmd.CombinedOutput()
-	t.Logf("%s (%v):\n%s", script, time.Since(begin).Round(time.Millisecond), said)
-	if err != nil {
-		t.Fatalf("%s: %v", script, err)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { err = cmd.Wait(); close(ended) }()
+	defer func() { cancel(); <-ended }() // also when an act fails
+	for {
+		select {
+		case q := <-asked:
+			act, known := all[q.act]
+			if !known {
+				t.Fatalf("%s asks for %q, which the test does not know", script, q.act)
+			}
+			q.answer <- act()
+		case <-ended:
+			t.Logf("%s (%v):\n%s", script, time.Since(begin).Round(time.Millisecond), said.Bytes())
+			if err != nil {
+				t.Fatalf("%s: %v", script, err)
+			}
+			return
+		}
 	}
 }
 
-// signInDoor gives scripts one-time addresses, for the principal in the query.
-func signInDoor(t *testing.T, s *servertest.Server) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// asking is a script that waits for an act.
+type asking struct {
+	act    string
+	answer chan<- any
+}
+
+// testDoor is where scripts ask the test for something: one-time addresses, for the principal in the query, and acts.
+func testDoor(t *testing.T, s *servertest.Server, asked chan<- asking) http.Handler {
+	door := http.NewServeMux()
+	door.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		address, err := s.SignInAddress(t.Context(), r.URL.Query().Get("principal"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -145,6 +186,20 @@ func signInDoor(t *testing.T, s *servertest.Server) http.Handler {
 		}
 		_, _ = io.WriteString(w, address) // to this machine
 	})
+	door.HandleFunc("POST /acts/{act}", func(w http.ResponseWriter, r *http.Request) {
+		answer := make(chan any, 1)
+		select {
+		case asked <- asking{r.PathValue("act"), answer}:
+		case <-r.Context().Done():
+			return
+		}
+		select {
+		case what := <-answer:
+			_ = json.NewEncoder(w).Encode(what) // to this machine
+		case <-r.Context().Done():
+		}
+	})
+	return door
 }
 
 // missing skips with a reason on a developer's machine and fails in CI.
