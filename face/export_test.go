@@ -391,12 +391,5 @@ func (x *Index) Search(text string, n int) (begin, within []visage.UUID) {
 	return begin, within
 }
 
-// Bytes returns the memory of the index.
-func (x *Index) Bytes() int64 {
-	x.k.mu.RLock()
-	defer x.k.mu.RUnlock()
-	return x.k.bytes
-}
-
 // Close ends the index.
 func (x *Index) Close() { x.all.close() }

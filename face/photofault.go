@@ -22,12 +22,6 @@ const (
 	LowQuality    PhotoFault = "low-quality"   // nobody can be recognised by the face
 )
 
-// PhotoFaults returns all faults.
-func PhotoFaults() []PhotoFault {
-	return []PhotoFault{NotAPicture, BrokenPicture, TooFewBytes, TooManyBytes, TooManyPixels, NoFace, SeveralFaces,
-		LowQuality}
-}
-
 // FaultOf returns why a photo was refused; empty for an error of another sort.
 func FaultOf(err error) PhotoFault {
 	if photo, ok := errors.AsType[*photoError](err); ok {

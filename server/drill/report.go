@@ -45,8 +45,3 @@ const (
 	StepGiveBack Step = "give-back"
 	StepRemove   Step = "remove" // stop the copy, and remove its files
 )
-
-// Steps returns all steps in the order in which they are taken.
-func Steps() []Step {
-	return []Step{StepBackup, StepKeyring, StepRestore, StepStart, StepRevoke, StepInspect, StepGiveBack, StepRemove}
-}
