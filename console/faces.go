@@ -259,20 +259,20 @@ func (c *Console) collections(v *visit, a account.Account) (*view, error) {
 
 // trainingBadge says in a word how far a group or list is trained.
 func (v *visit) trainingBadge(k collectionKind, sum face.Summary) badge {
-	state, kind, icon := "current", "ok", "ok"
+	icon, kind, state := "ok", "ok", "current"
 	switch {
 	case k.kind == face.FaceList:
-		state, kind, icon = "unneeded", "off", "ok"
+		icon, kind, state = "ok", "off", "unneeded"
 	case sum.Training.Status == face.NotStarted || sum.Training.Status == face.Running:
-		state, kind, icon = "running", "info", "clock"
+		icon, kind, state = "clock", "info", "running"
 	case sum.Training.Status == face.Failed:
-		state, kind, icon = "failed", "bad", "bad"
+		icon, kind, state = "bad", "bad", "failed"
 	case sum.Training.LastSuccess.IsZero() && sum.Faces == 0:
-		state, kind, icon = "never", "off", "off"
+		icon, kind, state = "off", "off", "never"
 	case sum.Training.LastSuccess.IsZero():
-		state, kind, icon = "never", "warn", "warn"
+		icon, kind, state = "warn", "warn", "never"
 	case sum.Outdated:
-		state, kind, icon = "outdated", "warn", "warn"
+		icon, kind, state = "warn", "warn", "outdated"
 	}
 	return badge{kind, icon, v.text("faces.training." + state)}
 }

@@ -79,7 +79,7 @@ func TestEnrolledPeople(t *testing.T) {
 	}
 	p = b.Get(group)
 	person := personPath.FindString(p.Body)
-	if person == "" || !strings.Contains(p.Body, "Never trained") {
+	if person == "" || !strings.Contains(p.Body, "Never trained") || !strings.Contains(p.Body, "<dd>1</dd>") {
 		t.Fatalf("the group: %s", p.Body)
 	}
 	p = b.Upload(person+"/photos", person+"/photos", nil, photo("2.png", 2, "ada"))
@@ -385,5 +385,46 @@ func TestKeeping(t *testing.T) {
 	}
 	if p = b.Submit(person+"/erase", person+"/erase", nil); p.Status != http.StatusSeeOther {
 		t.Errorf("erase what is no longer held: %d %s", p.Status, p.Body)
+	}
+}
+
+// TestClosedData: while the key of a resource refuses access, every page about its people says why, with the status of
+// the refusal and the way to the encryption, and shows nothing that is stored.
+func TestClosedData(t *testing.T) {
+	r := newRealm(t, server.Config{AutoApprove: true})
+	r.approve("ask")
+	r.resource("face1")
+	b := r.Browser(t, "")
+	r.vault("safe", nil)
+	r.newKey("safe", "master")
+	r.enable(b, "face1", "safe", "master")
+	at := "/console/resources/face1"
+	new := at + "/people/new"
+	p := b.Submit(new, new, url.Values{
+		"kind": {"persongroups"}, "id": {"staff"}, "name": {"Secret name"}, "model": {"recognition_04"},
+	})
+	group := p.Header.Get("Location")
+	if p.Status != http.StatusSeeOther || !strings.Contains(b.Get(group).Body, "Secret name") {
+		t.Fatalf("a group: %d %s", p.Status, p.Body)
+	}
+	photos, _ := b.Get(group + "/photos").Form(group + "/photos")
+	if p = b.Submit(at+"/encryption/lock", at+"/encryption/lock", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("lock: %d %s", p.Status, p.Body)
+	}
+	french := r.inFrench()
+	for _, path := range []string{"/people", "/people/persongroups/staff", "/people/persongroups/staff/edit",
+		"/people/persongroups/staff/erase", "/tryit", "/tryit/compare", "/keeping"} {
+		p = b.Get(at + path)
+		if p.Status != http.StatusForbidden || strings.Contains(p.Body, "Secret name") ||
+			!strings.Contains(p.Body, `href="`+at+`/encryption"`) || !strings.Contains(p.Body, "EncryptionKeyRevoked") {
+			t.Errorf("%s: %d %s", path, p.Status, p.Body)
+		}
+		if p = french.Get(at + path); !strings.Contains(p.Body, "actuellement inutilisables") {
+			t.Errorf("%s in French: %d %s", path, p.Status, p.Body)
+		}
+	}
+	p = b.SendFiles(group+"/photos", photos, photo("Ada.png", 1, "ada"))
+	if p.Status != http.StatusForbidden || !strings.Contains(p.Body, "EncryptionKeyRevoked") {
+		t.Errorf("a photo: %d %s", p.Status, p.Body)
 	}
 }

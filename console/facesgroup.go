@@ -34,7 +34,7 @@ type collectionData struct {
 	Pages    collectionPages
 	Search   string
 	Found    *face.PersonsFound // nil: nothing was looked for
-	Persons  []enrolledRow
+	People   []enrolledRow
 	Listed   []listedRow
 	More     string
 	Again    string // the address of this page
@@ -135,7 +135,7 @@ func (c *Console) listPersons(v *visit, a account.Account, ref face.Ref, data *c
 		}
 		data.Found = &found
 		for _, p := range found.Persons {
-			data.Persons = append(data.Persons, to(p))
+			data.People = append(data.People, to(p))
 		}
 		if found.Next != "" {
 			data.More = data.To + "?" + query("search", data.Search, "after", found.Next)
@@ -152,7 +152,7 @@ func (c *Console) listPersons(v *visit, a account.Account, ref face.Ref, data *c
 		data.More = data.To + "?" + query("after", all[rows-1].ID)
 	}
 	for _, p := range all {
-		data.Persons = append(data.Persons, to(p))
+		data.People = append(data.People, to(p))
 	}
 	return nil
 }
