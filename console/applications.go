@@ -178,12 +178,7 @@ type secretRow struct {
 
 // applicationOf finds the application that the path names.
 func (c *Console) applicationOf(v *visit) (identity.Principal, error) {
-	p, err := c.cfg.Directory.Principal(v.Path("application"))
-	if err == nil && p.Kind != identity.Application {
-		err = visage.Refuse(visage.NotFound, "PrincipalNotFound", "There is no application %q.",
-			cut(v.Path("application"), 80))
-	}
-	return p, err
+	return c.identityOf(v.Path("application"), identity.Application)
 }
 
 func (c *Console) application(v *visit) (*view, error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -378,6 +379,12 @@ func (c *Console) auditProof(v *visit) (*view, error) {
 		return nil, err
 	}
 	p, err := c.cfg.History.Prove(v.Context(), e.Sequence)
+	return proofFile("audit-proof", p, err)
+}
+
+// proofFile gives a proof as a file, which "visage erase-proof check" checks without the server. err is that of
+// audit.History.Prove.
+func proofFile(name string, p audit.Proof, err error) (*view, error) {
 	if errors.Is(err, audit.ErrUnsigned) || errors.Is(err, audit.ErrCatchingUp) {
 		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned",
 			"The event is not covered by a signed checkpoint yet. Try again later.")
@@ -389,12 +396,15 @@ func (c *Console) auditProof(v *visit) (*view, error) {
 	}
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write a proof: %w", err)
 	}
 	return &view{download: &download{
-		name: "audit-proof-" + strconv.FormatUint(e.Sequence, 10) + ".json", contentType: "application/json", data: b,
+		name: proofName(name, p.Entry.Sequence), contentType: "application/json", data: b,
 	}}, nil
 }
+
+// proofName is the name of the file with the proof of an entry.
+func proofName(name string, entry uint64) string { return fmt.Sprintf("%s-%d.json", name, entry) }
 
 // verifyAudit reads the whole log, as a task.
 func (c *Console) verifyAudit(v *visit) (*view, error) {

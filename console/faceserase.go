@@ -1,11 +1,8 @@
 package console
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -215,7 +212,7 @@ func (c *Console) receipt(v *visit) (*view, error) {
 	data.Signed, data.Proof, data.At = true, &p, entry.Time
 	data.What = v.text("faces.receipt.what." + string(entry.Kind))
 	data.File = receiptPath(a.Name, entry.Sequence) + "/file"
-	data.Check = "visage erase-proof check " + receiptName(entry.Sequence) + " --verifier " + p.Verifier
+	data.Check = "visage erase-proof check " + proofName("receipt", entry.Sequence) + " --verifier " + p.Verifier
 	by := entry.Actor.Name
 	if by == "" {
 		by = entry.Actor.ID
@@ -256,28 +253,8 @@ func (c *Console) receipt(v *visit) (*view, error) {
 // receiptFile gives the receipt as a file, which "visage erase-proof check" checks without the server.
 func (c *Console) receiptFile(v *visit) (*view, error) {
 	_, p, err := c.proofOf(v)
-	if errors.Is(err, audit.ErrUnsigned) || errors.Is(err, audit.ErrCatchingUp) {
-		refusal := visage.Refuse(visage.Unavailable, "AuditEventNotSigned",
-			"The event is not covered by a signed checkpoint yet. Try again later.")
-		refusal.RetryAfter = time.Second
-		return nil, refusal
-	}
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(p); err != nil {
-		return nil, fmt.Errorf("write a receipt: %w", err)
-	}
-	return &view{download: &download{
-		name: receiptName(p.Entry.Sequence), contentType: "application/json", data: b.Bytes(),
-	}}, nil
+	return proofFile("receipt", p, err)
 }
-
-// receiptName is the name of the file of a receipt.
-func receiptName(entry uint64) string { return fmt.Sprintf("receipt-%d.json", entry) }
 
 // proofOf proves the entry of an erasure that the path names. Other entries of the log are not found here.
 func (c *Console) proofOf(v *visit) (account.Account, audit.Proof, error) {

@@ -54,7 +54,6 @@ type field struct {
 	Multiple     bool   // several files
 	Max          int    // characters; 0: no limit
 	Code         bool   // an identifier, in a fixed-width font
-	List         bool   // a select that is shown as a list of radio buttons with explanations is Kind "radio"
 }
 
 // option is one choice of a field.

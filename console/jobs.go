@@ -32,7 +32,6 @@ type job struct {
 	Started time.Time
 	Ended   time.Time // zero: it goes on
 	Step    string    // what it does now
-	Steps   []string  // all steps, if they are known
 	Done    int64     // how much is done, in units of its own
 	Total   int64     // of how much; 0: unknown
 	Lines   []jobLine // what is finished, the latest last
@@ -183,8 +182,7 @@ func (j *jobs) find(id, by string) (job, bool) {
 	for _, one := range j.all {
 		if one.ID == id && one.By == by {
 			copied := *one
-			copied.Lines, copied.Steps = slices.Clone(one.Lines), slices.Clone(one.Steps)
-			copied.Files = slices.Clone(one.Files)
+			copied.Lines, copied.Files = slices.Clone(one.Lines), slices.Clone(one.Files)
 			return copied, true
 		}
 	}

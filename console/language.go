@@ -262,8 +262,7 @@ func (l *language) functions() template.FuncMap {
 		"num":   func(n any) string { return l.printer.Sprint(n) },
 		"icon":  assets.Icon,
 		"asset": assets.URL,
-		"list":  func(items ...any) []any { return items },
-		"with2": func(a, b any) pair { return pair{a, b} },
+		"pair":  func(a, b any) pair { return pair{a, b} },
 	}
 }
 

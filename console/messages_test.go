@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -111,6 +113,44 @@ func TestMessages(t *testing.T) {
 	for _, key := range slices.Sorted(maps.Keys(used)) {
 		if _, found := en[key]; !found {
 			t.Errorf("%s uses message %q, which is not there", used[key], key)
+		}
+	}
+}
+
+// TestMessagesAreThereOnce: of two messages with one key in a file, the decoder silently takes the last.
+func TestMessagesAreThereOnce(t *testing.T) {
+	names, err := fs.Glob(files, "messages/*/*.json")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no messages (%v)", err)
+	}
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, depth, isKey, seen := json.NewDecoder(bytes.NewReader(text)), 0, true, map[string]bool{}
+		for {
+			token, err := d.Token()
+			if err != nil {
+				break // the end; what cannot be read fails elsewhere
+			}
+			switch token := token.(type) {
+			case json.Delim:
+				if depth++; token == '}' {
+					depth -= 2
+				}
+				isKey = depth == 1
+			case string:
+				if depth == 1 && isKey && seen[token] {
+					t.Errorf("%s has %q twice", name, token)
+				}
+				if depth == 1 && isKey {
+					seen[token] = true
+				}
+				if depth == 1 {
+					isKey = !isKey
+				}
+			}
 		}
 	}
 }

@@ -191,7 +191,6 @@ type operationsData struct {
 type volumeRow struct {
 	Name string
 	Volume
-	Used  uint64
 	Badge badge
 }
 
@@ -245,7 +244,7 @@ func (c *Console) operations(v *visit) (*view, error) {
 		Keyring:   v.button(prefix+"/operations/keyring", v.text("operations.keyring.take"), "plain"),
 	}
 	for _, x := range s.Volumes {
-		row := volumeRow{Name: v.text("operations.holds." + wordOf(x.Holds)), Volume: x, Used: x.Total - x.Free,
+		row := volumeRow{Name: v.text("operations.holds." + wordOf(x.Holds)), Volume: x,
 			Badge: badge{"ok", "ok", v.text("operations.volume.ok")}}
 		if x.Full {
 			row.Badge = badge{"bad", "bad", v.text("operations.volume.full")}

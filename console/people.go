@@ -225,9 +225,15 @@ type passkeyRow struct {
 
 // personOf finds the person that the path names.
 func (c *Console) personOf(v *visit) (identity.Principal, error) {
-	p, err := c.cfg.Directory.Principal(v.Path("person"))
-	if err == nil && p.Kind != identity.Person {
-		err = visage.Refuse(visage.NotFound, "PrincipalNotFound", "There is no person %q.", cut(v.Path("person"), 80))
+	return c.identityOf(v.Path("person"), identity.Person)
+}
+
+// identityOf finds an identity of a kind by its object id.
+func (c *Console) identityOf(id string, kind identity.Kind) (identity.Principal, error) {
+	p, err := c.cfg.Directory.Principal(id)
+	if err == nil && p.Kind != kind {
+		err = visage.Refuse(visage.NotFound, "PrincipalNotFound", "There is no %s %q.", strings.ToLower(string(kind)),
+			cut(id, 80))
 	}
 	return p, err
 }

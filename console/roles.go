@@ -307,7 +307,11 @@ func (s roleScope) add(v *visit) (*view, error) {
 	}
 	data := s.data(v)
 	if err == nil {
-		return v.done(data.Path, "roles.added", cmp.Or(p.Name, p.ID)), nil
+		name := p.ID
+		if v.mayName(p.ID) {
+			name = cmp.Or(p.Name, p.ID)
+		}
+		return v.done(data.Path, "roles.added", name), nil
 	}
 	if data.Add == nil || !v.refused(data.Add, err, map[string]string{
 		"PrincipalNotFound": "principal", "PrincipalAmbiguous": "principal", "RoleDefinitionDoesNotExist": "role",

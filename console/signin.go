@@ -92,7 +92,8 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 // oneTime opens a session for who holds a one-time address. People who were invited register a passkey next.
 func (c *Console) oneTime(v *visit) (*view, error) {
 	to := local(v.Cookie(returnCookie))
-	err := v.SignIn("one-time address", func() error {
+	// Failures count for the code, so that a wrong address does not hinder others who sign in from the same network.
+	err := v.SignIn("one-time "+v.Path("code"), func() error {
 		who, use, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
 		if err != nil {
 			return err
@@ -193,18 +194,16 @@ func (v *visit) proofPage() *view {
 	data := struct {
 		signInData
 		Person bool // they can ask an operator for a new address
-	}{v.c.signInWays(v.lang, to), false}
+	}{signInData: v.c.signInWays(v.lang, to)}
+	data.Issuers = nil
 	p, err := v.c.cfg.Directory.Principal(v.session.Principal)
-	if data.Person = err == nil && p.Kind == identity.Person; len(p.Passkeys) == 0 {
+	data.Person = err == nil && p.Kind == identity.Person
+	if len(p.Passkeys) == 0 {
 		data.Passkey = nil
 	}
-	data.Issuers = nil
 	for _, i := range v.c.issuersForSignIn {
-		for _, s := range p.Subjects {
-			if s.Issuer == i.URL() && len(data.Issuers) < len(v.c.issuersForSignIn) {
-				data.Issuers = append(data.Issuers, v.c.proofForm(v.lang, i, to))
-				break
-			}
+		if slices.ContainsFunc(p.Subjects, func(s identity.Subject) bool { return s.Issuer == i.URL() }) {
+			data.Issuers = append(data.Issuers, v.c.proofForm(v.lang, i, to))
 		}
 	}
 	w := v.page("proof", v.text("proof.title"), data)

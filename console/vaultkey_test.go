@@ -9,10 +9,12 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"html"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -443,7 +445,9 @@ func TestVaultProtects(t *testing.T) {
 		"properties": map[string]any{"service": "Face", "contact": "ada@contoso.example", "reason": "doors"}})
 	o.Manage(t, http.MethodPut, account, map[string]any{"kind": "Face", "sku": map[string]any{"name": "E0"},
 		"location": "local", "identity": map[string]any{"type": "SystemAssigned"}})
-	o.shows(b.Get(faces+"/use"), http.StatusOK, "/console/resources/reception/encryption?key=https%3A%2F%2Fsafe.vault")
+	check := regexp.MustCompile(`/console/resources/reception/encryption/key\?uri=https[^"]+`).
+		FindString(b.Get(faces + "/use").Body)
+	o.shows(b.Get(html.UnescapeString(check)), http.StatusOK, "Check before saving", "/console/vaults/safe/keys/faces")
 
 	page := b.Get(faces)
 	one := faces + "/" + o.version(page)

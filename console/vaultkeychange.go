@@ -359,6 +359,5 @@ func (c *Console) useRow(v *visit, a account.Account, key string) (useRow, error
 	if err != nil {
 		return useRow{}, err
 	}
-	return useRow{a.Name, resourcePath(a.Name, "encryption") + "?" + query("key", key), a.Location,
-		v.keyBadge(e.Status)}, nil
+	return useRow{a.Name, choice{URI: key}.path(a), a.Location, v.keyBadge(e.Status)}, nil
 }

@@ -74,7 +74,6 @@ type frame struct {
 	Tabs    []tab
 	Nav     []tab
 	Person  string // the name of the signed-in person; empty: nobody is signed in
-	Method  string // how they signed in
 	Notices []notice
 	Refresh int // seconds; 0: the page does not ask again
 	Path    string
@@ -130,7 +129,7 @@ func (v *visit) frame(w *view) frame {
 		}
 	}
 	if v.signedIn() {
-		f.Person, f.Method, f.Token = v.session.Name, string(v.session.Method), v.token()
+		f.Person, f.Token = v.session.Name, v.token()
 		f.Nav = v.navigation()
 		if !isRefresh(v.Request) { // which shows no messages
 			f.Notices = append(f.Notices, v.c.notices.take(v.session.ID)...)

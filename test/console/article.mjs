@@ -22,7 +22,7 @@ const words = {
 const encryption = (name) => `/console/resources/${name}/encryption`;
 
 await (await visit()).end(); // signs in once for all
-// Every language and both kinds of browser, in two of the four pairs: each takes a minute.
+// customerkey.mjs takes the other two pairs of languages and browsers.
 await spread([['en', true], ['fr', false]], 2, async ([lang, js]) => {
   const name = `${lang}-${js ? 'script' : 'plain'}`;
   const at = encryption(name);
