@@ -158,7 +158,7 @@ type strangerData struct {
 	Facts []fact
 }
 
-// openIDDone opens a session for who an issuer has vouched for.
+// openIDDone opens a session for the person whom an issuer has vouched for.
 func (c *Console) openIDDone(v *visit) (*view, error) {
 	f, found := v.resume()
 	if !found || f.proof == nil {

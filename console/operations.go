@@ -74,7 +74,7 @@ type CurvePoint struct{ Confidence, Worst, All float64 }
 // RootKey is a protector of the instance root key.
 type RootKey struct {
 	Name    string
-	Exposed bool // it lies on the same machine as the data, readable for who can read the data
+	Exposed bool // it lies beside the data: anyone who can read the data can read it too
 }
 
 // What makes operators act, and when.

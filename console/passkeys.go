@@ -24,13 +24,13 @@ const (
 	newPasskeyPath = accountPath + "/newpasskey"
 )
 
-// refuseFlow refuses an answer to nothing: it was answered before, has taken too long, or another window began one.
+// refuseFlow refuses an answer whose flow is unknown: it was answered before, took too long, or was begun again.
 func refuseFlow() error {
 	return visage.Refuse(visage.Unauthenticated, "SignInExpired",
 		"This sign-in has taken too long, or was finished or begun again in another window: begin it again.")
 }
 
-// refusePasskey refuses what an authenticator said. The reason is for the log: it would help to forge one.
+// refusePasskey refuses the answer of an authenticator. Its reason goes to the log only: it would help to forge one.
 func (c *Console) refusePasskey(v *visit, err error) error {
 	if !errors.Is(err, passkey.ErrInvalid) {
 		return err
@@ -193,7 +193,7 @@ func (c *Console) registerPasskey(v *visit) (*view, error) {
 	if !v.refused(register, err, map[string]string{"InvalidPasskey": "name"}) {
 		return nil, err
 	}
-	if register.Error.Status == http.StatusUnauthorized { // the session is as it was
+	if register.Error.Status == http.StatusUnauthorized { // of the passkey: the person is still signed in
 		register.Error.Status = http.StatusUnprocessableEntity
 	}
 	return v.again(w, register.Error), nil

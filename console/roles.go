@@ -299,7 +299,7 @@ func (v *visit) principalField(options []option) *field {
 
 func (s roleScope) add(v *visit) (*view, error) {
 	if v.field("role") == identity.VisageOperator && !v.fresh(freshToSend) {
-		return v.proofPage(), nil // whoever finds a browser open must not become an operator by it
+		return v.proofPage(), nil // a browser that was left open must not be enough to become an operator
 	}
 	p, err := v.findPrincipal(v.field("principal"))
 	if err == nil {

@@ -89,7 +89,7 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 	return v.page("onetime", v.text("signin.title"), data), nil
 }
 
-// oneTime opens a session for who holds a one-time address. People who were invited register a passkey next.
+// oneTime opens a session for the holder of a one-time address. People who were invited register a passkey next.
 func (c *Console) oneTime(v *visit) (*view, error) {
 	to := local(v.Cookie(returnCookie))
 	// Failures count for the code, so that a wrong address does not hinder others who sign in from the same network.

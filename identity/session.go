@@ -268,8 +268,8 @@ func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr)
 		return Session{}, visage.Principal{}, err
 	}
 	if keep {
-		// Whoever leaves does not end the write, and whoever stays is not turned away because of it: what is lost is
-		// that a restart in the next half hour would know of this use.
+		// The write continues when the client disconnects, and a failed write refuses no request: after a restart in
+		// the next half hour, this use would be unknown.
 		if err := d.keepUse(context.WithoutCancel(ctx), rec); err != nil {
 			d.log.WarnContext(ctx, "the use of a session was not stored", "err", err)
 		}
