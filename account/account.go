@@ -343,15 +343,11 @@ func (a *Accounts) LookupHost(label string) (Account, bool) {
 
 // LookupID returns the account with an id, also a deleted one.
 func (a *Accounts) LookupID(id visage.ResourceID) (Account, bool) {
-	x := a.index.Load()
-	for _, all := range []map[string]record{x.byName, x.gone} {
-		for _, rec := range all {
-			if rec.ID == id.String() {
-				return rec.account(), true
-			}
-		}
+	rec, found := a.index.Load().byID[id]
+	if !found {
+		return Account{}, false
 	}
-	return Account{}, false
+	return rec.account(), true
 }
 
 func (r record) account() Account {

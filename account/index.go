@@ -17,9 +17,10 @@ import (
 // only their digests under a random secret, so that the time of a lookup does not depend on how much of a key is right.
 type index struct {
 	secret   [32]byte
-	byName   map[string]record // in service, by name in lower case, without their keys
-	gone     map[string]record // deleted and recoverable, likewise
-	byHost   map[string]string // names of those in service, by Account.Host
+	byName   map[string]record            // in service, by name in lower case, without their keys
+	gone     map[string]record            // deleted and recoverable, likewise
+	byID     map[visage.ResourceID]record // both, by id
+	byHost   map[string]string            // names of those in service, by Account.Host
 	byKey    map[[sha256.Size]byte]holder
 	origins  map[string]bool    // allowed by any of those in service
 	requests map[string]request // by name in lower case
@@ -35,9 +36,9 @@ type holder struct {
 // newIndex makes the index of all stored records.
 func newIndex(all everything) (*index, error) {
 	x := &index{
-		byName: map[string]record{}, gone: map[string]record{}, byHost: map[string]string{},
-		byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{}, origins: map[string]bool{},
-		capacity: all.capacity,
+		byName: map[string]record{}, gone: map[string]record{}, byID: map[visage.ResourceID]record{},
+		byHost: map[string]string{}, byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{},
+		origins: map[string]bool{}, capacity: all.capacity,
 	}
 	rand.Read(x.secret[:]) // never fails: the runtime ends the process instead
 	for _, r := range all.requests {
@@ -47,11 +48,13 @@ func newIndex(all everything) (*index, error) {
 		if rec.State != ready && rec.State != deleted {
 			continue
 		}
-		if _, err := visage.ParseResourceID(rec.ID); err != nil {
+		id, err := visage.ParseResourceID(rec.ID)
+		if err != nil {
 			return nil, fmt.Errorf("read account: %w", err)
 		}
 		name, keys := strings.ToLower(rec.Name), rec.Keys
 		rec.Keys = Keys{}
+		x.byID[id] = rec
 		if rec.State == deleted {
 			x.gone[name] = rec
 			continue
