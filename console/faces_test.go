@@ -62,6 +62,8 @@ func awaitText(t *testing.T, b *servertest.Browser, path, text string) servertes
 
 var personPath = regexp.MustCompile(`/console/resources/default/people/[a-z]+/[a-z0-9_-]+/persons/[0-9a-f-]{36}`)
 
+var faceID = regexp.MustCompile(`<th scope="row" class="code"><code>[0-9a-f-]{36}`)
+
 // TestEnrolledPeople creates a group, adds photos, trains, searches, edits, and erases a person with a receipt that can
 // be checked without the server.
 func TestEnrolledPeople(t *testing.T) {
@@ -96,6 +98,15 @@ func TestEnrolledPeople(t *testing.T) {
 		if strings.Contains(p.Body, person) != found {
 			t.Errorf("search for %q: %s", search, p.Body)
 		}
+	}
+	p = b.Get(person + "?sort=-added")
+	if !strings.Contains(p.Body, `aria-sort="descending"`) || strings.Count(p.Body, "<td>High</td>") != 2 ||
+		strings.Count(p.Body, time.Now().UTC().Format("2 January 2006")) < 3 {
+		t.Errorf("the faces with date and quality: %s", p.Body)
+	}
+	oldest, newest := b.Get(person+"?sort=added"), faceID.FindAllString(p.Body, -1)
+	if ids := faceID.FindAllString(oldest.Body, -1); len(ids) != 2 || len(newest) != 2 || ids[0] != newest[1] {
+		t.Errorf("sorted: %v, in reverse: %v", ids, newest)
 	}
 	p = b.Submit(person+"/edit", person+"/edit", url.Values{"name": {"Augusta Ada"}, "userdata": {"née Byron"}})
 	if p = follow(t, b, p); !strings.Contains(p.Body, "Augusta Ada") || !strings.Contains(p.Body, "née Byron") {

@@ -1,6 +1,9 @@
 package console
 
 import (
+	"cmp"
+	"strings"
+
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/face"
 )
@@ -74,13 +77,21 @@ type enrolledData struct {
 	Shown                        string // the name, or the id
 	Photos, Edit, Erase, Keeping string // addresses of pages
 	FaceRows                     []faceRow
-	Most                         int // faces of a person
+	Columns                      []column // of the table of faces, that it can be sorted by
+	Most                         int      // faces of a person
 }
 
 // faceRow is a face of a person.
 type faceRow struct {
-	face.PersistedFace
+	face.EnrolledFace
 	Erase string
+}
+
+// faceOrders are the columns by which the faces of a person can be sorted; they come in the order of enrolment.
+var faceOrders = []order[faceRow]{
+	{"id", "faces.face.id", func(a, b faceRow) int { return strings.Compare(a.ID, b.ID) }},
+	{"added", "faces.enrolled", func(a, b faceRow) int { return a.Added.Compare(b.Added) }},
+	{"quality", "faces.quality", func(a, b faceRow) int { return cmp.Compare(a.Quality, b.Quality) }},
 }
 
 // enrolled shows a person.
@@ -106,6 +117,7 @@ func (c *Console) enrolled(v *visit, a account.Account) (*view, error) {
 	for _, f := range d.Faces {
 		data.FaceRows = append(data.FaceRows, faceRow{f, at("faces", f.ID, "erase")})
 	}
+	data.Columns = sortRows(v, at(), data.FaceRows, faceOrders)
 	above, err := c.groupLink(v, a, ref, k)
 	if err != nil {
 		return nil, err

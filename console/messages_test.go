@@ -33,6 +33,7 @@ var families = map[string][]string{
 	"faces.kind.":          {"persongroups", "largepersongroups", "facelists", "largefacelists"},
 	"faces.one.":           {"persongroups", "largepersongroups", "facelists", "largefacelists"},
 	"faces.new.kind.":      {"persongroups", "largepersongroups", "facelists", "largefacelists"},
+	"faces.quality.":       {"ungraded", "low", "medium", "high"},
 	"faces.training.":      {"current", "unneeded", "running", "failed", "never", "outdated"},
 	"faces.erased.":        {"person", "face", "collection"},
 	"faces.receipt.what.":  {"person.delete", "face.delete", "group.delete"},

@@ -24,9 +24,17 @@ type Keep struct {
 // PersonDetails is a person with what is recorded about it. No photos are kept.
 type PersonDetails struct {
 	Person
-	Faces    []PersistedFace // in the order of FaceIDs, not nil
-	Enrolled time.Time       // when a face was added last or, without faces, the person was created; zero: not recorded
+	Faces    []EnrolledFace // in the order of FaceIDs, not nil
+	Enrolled time.Time      // when a face was added last or, without faces, the person was created; zero: not recorded
 	Keep     Keep
+}
+
+// EnrolledFace is a face of a person with what is recorded about it. It keeps both through a migration, whose photo
+// replaces the template.
+type EnrolledFace struct {
+	PersistedFace
+	Added   time.Time // when it was added; zero: not recorded
+	Quality Grade     // for recognition, on the photo it was enrolled with; Ungraded: not recorded, or not measured
 }
 
 // PersonDetails returns a person with its faces.
@@ -45,10 +53,14 @@ func (s *Service) PersonDetails(ctx context.Context, res visage.Resource, ref Pe
 			return err
 		}
 		d = PersonDetails{Person: p.person(), Enrolled: p.enrolledAt().UTC()}
-		d.Faces = make([]PersistedFace, len(p.Faces))
+		d.Faces = make([]EnrolledFace, len(p.Faces))
 		for i, id := range p.Faces {
-			if d.Faces[i], err = persisted(r, c, faceRecord{ID: id}); err != nil {
+			f := &d.Faces[i]
+			if f.PersistedFace, err = persisted(r, c, faceRecord{ID: id}); err != nil {
 				return err
+			}
+			if len(p.Enrolments) > 0 && p.Enrolments[i].Added != 0 {
+				f.Added, f.Quality = time.Unix(p.Enrolments[i].Added, 0).UTC(), p.Enrolments[i].Quality
 			}
 		}
 		e, err := expiryOf(r, res, ref.Group, c)

@@ -11,6 +11,7 @@ import (
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/audit/audittest"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/vision"
 )
 
 // TestDetailsSayWhatIsRecorded: of a person, when a face came last, the last match that a retention asked for, until
@@ -32,7 +33,8 @@ func TestDetailsSayWhatIsRecorded(t *testing.T) {
 		mustDo(t, r.UpdatePersonFace(ctx, r.res, ann, photo, ptr("front")))
 		d := details()
 		if !d.Enrolled.Equal(made.Add(day)) || len(d.Faces) != 1 || d.Faces[0].ID != photo ||
-			d.Faces[0].UserData == nil || *d.Faces[0].UserData != "front" || d.Name != "Ann" {
+			d.Faces[0].UserData == nil || *d.Faces[0].UserData != "front" || d.Name != "Ann" ||
+			!d.Faces[0].Added.Equal(made.Add(day)) || d.Faces[0].Quality != vision.High {
 			t.Errorf("with a face: %+v", d)
 		}
 		mustDo(t, r.SetRetention(ctx, r.res, group, &face.Retention{Days: 30, Since: face.SinceEnrolment}))
@@ -53,6 +55,55 @@ func TestDetailsSayWhatIsRecorded(t *testing.T) {
 		}
 		_, err := r.PersonDetails(ctx, r.res, face.PersonRef{Group: group, ID: unknownID})
 		wantRefusal(t, err, visage.NotFound, "PersonNotFound")
+	})
+}
+
+// TestFacesKeepDateAndQuality: of each face of a person, in their order, when and how well it was enrolled, after other
+// faces have gone and through a migration; but nothing of a quality that the networks do not measure.
+func TestFacesKeepDateAndQuality(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blind := &fake{name: "blind", supports: measurable &^ vision.Quality}
+		r := newServiceServing(t, newStore(t), 0, map[string]face.Recogniser{
+			"recognition_01": blind, "recognition_02": oldPack, "recognition_03": oldPack, "recognition_04": newPack,
+		}, nil)
+		ctx := t.Context()
+		group := face.Ref{Kind: face.PersonGroup, ID: "g"}
+		mustDo(t, r.Create(ctx, r.res, group, face.Creation{Name: "g", RecognitionModel: oldModel}))
+		start := time.Now().UTC()
+		ann := face.PersonRef{Group: group, ID: must[string](t)(
+			r.EnrolPerson(ctx, r.res, group, "Ann", face.Enrolment{Photo: []byte("ann")}))}
+		var ids []string
+		for range 3 {
+			time.Sleep(day)
+			ids = append(ids, r.addFace(t, ann, "ann"))
+		}
+		first := must[face.Person](t)(r.GetPerson(ctx, r.res, ann)).FaceIDs[0]
+		mustDo(t, r.DeletePersonFace(ctx, r.res, ann, ids[0]))
+		mustDo(t, r.StartMigration(ctx, r.res, group, newModel))
+		for _, id := range []string{first, ids[2]} {
+			mustDo(t, r.MigrateFace(ctx, r.res, group, ann.ID, id, face.Enrolment{Photo: []byte("ann")}, false))
+		}
+		ids = append(ids, r.addFace(t, ann, "ann"))
+		mustDo(t, r.CompleteMigration(ctx, r.res, group, true))
+		want := map[string]time.Time{
+			first: start, ids[2]: start.Add(3 * day), ids[3]: start.Add(3 * day),
+		}
+		d := must[face.PersonDetails](t)(r.PersonDetails(ctx, r.res, ann))
+		if len(d.Faces) != len(want) {
+			t.Errorf("%d faces, want %d", len(d.Faces), len(want))
+		}
+		for _, f := range d.Faces {
+			if !f.Added.Equal(want[f.ID]) || f.Quality != vision.High {
+				t.Errorf("%+v, want one of high quality of %v", f, want[f.ID])
+			}
+		}
+		unmeasured := face.Ref{Kind: face.PersonGroup, ID: "unmeasured"}
+		mustDo(t, r.Create(ctx, r.res, unmeasured, face.Creation{Name: "u", RecognitionModel: "recognition_01"}))
+		ben := r.enrol(t, unmeasured, "Ben", "ben")
+		d = must[face.PersonDetails](t)(r.PersonDetails(ctx, r.res, ben))
+		if f := d.Faces[0]; !f.Added.Equal(time.Now().Truncate(time.Second)) || f.Quality != vision.Ungraded {
+			t.Errorf("a face of networks that measure no quality: %+v", f)
+		}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/keysource/env"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/vision"
 )
 
 // The last program without codes made the store in testdata, with the fake networks of these tests: each kind of
@@ -54,6 +55,9 @@ func TestAStoreMadeByAnEarlierProgramGoesOn(t *testing.T) {
 		}
 		check(oldModel, "ann", "ben", "cleo")
 		check(newModel, "ann")
+		if ref.Kind == face.PersonGroup || ref.Kind == face.LargePersonGroup {
+			r.checkUnrecorded(t, face.PersonRef{Group: ref, ID: known["ann"].Person})
+		}
 		for _, name := range []string{"ben", "cleo"} {
 			p := known[name]
 			mustDo(
@@ -64,6 +68,22 @@ func TestAStoreMadeByAnEarlierProgramGoesOn(t *testing.T) {
 		check(newModel, "ann", "ben", "cleo")
 	}
 	r.sweepOnce(t)
+}
+
+// checkUnrecorded checks that nothing is said about the enrolment of a face from before it was recorded, also when one
+// was added since, which it removes again.
+func (r *service) checkUnrecorded(t *testing.T, person face.PersonRef) {
+	t.Helper()
+	added := r.addFace(t, person, "ann")
+	d := must[face.PersonDetails](t)(r.PersonDetails(t.Context(), r.res, person))
+	if len(d.Faces) != 2 || !d.Faces[0].Added.IsZero() || d.Faces[0].Quality != vision.Ungraded ||
+		d.Faces[1].ID != added || d.Faces[1].Added.IsZero() || d.Faces[1].Quality != vision.High {
+		t.Errorf("an earlier face and one of today: %+v", d.Faces)
+	}
+	mustDo(t, r.DeletePersonFace(t.Context(), r.res, person, added))
+	if d = must[face.PersonDetails](t)(r.PersonDetails(t.Context(), r.res, person)); !d.Faces[0].Added.IsZero() {
+		t.Errorf("an earlier face after a later one was deleted: %+v", d.Faces)
+	}
 }
 
 // unpack unpacks an archive into a directory. Names must be local.

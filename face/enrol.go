@@ -1,6 +1,7 @@
 package face
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -45,38 +46,45 @@ func checkTarget(b Box) error {
 	return nil
 }
 
-// enrol returns the code of the face that the enrolment selects.
-func (s *Service) enrol(ctx context.Context, c collectionRecord, e Enrolment) (gallery.Code, error) {
+// enrol returns the code of the face that the enrolment selects. With vision.Quality in also, it returns the quality of
+// the face, if the pack can measure it.
+func (s *Service) enrol(
+	ctx context.Context, c collectionRecord, e Enrolment, also vision.Attributes,
+) (gallery.Code, Grade, error) {
 	if err := checkUserData(e.UserData, mostFaceUserData); err != nil {
-		return nil, err
+		return nil, vision.Ungraded, err
 	}
 	if _, err := detectionModel(e.DetectionModel); err != nil {
-		return nil, err
+		return nil, vision.Ungraded, err
 	}
 	if e.TargetFace != nil {
 		if err := checkTarget(*e.TargetFace); err != nil {
-			return nil, err
+			return nil, vision.Ungraded, err
 		}
 	}
 	recogniser, err := s.recogniserOf(c)
 	if err != nil {
-		return nil, err
+		return nil, vision.Ungraded, err
 	}
 	chosen := -1
-	photo, err := recogniser.Detect(ctx, e.Photo, vision.Want{Templates: true, Select: func(found []vision.Face) []int {
+	want := vision.Want{Templates: true, Attributes: also & recogniser.Supports()}
+	want.Select = func(found []vision.Face) []int {
 		if chosen = choose(found, e.TargetFace); chosen < 0 {
 			return []int{}
 		}
 		return []int{chosen}
-	}})
+	}
+	photo, err := recogniser.Detect(ctx, e.Photo, want)
 	if err != nil {
-		return nil, imageError(err)
+		return nil, vision.Ungraded, imageError(err)
 	}
 	template, err := chosenTemplate(photo, chosen, e.TargetFace)
 	if err != nil {
-		return nil, err
+		return nil, vision.Ungraded, err
 	}
-	return encode(recogniser, template)
+	code, err := encode(recogniser, template)
+	quality, _ := photo.Faces[chosen].Attributes[vision.Quality].(Grade)
+	return code, quality, err
 }
 
 // chosenTemplate returns the template of the chosen face of a photo, or says why there is none: no face was chosen
@@ -107,18 +115,19 @@ func chosenTemplate(photo *vision.Photo, chosen int, target *Box) ([]float32, er
 	return template, nil
 }
 
-// enrolAll returns the codes of the face that the enrolment selects, one for each side of a collection: all or none.
-func (s *Service) enrolAll(ctx context.Context, c collectionRecord, e Enrolment) ([]gallery.Code, error) {
-	var codes []gallery.Code
+// enrolAll is enrol for each side of a collection: all codes, or none. The quality is of the last side that knows it.
+func (s *Service) enrolAll(
+	ctx context.Context, c collectionRecord, e Enrolment, also vision.Attributes,
+) (codes []gallery.Code, quality Grade, err error) {
 	for _, side := range c.sides() {
-		code, err := s.enrol(ctx, side, e)
+		code, grade, err := s.enrol(ctx, side, e, also)
 		if err != nil {
 			wipe(codes)
-			return nil, err
+			return nil, vision.Ungraded, err
 		}
-		codes = append(codes, code)
+		codes, quality = append(codes, code), cmp.Or(grade, quality)
 	}
-	return codes, nil
+	return codes, quality, nil
 }
 
 // choose returns the index of the face to enrol: the only one, or the one that overlaps the target most; otherwise -1.

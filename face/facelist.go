@@ -36,7 +36,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	f := faceRecord{ID: visage.NewUUID()}
-	codes, err := s.enrolAll(ctx, c, e)
+	codes, _, err := s.enrolAll(ctx, c, e, 0)
 	if list.Kind != FaceList { // the gallery of a small list, if it is being loaded, takes the code later
 		defer wipe(codes)
 	}

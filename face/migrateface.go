@@ -38,7 +38,7 @@ func (s *Service) MigrateFace(
 			return fmt.Errorf("migrate face: %w", err)
 		}
 	}
-	if f.Code, err = s.enrol(ctx, c.next(), e); err != nil {
+	if f.Code, _, err = s.enrol(ctx, c.next(), e, 0); err != nil {
 		return fmt.Errorf("migrate face: %w", err)
 	}
 	next := scope(res, c.next())
@@ -130,7 +130,7 @@ func (s *Service) sameAs(ctx context.Context, c collectionRecord, stored faceRec
 	if err != nil {
 		return err
 	}
-	seen, err := s.enrol(ctx, c, e)
+	seen, _, err := s.enrol(ctx, c, e, 0)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
@@ -200,6 +199,6 @@ func removeMissing(tx sealed.Tx, c collectionRecord, st *stateRecord, missing Mi
 	if err != nil {
 		return err
 	}
-	p.Faces = slices.DeleteFunc(slices.Clone(p.Faces), func(id uuid) bool { return slices.Contains(dropped, id) })
+	p.dropFaces(dropped...)
 	return persons.In(c.Incarnation.String()).Put(tx, missing.PersonID, p)
 }

@@ -50,6 +50,7 @@ type (
 	Occlusion  = vision.Hidden    // which parts of a face are covered
 	Accessory  = vision.Accessory // something that a face wears
 
+	Grade       = vision.Grade       // how well a face can be recognised
 	Calibration = vision.Calibration // what confidences stand for, and how that was measured
 	Preview     = vision.Preview     // a photo made small enough to be shown
 )

@@ -3,13 +3,13 @@ package face
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/vision"
 )
 
 // PersonRef names a person of a group. The ids come from the caller and may have any form: methods refuse ids that are
@@ -119,12 +119,13 @@ func (s *Service) EnrolPerson(
 	if err != nil {
 		return "", fmt.Errorf("enrol person: %w", err)
 	}
-	codes, err := s.enrolAll(ctx, before, e)
+	codes, quality, err := s.enrolAll(ctx, before, e, vision.Quality)
 	defer wipe(codes)
 	if err != nil {
 		return "", fmt.Errorf("enrol person: %w", err)
 	}
-	p := personRecord{ID: visage.NewUUID(), Name: name, Enrolled: time.Now().Unix(), Faces: []uuid{visage.NewUUID()}}
+	p := personRecord{ID: visage.NewUUID(), Name: name}
+	p.addFace(visage.NewUUID(), quality)
 	var c collectionRecord
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		var st stateRecord
@@ -364,7 +365,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
 	f := faceRecord{ID: visage.NewUUID()}
-	codes, err := s.enrolAll(ctx, before, e)
+	codes, quality, err := s.enrolAll(ctx, before, e, vision.Quality)
 	defer wipe(codes)
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
@@ -380,8 +381,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 				return false, err
 			}
 			f.Person = p.ID
-			p.Enrolled = time.Now().Unix()
-			p.Faces = append(slices.Clip(p.Faces), f.ID)
+			p.addFace(f.ID, quality)
 			return true, putFace(tx, ref.Group.Kind, c, st, &f, codes, e.UserData)
 		})
 	if err != nil {
@@ -463,7 +463,7 @@ func (s *Service) ErasePersonFace(
 				return false, err
 			}
 			gone = f.ID
-			p.Faces = slices.DeleteFunc(slices.Clone(p.Faces), func(id uuid) bool { return id == f.ID })
+			p.dropFaces(f.ID)
 			if err := removeFace(tx, c, st, f.ID); err != nil {
 				return false, err
 			}

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/vision"
 )
 
 // The tables of a resource's space. The contents of a collection are in containers named by its incarnation, a random
@@ -89,6 +92,16 @@ type personRecord struct {
 	// Unix seconds at which the last face was added or, without faces, the person was created; zero: not recorded, as
 	// in records of early versions
 	Enrolled int64 `cbor:"5,keyasint"`
+	// parallel to Faces; absent in records of early versions, and zero for the faces that these had
+	Enrolments []enrolmentRecord `cbor:"6,keyasint,omitempty"`
+}
+
+// enrolmentRecord says of a face of a person when it was enrolled and how well it could be seen. The zero value stands
+// for what is not recorded.
+type enrolmentRecord struct {
+	_       struct{}     `cbor:",toarray"`
+	Added   int64        // Unix seconds
+	Quality vision.Grade // for recognition
 }
 
 // faceRecord has the same size for every face of a collection.
@@ -140,6 +153,31 @@ func (t trashRecord) id() string {
 		return "templates/" + t.Of.String()
 	}
 	return t.Of.String()
+}
+
+// addFace appends a face, enrolled now.
+func (p *personRecord) addFace(id uuid, quality vision.Grade) {
+	p.Enrolled = time.Now().Unix()
+	enrolments := make([]enrolmentRecord, len(p.Faces), len(p.Faces)+1)
+	copy(enrolments, p.Enrolments)
+	p.Enrolments = append(enrolments, enrolmentRecord{Added: p.Enrolled, Quality: quality})
+	p.Faces = append(slices.Clip(p.Faces), id)
+}
+
+// dropFaces removes faces.
+func (p *personRecord) dropFaces(gone ...uuid) {
+	var ids []uuid
+	var enrolments []enrolmentRecord
+	for i, id := range p.Faces {
+		if slices.Contains(gone, id) {
+			continue
+		}
+		ids = append(ids, id)
+		if len(p.Enrolments) > 0 {
+			enrolments = append(enrolments, p.Enrolments[i])
+		}
+	}
+	p.Faces, p.Enrolments = ids, enrolments
 }
 
 // code returns the code of the face's template. It is never nil.
