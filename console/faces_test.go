@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -98,6 +99,14 @@ func TestEnrolledPeople(t *testing.T) {
 		if strings.Contains(p.Body, person) != found {
 			t.Errorf("search for %q: %s", search, p.Body)
 		}
+	}
+	if p = b.Get("/console"); !strings.Contains(p.Body, `<td class="number">1</td><td class="number">2</td>`) {
+		t.Errorf("the first page does not say that one person with two faces is enrolled: %s", p.Body)
+	}
+	reader := s.As(t, "Rita Reader", identity.Reader)
+	if p = reader.Get("/console"); strings.Count(p.Body, "not known</span>") < 2 ||
+		strings.Contains(p.Body, `<td class="number">2</td>`) {
+		t.Errorf("somebody without a role for the data sees how many faces there are: %s", p.Body)
 	}
 	p = b.Get(person + "?sort=-added")
 	if !strings.Contains(p.Body, `aria-sort="descending"`) || strings.Count(p.Body, "<td>High</td>") != 2 ||

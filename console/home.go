@@ -28,6 +28,8 @@ type resourceRow struct {
 	Tier     visage.Tier
 	Location string
 	Key      badge
+	// Requests is how many a minute there were in the last hour. Without a figure, it, Persons and Faces are empty.
+	Requests, Persons, Faces string
 }
 
 // homeData is the first page.
@@ -56,6 +58,7 @@ func (c *Console) home(v *visit) (*view, error) {
 		return 1
 	})
 	everywhere := v.may(readAccount, c.subscription())
+	var listed []account.Account
 	for _, a := range all[at:] {
 		if !strings.Contains(strings.ToLower(a.Name), strings.ToLower(data.Search)) ||
 			!everywhere && !v.may(readAccount, c.cfg.AccountPath(a)) {
@@ -69,8 +72,17 @@ func (c *Console) home(v *visit) (*view, error) {
 		if err != nil {
 			return nil, err
 		}
-		data.Resources = append(data.Resources, resourceRow{a.Name, resourcePath(a.Name, ""), a.Tier, a.Location,
-			v.keyBadge(e.Status)})
+		row := resourceRow{Name: a.Name, To: resourcePath(a.Name, ""), Tier: a.Tier, Location: a.Location,
+			Key: v.keyBadge(e.Status)}
+		if e.Status.Code == "" {
+			if row.Persons, row.Faces, err = c.enrolledIn(v, a); err != nil {
+				return nil, err
+			}
+		}
+		data.Resources, listed = append(data.Resources, row), append(listed, a)
+	}
+	if err := c.requestsOf(v, listed, data.Resources); err != nil {
+		return nil, err
 	}
 	if v.may(writeAccount, c.group()) {
 		data.Create = prefix + "/create"
@@ -87,6 +99,35 @@ func (c *Console) home(v *visit) (*view, error) {
 		}
 	}
 	return v.page("home", v.text("home.title"), data), nil
+}
+
+// enrolledIn counts the persons and faces of a resource, for people with a role for its data.
+func (c *Console) enrolledIn(v *visit, a account.Account) (persons, faces string, err error) {
+	if !v.mayData(useFaces, c.cfg.AccountPath(a)) {
+		return "", "", nil
+	}
+	e, err := c.cfg.Faces.Enrolled(v.Context(), a.Resource)
+	if closed(err) {
+		return "", "", nil
+	}
+	if e.Counted {
+		faces = v.lang.number(e.Faces)
+	}
+	return v.lang.number(e.Persons), faces, err
+}
+
+// requestsOf fills in how busy the resources of rows were in the last hour.
+func (c *Console) requestsOf(v *visit, of []account.Account, in []resourceRow) error {
+	ids := make([]visage.ResourceID, len(of))
+	for i, a := range of {
+		ids[i] = a.ID
+	}
+	now := time.Now().UTC()
+	rates, err := c.cfg.Figures.Rates(v.Context(), ids, now.Add(-time.Hour), now)
+	for i, rate := range rates {
+		in[i].Requests = v.lang.short(rate)
+	}
+	return err
 }
 
 // traffic is how busy the instance was in the last hour.

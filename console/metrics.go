@@ -22,6 +22,7 @@ func (c *Console) metricsRoutes() []route {
 // Figures reads the figures that the instance keeps of itself; the zero id is the instance.
 type Figures interface {
 	Read(ctx context.Context, of visage.ResourceID, from, to time.Time, step time.Duration) (metrics.Series, error)
+	Rates(ctx context.Context, of []visage.ResourceID, from, to time.Time) ([]float64, error)
 }
 
 // spans are the lengths of time that the pages show, with the length of a point.

@@ -55,12 +55,14 @@ func onAccount(action string) need {
 	}}
 }
 
+// useFaces is the action of using the data of a resource.
+const useFaces = "Microsoft.CognitiveServices/accounts/Face/action"
+
 // onFaces needs a role that uses the data of the resource that the path names.
 func onFaces() need {
 	return need{may: func(v *visit) (bool, error) {
 		a, found := v.c.cfg.Accounts.Find(v.Path("account"))
-		return v.mayData("Microsoft.CognitiveServices/accounts/Face/action",
-			v.c.pathOf(a, found, v.Path("account"))), nil
+		return v.mayData(useFaces, v.c.pathOf(a, found, v.Path("account"))), nil
 	}}
 }
 

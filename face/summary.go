@@ -70,6 +70,55 @@ func (s *Service) summary(res visage.Resource, kind Kind, c collectionRecord, st
 	return sum
 }
 
+// mostCounted limits the collections of a resource whose faces Enrolled adds up.
+const mostCounted = 64
+
+// Enrolled is how many persons and faces a resource has, in all groups and lists.
+type Enrolled struct {
+	Persons int
+	// Faces is meaningless unless Counted: those of more than 64 groups and lists are not added up.
+	Faces   int
+	Counted bool
+}
+
+// Enrolled returns the counts of a resource, from those that are kept with it and with each collection: no face is
+// read.
+func (s *Service) Enrolled(ctx context.Context, res visage.Resource) (Enrolled, error) {
+	var e Enrolled
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		e = Enrolled{}
+		t, err := getTotals(r)
+		if err != nil {
+			return err
+		}
+		collections := 0
+		for kind := FaceList; kind <= LargePersonGroup; kind++ {
+			collections += t.Collections[kind]
+			e.Persons += t.Persons[kind]
+		}
+		if collections > mostCounted {
+			return nil
+		}
+		for kind := FaceList; kind <= LargePersonGroup; kind++ {
+			if t.Collections[kind] == 0 {
+				continue
+			}
+			for st, err := range states.In(kind.String()).All(r) {
+				if err != nil {
+					return err
+				}
+				e.Faces += st.Faces
+			}
+		}
+		e.Counted = true
+		return nil
+	})
+	if err != nil {
+		return Enrolled{}, fmt.Errorf("count faces: %w", err)
+	}
+	return e, nil
+}
+
 // Usage is how much of its quotas a resource uses, for one kind of collection.
 type Usage struct {
 	Kind            Kind

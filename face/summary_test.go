@@ -1,11 +1,14 @@
 package face_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/sealed"
 )
 
 // TestSummariesCount: what a group or list says of itself is what is in it, whatever came and went.
@@ -89,6 +92,35 @@ func TestSummariesTellHowFarATrainingIs(t *testing.T) {
 	if sum := must[face.Summary](t)(r.Summary(t.Context(), r.res, group)); sum.Progress != nil {
 		t.Errorf("when no faces are read: %+v", sum.Progress)
 	}
+}
+
+// TestEnrolledCounts: persons and faces of all groups and lists, without the faces of too many.
+func TestEnrolledCounts(t *testing.T) {
+	r := newService(t)
+	check := func(want face.Enrolled) {
+		t.Helper()
+		if got := must[face.Enrolled](t)(r.Enrolled(t.Context(), r.res)); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	check(face.Enrolled{Counted: true})
+	group, list := r.create(t, face.LargePersonGroup, "g"), r.create(t, face.FaceList, "l")
+	ann := r.enrol(t, group, "Ann", "ann", "ann.1")
+	r.enrol(t, r.create(t, face.PersonGroup, "g"), "Ben", "ben")
+	r.addListed(t, list, "cleo")
+	check(face.Enrolled{Persons: 2, Faces: 4, Counted: true})
+	mustDo(t, r.DeletePerson(t.Context(), r.res, ann))
+	mustDo(t, r.Delete(t.Context(), r.res, list))
+	check(face.Enrolled{Persons: 1, Faces: 1, Counted: true})
+	for i := range 62 {
+		r.create(t, face.PersonGroup, fmt.Sprint("group-", i))
+	}
+	check(face.Enrolled{Persons: 1, Faces: 1, Counted: true})
+	r.create(t, face.LargeFaceList, "more")
+	check(face.Enrolled{Persons: 1})
+	r.store.Bundle(sealed.SpaceID(r.res.ID)).Lock(errors.New("the customer said no"))
+	_, err := r.Enrolled(t.Context(), r.res)
+	wantRefusal(t, err, visage.KeyRevoked, "EncryptionKeyRevoked")
 }
 
 func TestUsageCountsAgainstQuotas(t *testing.T) {

@@ -178,6 +178,51 @@ func TestMinutes(t *testing.T) {
 	})
 }
 
+// TestRates: what Read counts of each resource, divided by the minutes of which there are figures, while they wait in
+// memory and when they are stored.
+func TestRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t, alice, bob)
+		r := start(t, metrics.Config{Store: store})
+		ids := []visage.ResourceID{bob, alice, {9}}
+		rates := func(ago time.Duration) []float64 {
+			t.Helper()
+			got, err := r.Rates(t.Context(), ids, time.Now().Add(-ago), time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		if got := rates(time.Hour); got != nil {
+			t.Errorf("rates without a figure: %v", got)
+		}
+		for range 3 {
+			r.Observe(metrics.Observation{Resource: alice, Status: 200, Took: time.Millisecond})
+		}
+		r.ObserveCheck(metrics.CheckOK, bob) // waits in memory
+		wait(time.Minute)
+		r.Observe(metrics.Observation{Resource: alice, Status: 404, Code: "FaceNotFound", Took: time.Millisecond})
+		wait(3 * time.Minute)
+		want := []float64{0, 1, 0}
+		if got := rates(time.Hour); !slices.Equal(got, want) {
+			t.Errorf("rates: %v, want %v", got, want)
+		}
+		r.halt()
+		r = start(t, metrics.Config{Store: store})
+		if got := rates(time.Hour); len(got) != 3 || got[0] != 0 || got[1] == 0 || got[2] != 0 {
+			t.Errorf("rates after a restart: %v", got)
+		}
+		if got := rates(2 * time.Minute); !slices.Equal(got, []float64{0, 0, 0}) {
+			t.Errorf("rates of the last two minutes: %v", got)
+		}
+		for _, ago := range []time.Duration{0, -time.Minute, 9 * 24 * time.Hour} {
+			if _, err := r.Rates(t.Context(), ids, time.Now().Add(-ago), time.Now()); err == nil {
+				t.Errorf("rates of the last %v are no error", ago)
+			}
+		}
+	})
+}
+
 // TestErrorCodesAreBounded answers with more codes than are kept.
 func TestErrorCodesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

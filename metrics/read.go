@@ -83,7 +83,75 @@ func (r *Recorder) Read(ctx context.Context, of visage.ResourceID, from, to time
 	return q.series(), nil
 }
 
-// query is a call of Read, and what it has collected.
+// Rates returns how many requests a minute each of some resources had from one time to another, on average over the
+// minutes of which the instance has figures; nil: it has none. from must be within the seven days that are kept by the
+// minute. It reads less of a resource than Read does.
+func (r *Recorder) Rates(ctx context.Context, of []visage.ResourceID, from, to time.Time) ([]float64, error) {
+	q := &query{from: from.UTC().Truncate(time.Minute), to: to.UTC(), step: time.Minute}
+	if span := q.to.Sub(q.from); span <= 0 || span/q.step > maxPoints || from.Before(firstKeptDay(time.Now())) {
+		return nil, fmt.Errorf("read rates: from %s to %s: want 1 to %d minutes of the last days",
+			from.Format(time.RFC3339), to.Format(time.RFC3339), maxPoints)
+	}
+	q.covered = make([]bool, q.to.Sub(q.from)/q.step+1)
+	totals := make([]uint64, len(of))
+	instance := visage.ResourceID{}
+	r.storing.RLock() // as in collect
+	defer r.storing.RUnlock()
+	err := r.space.View(ctx, func(tx sealed.Reader) error {
+		clear(totals)
+		if err := q.scan(tx, instance, q.cover); err != nil {
+			return err
+		}
+		for i, id := range of {
+			err := q.scan(tx, id, func(t time.Time, body []byte) error { return q.count(&totals[i], t, body) })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read rates: %w", err)
+	}
+	for _, m := range r.pending[instance] {
+		_ = q.cover(m.start, m.body) // it has no errors
+	}
+	for i, id := range of {
+		for _, m := range r.pending[id] {
+			if err := q.count(&totals[i], m.start, m.body); err != nil {
+				return nil, fmt.Errorf("read rates: %w", err)
+			}
+		}
+	}
+	covered := 0
+	for _, is := range q.covered {
+		if is {
+			covered++
+		}
+	}
+	if covered == 0 {
+		return nil, nil
+	}
+	rates := make([]float64, len(of))
+	for i, n := range totals {
+		rates[i] = float64(n) / float64(covered)
+	}
+	return rates, nil
+}
+
+// count adds the requests in the encoded figures of a moment, which begin with them.
+func (q *query) count(total *uint64, t time.Time, body []byte) error {
+	if _, ok := q.at(t); !ok {
+		return nil
+	}
+	in := &reader{b: body}
+	if *total = sum(*total, in.number()); in.bad {
+		return errEncoding
+	}
+	return nil
+}
+
+// query is a call of Read or Rates, and what it has collected.
 type query struct {
 	of       visage.ResourceID
 	from, to time.Time
