@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -334,13 +335,18 @@ func (d *Directory) may(who visage.Principal, action, scope string, data bool) b
 	})
 }
 
-func lookupRole(id string) (Role, bool) {
-	all := Roles()
-	i := slices.IndexFunc(all, func(r Role) bool { return r.ID == id })
-	if i < 0 {
-		return Role{}, false
+// rolesByID are the roles by their ids: every request asks for some.
+var rolesByID = sync.OnceValue(func() map[string]Role {
+	all := map[string]Role{}
+	for _, r := range Roles() {
+		all[r.ID] = r
 	}
-	return all[i], true
+	return all
+})
+
+func lookupRole(id string) (Role, bool) {
+	role, found := rolesByID()[id]
+	return role, found
 }
 
 // place is the form in which scopes are compared: in lower case, without a slash at the end.
