@@ -43,8 +43,8 @@ type language struct {
 	code    string // "en", "fr"
 	name    string // in the language itself
 	printer *message.Printer
-	keys    map[string]bool // of all messages
-	pages   map[string]*template.Template
+	keys    map[string]bool                               // of all messages
+	pages   map[string]func() (*template.Template, error) // each parsed when it is first asked for
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -58,7 +58,7 @@ func newLanguages(log *slog.Logger) ([]*language, error) {
 		if err := l.readMessages(t.tag); err != nil {
 			return nil, fmt.Errorf("make console: messages in %s: %w", l.code, err)
 		}
-		if err := l.readPages(); err != nil {
+		if err := l.findPages(); err != nil {
 			return nil, fmt.Errorf("make console: pages: %w", err)
 		}
 		all = append(all, l)
@@ -216,27 +216,32 @@ func (l *language) size(bytes int64) string {
 // stamp is a time for a <time> element.
 type stamp struct{ Machine, Text string }
 
-// readPages parses the templates with the messages of the language.
-func (l *language) readPages() error {
+// findPages finds the templates. A page is parsed, with the messages of the language, when it is first asked for.
+func (l *language) findPages() error {
 	names, err := fs.Glob(files, "templates/*.html")
 	if err != nil {
 		return err
 	}
 	common := []string{"templates/layout.html", "templates/parts.html"}
-	base, err := template.New("layout").Funcs(l.functions()).ParseFS(files, common...)
-	if err != nil {
-		return err
-	}
-	l.pages = map[string]*template.Template{}
+	base := sync.OnceValues(func() (*template.Template, error) {
+		return template.New("layout").Funcs(l.functions()).ParseFS(files, common...)
+	})
+	l.pages = map[string]func() (*template.Template, error){}
 	for _, name := range names {
 		if slices.Contains(common, name) {
 			continue
 		}
-		page, err := template.Must(base.Clone()).ParseFS(files, name)
-		if err != nil {
-			return err
-		}
-		l.pages[strings.TrimSuffix(path.Base(name), ".html")] = page
+		l.pages[strings.TrimSuffix(path.Base(name), ".html")] = sync.OnceValues(func() (*template.Template, error) {
+			layout, err := base()
+			if err != nil {
+				return nil, err
+			}
+			page, err := layout.Clone()
+			if err != nil {
+				return nil, err
+			}
+			return page.ParseFS(files, name)
+		})
 	}
 	return nil
 }
@@ -271,9 +276,13 @@ type pair struct{ A, B any }
 
 // render writes a page.
 func (l *language) render(name string, f frame) ([]byte, error) {
-	page := l.pages[name]
-	if page == nil {
+	parse := l.pages[name]
+	if parse == nil {
 		return nil, fmt.Errorf("there is no template %q among %v", name, slices.Sorted(maps.Keys(l.pages)))
+	}
+	page, err := parse()
+	if err != nil {
+		return nil, fmt.Errorf("read page %s: %w", name, err)
 	}
 	var b bytes.Buffer
 	if err := page.ExecuteTemplate(&b, "layout", f); err != nil {
