@@ -35,7 +35,8 @@ type populatedServer struct {
 	*servertest.Server
 	own, rotated, foreign string // keys
 	ids                   map[string]string
-	tenant                string // another one
+	tokens                map[string]string // for the management plane, by the name of the identity
+	tenant                string            // another one
 	signer                *signer
 }
 
@@ -51,7 +52,10 @@ func (w *populatedServer) vaultAudience() string {
 
 func newPopulatedServer(t *testing.T) *populatedServer {
 	t.Helper()
-	w := &populatedServer{Server: servertest.Start(t, server.Config{Rate: 1 << 20}), ids: map[string]string{}}
+	w := &populatedServer{
+		Server: servertest.Start(t, server.Config{Rate: 1 << 20}),
+		ids:    map[string]string{}, tokens: map[string]string{},
+	}
 	listen := strings.Replace(strings.TrimPrefix(w.URL, "https://"), "localhost", "127.0.0.1", 1)
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)

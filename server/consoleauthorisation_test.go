@@ -72,48 +72,68 @@ func (w *populatedServer) console(t *testing.T, page *strings.Builder) int {
 	slices.SortFunc(routes, func(a, b api.Route) int {
 		return cmp.Or(strings.Compare(a.Pattern, b.Pattern), strings.Compare(a.Method, b.Method))
 	})
-	asked := 0
-	for _, r := range routes {
-		fmt.Fprintf(page, "| `%s` |", r.Label())
-		for _, k := range kinds {
-			got := w.visit(t, r, k)
-			asked++
-			if want := k.rule(r); want != "" && got != want {
-				t.Errorf("%s as %s: %s, but the rule says %s", r.Label(), k.name, got, want)
+	answers := map[string][]string{} // by the label of a route, then as kinds
+	ask := func(forms bool, session func(i int) visit) {
+		for _, r := range routes {
+			if (r.Method != http.MethodGet) != forms {
+				continue
 			}
-			fmt.Fprintf(page, " %s |", got)
+			for i, k := range kinds {
+				got := w.visit(t, r, k, session(i))
+				if want := k.rule(r); want != "" && got != want {
+					t.Errorf("%s as %s: %s, but the rule says %s", r.Label(), k.name, got, want)
+				}
+				answers[r.Label()] = append(answers[r.Label()], got)
+			}
 		}
-		page.WriteString("\n")
 	}
-	return asked
+	// Pages are read with one session a visitor. A form has a session of its own, since it may end those there are.
+	sessions := make([]visit, len(kinds))
+	for i, k := range kinds {
+		sessions[i] = w.signIn(t, k)
+	}
+	ask(false, func(i int) visit { return sessions[i] })
+	ask(true, func(i int) visit { return w.signIn(t, kinds[i]) })
+	for _, r := range routes {
+		fmt.Fprintf(page, "| `%s` | %s |\n", r.Label(), strings.Join(answers[r.Label()], " | "))
+	}
+	return len(routes) * len(kinds)
 }
 
 var formToken = regexp.MustCompile(`name="token" value="([^"]+)"`)
 
-// visit asks for a page or sends a form, with a session of its own, and classifies the answer in a word.
-func (w *populatedServer) visit(t *testing.T, r api.Route, k visitorKind) string {
+// visit is a session of a visitor: its cookie, and the token of its forms. Both are empty for who is not signed in.
+type visit struct{ cookie, token string }
+
+// signIn opens a session, and ends it for those whose session has ended.
+func (w *populatedServer) signIn(t *testing.T, k visitorKind) visit {
 	t.Helper()
-	cookie, token := "", ""
-	if k.principal != "" {
-		secret, session, err := w.Directory().OpenSession(t.Context(), identity.SessionStart{
-			Principal: k.principal, Method: identity.ByOneTimeAddress, Address: netip.MustParseAddr("127.0.0.1"),
-		})
-		if err != nil {
+	if k.principal == "" {
+		return visit{}
+	}
+	secret, session, err := w.Directory().OpenSession(t.Context(), identity.SessionStart{
+		Principal: k.principal, Method: identity.ByOneTimeAddress, Address: netip.MustParseAddr("127.0.0.1"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := "__Host-visage=" + secret
+	home, _ := w.fetchPage(t, http.MethodGet, "/console", cookie, "", false)
+	m := formToken.FindStringSubmatch(home)
+	if m == nil {
+		t.Fatalf("as %s, the first page has no token", k.name)
+	}
+	if k.ended {
+		if err := w.Directory().EndSession(t.Context(), session.ID); err != nil {
 			t.Fatal(err)
 		}
-		cookie = "__Host-visage=" + secret
-		home, _ := w.fetchPage(t, http.MethodGet, "/console", cookie, "", false)
-		if m := formToken.FindStringSubmatch(home); m != nil {
-			token = m[1]
-		} else {
-			t.Fatalf("as %s, the first page has no token", k.name)
-		}
-		if k.ended {
-			if err := w.Directory().EndSession(t.Context(), session.ID); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
+	return visit{cookie, m[1]}
+}
+
+// visit asks for a page or sends a form, and classifies the answer in a word.
+func (w *populatedServer) visit(t *testing.T, r api.Route, k visitorKind, session visit) string {
+	t.Helper()
 	segments := strings.Split(r.Pattern, "/")
 	for i, s := range segments {
 		if strings.HasPrefix(s, "{") {
@@ -122,9 +142,9 @@ func (w *populatedServer) visit(t *testing.T, r api.Route, k visitorKind) string
 	}
 	body := ""
 	if r.Method == http.MethodPost {
-		body = url.Values{"token": {token}}.Encode()
+		body = url.Values{"token": {session.token}}.Encode()
 	}
-	said, status := w.fetchPage(t, r.Method, strings.Join(segments, "/"), cookie, body, k.foreign)
+	said, status := w.fetchPage(t, r.Method, strings.Join(segments, "/"), session.cookie, body, k.foreign)
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		// A one-time address that nobody has is refused with the page for signing in.

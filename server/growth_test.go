@@ -93,7 +93,7 @@ func (w *populatedServer) powers(t *testing.T) map[string]bool {
 	return all
 }
 
-// as makes a request of the management plane with an identity's token.
+// as makes a request of the management plane with the token of an identity, which outlives the test.
 func (w *populatedServer) as(t *testing.T, who, method, path, body string) (int, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.URL+path+"?api-version=2025-09-01",
@@ -101,7 +101,12 @@ func (w *populatedServer) as(t *testing.T, who, method, path, body string) (int,
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+w.token(who, managementAudience))
+	token := w.tokens[who]
+	if token == "" {
+		token = w.token(who, managementAudience)
+		w.tokens[who] = token
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
 	res, err := w.Client.Do(req)
 	if err != nil {
