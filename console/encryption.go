@@ -186,6 +186,9 @@ func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
 	case custody.Locked:
 		all = append(all, keyAlert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
 	}
+	if left := time.Until(s.KeyEnds); left > 0 && left < endsSoon {
+		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), ""})
+	}
 	if o := s.Operation; e.Failed() {
 		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
 		all = append(all, keyAlert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
@@ -220,6 +223,9 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 			To: resourcePath(a.Name, "identity")},
 		keyFact{Name: v.text("encryption.since"), Time: s.Since},
 	)
+	if !s.KeyEnds.IsZero() {
+		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: s.KeyEnds})
+	}
 	if !s.LastSuccess.IsZero() {
 		facts = append(facts, keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess,
 			Hint: v.text("encryption.ago", v.lang.span(time.Since(s.LastSuccess)))})

@@ -310,6 +310,43 @@ func TestMendPreconditions(t *testing.T) {
 	r.enable(b, "face1", "safe", "k")
 }
 
+// TestKeysThatEnd: the operator, and those who control the key, are told of a key that ends soon, where they look
+// first; the operator is told of certificates too.
+func TestKeysThatEnd(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("face1")
+	r.resource("face2")
+	r.vault("safe", nil)
+	const day = 24 * time.Hour
+	for name, left := range map[string]time.Duration{"soon": 10*day + time.Hour, "later": 50 * day} {
+		r.newKey("safe", name)
+		r.CallVault(t, http.MethodPatch, "safe", name,
+			map[string]any{"attributes": map[string]any{"exp": time.Now().Add(left).Unix()}})
+	}
+	b := r.Browser(t, "")
+	r.enable(b, "face1", "safe", "soon")
+	r.enable(b, "face2", "safe", "later")
+	const told = "The customer-managed key of face1 ends in 10 days."
+	await(t, b, "/console", told)
+	await(t, b, "/console/resources/face2/encryption", "Key ends")
+	p := b.Get("/console/operations")
+	hold(t, p, 200, told, `<th scope="row"><a href="/console/resources/face1/encryption"><bdi>face1</bdi></a></th>`,
+		"Ends soon", "local authority, which signs")
+	if strings.Contains(p.Body, "<bdi>face2</bdi>") {
+		t.Error("a key that ends in 50 days is listed")
+	}
+	officer := r.somebody(identity.VisageSecurityOfficer)
+	hold(t, officer.Get("/console"), 200, told)
+	hold(t, officer.Get("/console/resources/face1/encryption"), 200, "The key ends on")
+	if p = officer.Get("/console/resources/face2/encryption"); strings.Contains(p.Body, "The key ends on") {
+		t.Error("a warning of a key that ends in 50 days")
+	}
+	if p = r.somebody(identity.Reader).Get("/console"); strings.Contains(p.Body, told) {
+		t.Error("a reader is asked to replace a key")
+	}
+	hold(t, r.inFrench().Get("/console"), 200, "expire dans 10 jours")
+}
+
 // TestWithoutRights holds that a Reader is offered nothing, that forms made by hand are refused, and that a contributor
 // without rights on a vault is told whom to ask.
 func TestWithoutRights(t *testing.T) {

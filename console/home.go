@@ -90,10 +90,17 @@ func (c *Console) home(v *visit) (*view, error) {
 	if v.may(readDeleted, c.subscription()) {
 		data.Deleted = prefix + "/deleted"
 	}
+	keys, err := c.keysEnding(v)
+	if err != nil {
+		return nil, err
+	}
+	data.Alerts = v.keyEndAlerts(keys)
 	if v.operates() {
-		if data.Alerts, _, err = c.alerts(v); err != nil {
+		alerts, _, err := c.alerts(v)
+		if err != nil {
 			return nil, err
 		}
+		data.Alerts = append(data.Alerts, alerts...)
 		if data.Traffic, err = c.traffic(v); err != nil {
 			return nil, err
 		}

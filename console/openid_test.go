@@ -255,6 +255,8 @@ func TestOpenID(t *testing.T) {
 		"group": {"on"}}); p.Status != 303 {
 		t.Fatalf("map the group: %d %s", p.Status, p.Body)
 	}
+	want(t, "certificates", operator.Get("/console/operations"), 200, "certificate of a trusted issuer",
+		"authority for trusted issuers, from issuer-ca-file")
 	want(t, "issuers", operator.Get(access+"/issuers"), 200, i.URL, "/console/signin/openid/answer/")
 	i.claims = map[string]any{"groups": []string{"x", "dev"}, "name": "Grace \u202eHopper", "auth_time": nil}
 	b = s.Visitor(t)

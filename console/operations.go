@@ -5,6 +5,7 @@ import (
 	"context"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,19 +37,27 @@ type Instance interface {
 
 // State is how an instance is at a moment.
 type State struct {
-	Version  string // of the program; empty: unknown
-	Runtime  string // of Go
-	Started  time.Time
-	Module   string // of cryptography
-	FIPS     bool   // the module works in its approved mode
-	Enforced bool   // what is not approved is refused
-	Format   uint32 // of the store
-	Volumes  []Volume
-	Packs    []Pack
-	RootKeys []RootKey
-	// CertificateEnds is when the certificate of the listener, or that of the own authority, ends; zero: there is none.
-	CertificateEnds time.Time
-	AnchorsApart    bool // anchors lie outside of the data directory
+	Version      string // of the program; empty: unknown
+	Runtime      string // of Go
+	Started      time.Time
+	Module       string // of cryptography
+	FIPS         bool   // the module works in its approved mode
+	Enforced     bool   // what is not approved is refused
+	Format       uint32 // of the store
+	Volumes      []Volume
+	Packs        []Pack
+	RootKeys     []RootKey
+	Certificates []Certificate // the first to end first
+	AnchorsApart bool          // anchors lie outside of the data directory
+}
+
+// Certificate is a certificate that the instance serves, trusts or was shown.
+type Certificate struct {
+	// Use is "file": of cert-file; "authority": the own authority; "issuer-ca": an authority of issuer-ca-file;
+	// "issuer": an external issuer has shown it since the start.
+	Use  string
+	Name string // of its subject, or the host of the issuer
+	Ends time.Time
 }
 
 // Volume is what is left of a volume, in bytes.
@@ -106,8 +115,17 @@ func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 			add("bad", prefix+"/operations", "operations.alert.full", v.text("operations.holds."+wordOf(volume.Holds)))
 		}
 	}
-	if left := time.Until(s.CertificateEnds); !s.CertificateEnds.IsZero() && left < endsSoon {
-		add("warn", prefix+"/operations", "operations.alert.certificate", max(0, int(left/(24*time.Hour))))
+	for _, x := range s.Certificates {
+		left := time.Until(x.Ends)
+		if left >= endsSoon {
+			break
+		}
+		kind := "warn"
+		if left < 0 {
+			kind = "bad"
+		}
+		add(kind, prefix+"/operations", "operations.alert.certificate", max(0, int(left/(24*time.Hour))),
+			v.text("operations.certificate."+x.Use), isolated(x.Name))
 	}
 	if last, err = c.copies(v); err != nil {
 		return nil, last, err
@@ -181,6 +199,7 @@ type operationsData struct {
 	Volumes    []volumeRow
 	Packs      []packRow
 	RootKeys   []rootKeyRow
+	Ends       []endRow
 	LastBackup time.Time
 	LastKeys   time.Time
 	OldBackup  bool
@@ -200,6 +219,13 @@ type packRow struct {
 	Curve template.HTML
 }
 
+// endRow is a certificate or a key with an end.
+type endRow struct {
+	What, Name, To string // To is empty without a page of its own
+	Ends           time.Time
+	Badge          badge
+}
+
 type rootKeyRow struct {
 	Name  string
 	Badge badge
@@ -211,6 +237,11 @@ func (c *Console) operations(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := c.keysEnding(v)
+	if err != nil {
+		return nil, err
+	}
+	alerts = append(v.keyEndAlerts(keys), alerts...)
 	for i := range alerts {
 		if alerts[i].To == prefix+"/operations" {
 			alerts[i].To = "" // this page
@@ -230,7 +261,6 @@ func (c *Console) operations(v *visit) (*view, error) {
 			{v.text("operations.started"), v.lang.when(s.Started), false},
 			{v.text("operations.format"), v.lang.number(int(s.Format)), false},
 			{v.text("operations.anchors"), yes(s.AnchorsApart), false},
-			{v.text("operations.certificate"), v.lang.day(s.CertificateEnds), false},
 		},
 		Crypto: []fact{
 			{v.text("operations.cipher"), "AES-256-GCM", false},
@@ -268,6 +298,13 @@ func (c *Console) operations(v *visit) (*view, error) {
 		}
 		d.RootKeys = append(d.RootKeys, row)
 	}
+	for _, x := range s.Certificates {
+		d.Ends = append(d.Ends, v.endRow(v.text("operations.certificate."+x.Use), x.Name, "", x.Ends))
+	}
+	for _, k := range keys {
+		d.Ends = append(d.Ends, v.endRow(v.text("operations.key"), k.resource, k.page, k.ends))
+	}
+	slices.SortStableFunc(d.Ends, func(a, b endRow) int { return a.Ends.Compare(b.Ends) })
 	return v.page("operations", v.text("operations.title"), &d), nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage"
 )
 
 var conditions = []Condition{ServiceManaged, Active, Degraded, Revoked, Unavailable, Locked}
@@ -45,6 +47,24 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	return counts, silence
 }
 
+// KeyEndsSoon is how long before the end of a key its resources count as having a key that ends.
+const KeyEndsSoon = 30 * 24 * time.Hour
+
+// KeysEnding returns the resources whose customer-managed key ends soon, or has ended, each with its end: the expiry
+// date as the vault gave it last.
+func (c *Custody) KeysEnding() map[visage.ResourceID]time.Time {
+	before := time.Now().Add(KeyEndsSoon)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[visage.ResourceID]time.Time{}
+	for _, sp := range c.spaces {
+		if sp.watch != nil && !sp.watch.ends.IsZero() && sp.watch.ends.Before(before) {
+			all[visage.ResourceID(sp.id)] = sp.watch.ends
+		}
+	}
+	return all
+}
+
 // Collectors returns the metrics of custody, to be registered once.
 func (c *Custody) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{c.polls, stateCollector{c}}
@@ -58,10 +78,16 @@ var (
 		[]string{"state"}, nil)
 	silenceDesc = prometheus.NewDesc("visage_custody_seconds_since_success",
 		"The longest time since the customer-managed key of an open resource last answered.", nil, nil)
+	endingDesc = prometheus.NewDesc("visage_custody_keys_ending",
+		"Resources whose customer-managed key ends within 30 days, or has ended.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (s stateCollector) Describe(ch chan<- *prometheus.Desc) { ch <- resourcesDesc; ch <- silenceDesc }
+func (s stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- resourcesDesc
+	ch <- silenceDesc
+	ch <- endingDesc
+}
 
 // Collect implements prometheus.Collector.
 func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
@@ -70,4 +96,5 @@ func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(resourcesDesc, prometheus.GaugeValue, float64(counts[cond]), string(cond))
 	}
 	ch <- prometheus.MustNewConstMetric(silenceDesc, prometheus.GaugeValue, silence.Seconds())
+	ch <- prometheus.MustNewConstMetric(endingDesc, prometheus.GaugeValue, float64(len(s.c.KeysEnding())))
 }

@@ -81,6 +81,9 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	case classOK:
 		w.failures = 0
 		c.checkExpiry(ctx, w, asked)
+		c.mu.Lock()
+		w.ends = w.expires
+		c.mu.Unlock()
 	case classUnknown:
 		w.failures++
 	}

@@ -138,6 +138,45 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 	})
 }
 
+// TestKeysThatEndAreKnown: the expiry date of the version in use, as the vault gives it, until the resource leaves the
+// key.
+func TestKeysThatEndAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		r.first().add("k1")
+		expires := time.Now().Add(custody.KeyEndsSoon + time.Hour)
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = expires })
+		check := func(when string, ends time.Time, soon bool) {
+			t.Helper()
+			time.Sleep(10 * time.Minute) // the date is read at every tenth poll
+			synctest.Wait()
+			if s := r.state(spaceA); !s.KeyEnds.Equal(ends) {
+				t.Errorf("%s the key ends at %v, want %v", when, s.KeyEnds, ends)
+			}
+			all := r.custody.KeysEnding()
+			if at, found := all[visage.ResourceID(spaceA)]; found != soon || found && !at.Equal(ends) || len(all) > 1 {
+				t.Errorf("%s these end soon: %v", when, all)
+			}
+		}
+		check("with the service's key", time.Time{}, false)
+		r.enabled(spaceA, visage.KeyRef{Vault: firstVault, Name: "k1"})
+		check("at first", expires, false)
+		time.Sleep(time.Hour)
+		check("later", expires, true)
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = time.Time{} })
+		check("without a date", time.Time{}, false)
+		expires = time.Now().Add(time.Hour)
+		r.first().change("k1", func(d *keysource.Description) { d.Expires = expires })
+		check("with a date again", expires, true)
+		if _, err := r.custody.Disable(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		r.settled(spaceA)
+		check("after the return to the service's key", time.Time{}, false)
+	})
+}
+
 // TestLockBeforeTheLastStep locks a resource at the moment in which it returns to the service's key: it stays locked,
 // also after a restart, and opens when it is unlocked.
 func TestLockBeforeTheLastStep(t *testing.T) {

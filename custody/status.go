@@ -20,6 +20,9 @@ type Status struct {
 	As        visage.PrincipalID
 	Version   string // the version in use; empty: the service's key
 	Policy    Policy
+	// KeyEnds is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero: it
+	// has none, or it is not known
+	KeyEnds time.Time
 	// LastSuccess and NextCheck are times of polls; zero: the service's key, or no answer since the start
 	LastSuccess, NextCheck time.Time
 	Operation              Operation // the one under way, else the last
@@ -31,10 +34,17 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 	if err != nil {
 		return Status{}, fmt.Errorf("read the state of the resource's key: %w", err)
 	}
+	var ends time.Time
+	c.mu.Lock()
+	if sp.watch != nil {
+		ends = sp.watch.ends
+	}
+	c.mu.Unlock()
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	now := sp.state
 	s := Status{
+		KeyEnds:   ends,
 		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason, Version: sp.slot.Version,
 		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
 	}

@@ -30,7 +30,8 @@ type watch struct {
 	asked    bool        // the key is to be asked at once
 	lastLook time.Time   // for a newer version
 
-	following bool // resources move to a newer version
+	following bool      // resources move to a newer version
+	ends      time.Time // as expires, for readers
 
 	// Used by the goroutine of the poll only.
 	src          keysource.Source

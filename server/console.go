@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,17 @@ import (
 
 // openConsole makes the web console.
 func (s *Server) openConsole(l *layers) (*console.Console, error) {
-	issuers, err := s.cfg.consoleIssuers()
+	issuers, err := s.cfg.consoleIssuers(&s.served)
 	if err != nil {
 		return nil, err
+	}
+	authorities, err := s.cfg.issuerAuthorities()
+	if err != nil {
+		return nil, err
+	}
+	certificates := slices.Clone(l.certificates)
+	for _, cert := range authorities {
+		certificates = append(certificates, certificateOf("issuer-ca", cert))
 	}
 	return console.New(console.Config{
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
@@ -26,8 +35,10 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
 		Identities: s.directory(l.identities, l.forOperator), Origin: s.Endpoint(), Issuers: issuers,
 		Operates: l.identities.IsOperator, Conditions: l.custody.Conditions,
+		KeysEnding: l.custody.KeysEnding,
 		Instance: instance{
 			backups: l.backups, layers: l, cfg: s.cfg, started: time.Now(),
+			certificates: certificates, served: &s.served,
 		},
 		Endpoint: s.resourceEndpoint, VaultAddress: s.vaultAddress, Rehearse: s.rehearseForConsole,
 		Logger: s.log,

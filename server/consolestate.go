@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"crypto/fips140"
+	"crypto/x509"
 	"maps"
 	"path/filepath"
 	"runtime"
@@ -21,6 +23,32 @@ type instance struct {
 	layers  *layers
 	cfg     Config
 	started time.Time
+
+	certificates []console.Certificate // that were read at the start
+	served       *servedCertificates
+}
+
+// allCertificates returns the certificates that the instance serves, trusts or was shown, the first to end first.
+func (i instance) allCertificates() []console.Certificate {
+	all := slices.Clone(i.certificates)
+	i.served.mu.Lock()
+	for host, ends := range i.served.ends {
+		all = append(all, console.Certificate{Use: "issuer", Name: host, Ends: ends})
+	}
+	i.served.mu.Unlock()
+	slices.SortFunc(all, func(a, b console.Certificate) int {
+		return cmp.Or(a.Ends.Compare(b.Ends), strings.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// certificateOf names a certificate for the console.
+func certificateOf(use string, cert *x509.Certificate) console.Certificate {
+	name := cert.Subject.CommonName
+	if name == "" && len(cert.DNSNames) > 0 {
+		name = cert.DNSNames[0]
+	}
+	return console.Certificate{Use: use, Name: cmp.Or(name, cert.Subject.String()), Ends: cert.NotAfter}
 }
 
 // State implements console.Instance.
@@ -29,8 +57,8 @@ func (i instance) State() console.State {
 	s := console.State{
 		Version: i.cfg.Version, Runtime: runtime.Version(), Started: i.started, FIPS: fips140.Enabled(),
 		Enforced: fips140.Enforced(), Module: cryptographicModule(), Format: l.store.Maintenance().Format(),
-		CertificateEnds: l.certificateEnds,
-		AnchorsApart:    i.cfg.Anchors != "" && !strings.HasPrefix(i.cfg.Anchors, i.cfg.Dir+string(filepath.Separator)),
+		Certificates: i.allCertificates(),
+		AnchorsApart: i.cfg.Anchors != "" && !strings.HasPrefix(i.cfg.Anchors, i.cfg.Dir+string(filepath.Separator)),
 	}
 	for _, v := range l.store.Maintenance().Volumes() {
 		s.Volumes = append(s.Volumes, console.Volume{

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage/console"
@@ -24,11 +27,11 @@ import (
 const maxIssuerAnswer = 256 << 10
 
 // trusted returns the configured issuers.
-func (c Config) trusted() ([]identity.Issuer, error) {
+func (c Config) trusted(served *servedCertificates) ([]identity.Issuer, error) {
 	if len(c.TrustedIssuers) == 0 {
 		return nil, nil
 	}
-	client, err := c.issuerClient()
+	client, err := c.issuerClient(served)
 	if err != nil {
 		return nil, err
 	}
@@ -46,26 +49,79 @@ func (c Config) trusted() ([]identity.Issuer, error) {
 	return issuers, nil
 }
 
+// issuerAuthorities returns the certificates in issuer-ca-file; none without the file.
+func (c Config) issuerAuthorities() (all []*x509.Certificate, err error) {
+	if c.IssuerCAFile == "" {
+		return nil, nil
+	}
+	rest, err := os.ReadFile(c.IssuerCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("issuer-ca-file: %w", err)
+	}
+	for len(rest) > 0 {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("issuer-ca-file: %s: certificate %d: %w", c.IssuerCAFile, len(all)+1, err)
+		}
+		all = append(all, cert)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("issuer-ca-file: %s holds no certificate", c.IssuerCAFile)
+	}
+	return all, nil
+}
+
+// servedCertificates remembers until when the certificates hold that external issuers have shown since the start.
+type servedCertificates struct {
+	mu   sync.Mutex
+	ends map[string]time.Time // by host
+}
+
+// mostServed limits the hosts that are remembered. Each issuer may name another for its keys.
+const mostServed = 100
+
+// seen notes the certificate of a connection. It refuses none.
+func (s *servedCertificates) seen(c tls.ConnectionState) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ends == nil {
+		s.ends = map[string]time.Time{}
+	}
+	cert := c.PeerCertificates[0]
+	host := cmp.Or(c.ServerName, certificateOf("issuer", cert).Name) // the first is empty for an address
+	if _, known := s.ends[host]; known || len(s.ends) < mostServed {
+		s.ends[host] = cert.NotAfter
+	}
+	return nil
+}
+
 // issuerClient returns the client that asks external issuers. It follows no redirection, and bounds every answer.
-func (c Config) issuerClient() (*http.Client, error) {
+func (c Config) issuerClient(served *servedCertificates) (*http.Client, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("trust-issuer: read the system's authorities: %w", err)
 	}
-	if c.IssuerCAFile != "" {
-		pem, err := os.ReadFile(c.IssuerCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("issuer-ca-file: %w", err)
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("issuer-ca-file: %s holds no certificate", c.IssuerCAFile)
-		}
+	authorities, err := c.issuerAuthorities()
+	if err != nil {
+		return nil, err
+	}
+	for _, authority := range authorities {
+		roots.AddCert(authority)
 	}
 	return &http.Client{
 		Timeout: 10 * time.Second,
 		Transport: bounded{&http.Transport{Proxy: http.ProxyFromEnvironment,
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: 5 * time.Second}},
+			TLSHandshakeTimeout: 5 * time.Second,
+			TLSClientConfig: &tls.Config{
+				RootCAs: roots, MinVersion: tls.VersionTLS12, VerifyConnection: served.seen,
+			}}},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return errors.New("the issuer redirects, which is not allowed")
 		},
@@ -88,7 +144,7 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // consoleIssuers returns the issuers that the console knows, with what it needs to sign people in.
-func (c Config) consoleIssuers() ([]console.Issuer, error) {
+func (c Config) consoleIssuers(served *servedCertificates) ([]console.Issuer, error) {
 	var all []console.Issuer
 	for _, text := range c.TrustedIssuers {
 		issuer, audience, err := parseIssuer("trust-issuer", "AUDIENCE", text)
@@ -100,7 +156,7 @@ func (c Config) consoleIssuers() ([]console.Issuer, error) {
 	if len(c.ConsoleIssuers) == 0 {
 		return all, nil
 	}
-	client, err := c.issuerClient()
+	client, err := c.issuerClient(served)
 	if err != nil {
 		return nil, err
 	}

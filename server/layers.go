@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -41,7 +40,7 @@ type layers struct {
 	authority *authority           // nil when certificates come from elsewhere, or there are none
 	expiry    *prometheus.GaugeVec // of certificates
 
-	certificateEnds time.Time // zero without TLS
+	certificates []console.Certificate // of the listener; none without TLS
 
 	inner       *inner
 	forInner    http.Handler // what inner serves
@@ -168,11 +167,11 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 			return nil, fmt.Errorf("read cert-file and key-file: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
-		l.certificateEnds = pair.Leaf.NotAfter
+		l.certificates = []console.Certificate{certificateOf("file", pair.Leaf)}
 		l.expiry.WithLabelValues("file").Set(float64(pair.Leaf.NotAfter.Unix()))
 		return cfg, nil
 	}
-	l.authority, l.certificateEnds = own, cert.NotAfter
+	l.authority, l.certificates = own, []console.Certificate{certificateOf("authority", cert)}
 	l.expiry.WithLabelValues("authority").Set(float64(cert.NotAfter.Unix()))
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil

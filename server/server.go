@@ -54,6 +54,7 @@ type Server struct {
 	log    *slog.Logger
 	ready  chan struct{}
 	events *prometheus.CounterVec
+	served servedCertificates
 	audit  atomic.Pointer[audit.Log] // nil until it is open
 
 	custody atomic.Pointer[custody.Custody]  // likewise

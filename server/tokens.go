@@ -34,7 +34,7 @@ func (s *Server) isAudience(name string) bool {
 func (s *Server) issuer(tenant string) string { return s.Endpoint() + "/" + tenant + "/v2.0" }
 
 func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Directory, error) {
-	trusted, err := s.cfg.trusted()
+	trusted, err := s.cfg.trusted(&s.served)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,68 @@
+package console
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// keyEnd is a resource whose customer-managed key ends soon, or has ended.
+type keyEnd struct {
+	resource, page string // its name, and the address of the page about its key
+	ends           time.Time
+}
+
+// keysEnding returns those of the resources whose key the person controls, the first to end first; of all resources for
+// operators.
+func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
+	ending := c.cfg.KeysEnding()
+	if len(ending) == 0 {
+		return nil, nil
+	}
+	all, err := c.cfg.Accounts.List(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range all {
+		ends, found := ending[a.ID]
+		if found && (v.operates() || v.may(writeAccount, c.cfg.AccountPath(a))) {
+			some = append(some, keyEnd{a.Name, encryptionPath(a, ""), ends})
+		}
+	}
+	slices.SortFunc(some, func(a, b keyEnd) int {
+		return cmp.Or(a.ends.Compare(b.ends), strings.Compare(a.resource, b.resource))
+	})
+	return some, nil
+}
+
+// mostKeyAlerts is how many keys that end are told one by one.
+const mostKeyAlerts = 5
+
+// keyEndAlerts asks for keys that end to be replaced, or given a later date.
+func (v *visit) keyEndAlerts(keys []keyEnd) (all []task) {
+	for i, k := range keys {
+		if i == mostKeyAlerts {
+			return append(all, task{"warn", v.text("operations.alert.keys", len(keys)-i), ""})
+		}
+		left := time.Until(k.ends)
+		if left <= 0 {
+			all = append(all, task{"bad", v.text("operations.alert.key.ended", k.resource, v.lang.day(k.ends)), k.page})
+			continue
+		}
+		all = append(all, task{"warn", v.text("operations.alert.key", int(left/(24*time.Hour)), k.resource), k.page})
+	}
+	return all
+}
+
+// endRow is a row of the table of certificates and keys.
+func (v *visit) endRow(what, name, to string, ends time.Time) endRow {
+	row := endRow{what, name, to, ends, badge{"ok", "ok", v.text("operations.ends.ok")}}
+	switch left := time.Until(ends); {
+	case left <= 0:
+		row.Badge = badge{"bad", "bad", v.text("operations.ends.over")}
+	case left < endsSoon:
+		row.Badge = badge{"warn", "warn", v.text("operations.ends.soon")}
+	}
+	return row
+}
