@@ -18,6 +18,7 @@ type Request struct {
 	ID        string           // the request id: a UUID, in the answer, the log and the audit
 	Resource  visage.Resource  // the authenticated resource; zero on routes for Anyone
 	Principal visage.Principal // the authenticated principal, likewise
+	Admitted  any              // what Plane.Admit leaves here for the handlers of its plane
 
 	http    *http.Request
 	route   *Route

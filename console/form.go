@@ -181,9 +181,6 @@ const (
 
 // readForm reads the fields and files of a form and checks its token.
 func (v *visit) readForm() error {
-	if err := v.CheckOrigin(); err != nil {
-		return err
-	}
 	if err := v.NeedContentType("application/x-www-form-urlencoded", "multipart/form-data"); err != nil {
 		return err
 	}

@@ -108,7 +108,7 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 		if r.Header.Get("HX-Request") != "" {
 			h.Set("HX-Refresh", "true")
 		}
-		to := local(r.URL.RequestURI())
+		to := local(unmarked(r.URL.RequestURI()))
 		if r.Method == http.MethodPost {
 			to = local(c.pageOf(r.URL.Path, c.formAt(r.URL.Path)))
 		}

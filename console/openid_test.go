@@ -143,9 +143,8 @@ func (i *issuer) signs(address, subject string) string {
 	return back.Path + "?" + url.Values{"code": {code}, "state": {q.Get("state")}, "iss": {i.URL}}.Encode()
 }
 
-// trusting starts a server that lets people sign in with issuers, and maps subjects: ada to a person, the group
-// "developers" of the first issuer to an application.
-func trusting(t *testing.T, issuers ...*issuer) (s *servertest.Server, person string) {
+// issuing is the configuration of a server that lets people sign in with issuers.
+func issuing(t *testing.T, issuers ...*issuer) server.Config {
 	t.Helper()
 	dir := t.TempDir()
 	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
@@ -162,7 +161,14 @@ func trusting(t *testing.T, issuers ...*issuer) (s *servertest.Server, person st
 			t.Fatal(err)
 		}
 	}
-	s = servertest.Start(t, cfg)
+	return cfg
+}
+
+// trusting starts a server that lets people sign in with issuers, and maps subjects: ada to a person, the group
+// "developers" of the first issuer to an application.
+func trusting(t *testing.T, issuers ...*issuer) (s *servertest.Server, person string) {
+	t.Helper()
+	s = servertest.Start(t, issuing(t, issuers...))
 	_, person = visitorWith(t, s, "Ada", identity.Reader)
 	subjects := "/subscriptions/" + s.Operator().SubscriptionID + "/providers/Visage.Identity/servicePrincipals/" +
 		person + "/federatedSubjects"

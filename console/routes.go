@@ -152,14 +152,11 @@ func (r route) made(c *Console) api.Route {
 	return made
 }
 
-// serve answers one request.
+// serve answers one request. Nothing of a form is read before its sender is admitted.
 func (c *Console) serve(r route, req *api.Request) (any, error) {
-	v, err := c.newVisit(req)
-	if err != nil {
-		return nil, err
-	}
-	if r.method == http.MethodPost {
-		if err := v.readForm(); err != nil {
+	v := c.newVisit(req)
+	if v.sends() {
+		if err := v.CheckOrigin(); err != nil {
 			return nil, err
 		}
 	}
@@ -169,13 +166,17 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 		}
 		return nil, err
 	}
-	handle := func() (*view, error) { return r.handle(v) }
-	var w *view
-	if r.method == http.MethodPost && v.signedIn() {
-		w, err = v.once(handle)
-	} else {
-		w, err = handle()
+	if v.sends() {
+		if err := v.readForm(); err != nil {
+			return nil, err
+		}
 	}
+	handle := func() (*view, error) { return r.handle(v) }
+	if v.sends() && v.signedIn() {
+		once := handle
+		handle = func() (*view, error) { return v.once(once) }
+	}
+	w, err := handle()
 	if err != nil {
 		return nil, err
 	}

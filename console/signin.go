@@ -188,7 +188,7 @@ func (c *Console) formAt(path string) (pattern string) {
 // proofPage asks a person to prove again who they are, with what they have.
 func (v *visit) proofPage() *view {
 	to := v.URL()
-	if v.typed != nil {
+	if v.sends() {
 		to = v.c.pageOf(to, v.Route().Pattern)
 	}
 	data := struct {

@@ -431,11 +431,16 @@ func TestVaultPages(t *testing.T) {
 	o.lacks(b.Get("/console/vaults?search=T-4"), "vault-50", "vault-39")
 }
 
-// TestVaultProtects names the resources that would be locked, before they are.
-func TestVaultProtects(t *testing.T) {
-	o := &office{servertest.Start(t, server.Config{AutoApprove: true}), t}
-	b := o.Browser(t, "")
-	o.vault(b, "safe", url.Values{"protect": {"on"}})
+// protecting makes the vault "safe" with the keys "faces" and "spare", and the resource "reception" under the first. It
+// returns the page of the version that protects it, and the identity of the resource.
+func protecting(
+	t *testing.T, cfg server.Config, model string,
+) (o *office, b *servertest.Browser, one, principal string) {
+	t.Helper()
+	cfg.AutoApprove = true
+	o = &office{servertest.Start(t, cfg), t}
+	b = o.Browser(t, "")
+	o.vault(b, "safe", url.Values{"protect": {"on"}, "model": {model}})
 	for _, name := range []string{"faces", "spare"} {
 		o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {name}, "kind": {"RSA 2048"}}),
 			safe+"/keys/"+name)
@@ -443,16 +448,19 @@ func TestVaultProtects(t *testing.T) {
 	const account = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"
 	o.Manage(t, http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", map[string]any{
 		"properties": map[string]any{"service": "Face", "contact": "ada@contoso.example", "reason": "doors"}})
-	o.Manage(t, http.MethodPut, account, map[string]any{"kind": "Face", "sku": map[string]any{"name": "E0"},
+	made := o.Manage(t, http.MethodPut, account, map[string]any{"kind": "Face", "sku": map[string]any{"name": "E0"},
 		"location": "local", "identity": map[string]any{"type": "SystemAssigned"}})
+	principal = made["identity"].(map[string]any)["principalId"].(string)
+	if model == "roles" {
+		give(t, o.Server, principal, identity.VaultCryptoUser, vaultScope(o.Server, "safe"))
+	}
 	check := regexp.MustCompile(`/console/resources/reception/encryption/key\?uri=https[^"]+`).
 		FindString(b.Get(faces + "/use").Body)
 	o.shows(b.Get(html.UnescapeString(check)), http.StatusOK, "Check before saving", "/console/vaults/safe/keys/faces")
-
 	page := b.Get(faces)
-	one := faces + "/" + o.version(page)
+	one = faces + "/" + o.version(page)
 	o.lacks(page, "Protected resources")
-	made := o.Manage(t, http.MethodPatch, account,
+	made = o.Manage(t, http.MethodPatch, account,
 		map[string]any{"properties": map[string]any{"encryption": map[string]any{
 			"keySource": "Microsoft.KeyVault", "register": true, "keyVaultProperties": map[string]any{
 				"keyVaultUri": "https://safe.vault." + strings.TrimPrefix(o.URL, "https://") + strings.TrimPrefix(one,
@@ -463,7 +471,12 @@ func TestVaultProtects(t *testing.T) {
 		}
 		made = o.Manage(t, http.MethodGet, account, nil)
 	}
-	principal := made["identity"].(map[string]any)["principalId"].(string)
+	return o, b, one, principal
+}
+
+// TestVaultProtects names the resources that would be locked, before they are.
+func TestVaultProtects(t *testing.T) {
+	o, b, one, principal := protecting(t, server.Config{}, "policies")
 	policy, remove := safe+"/policies/edit", safe+"/policies/remove?object="+principal
 
 	for _, path := range []string{faces, one} {

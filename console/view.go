@@ -77,6 +77,7 @@ type frame struct {
 	Notices []notice
 	Refresh int // seconds; 0: the page does not ask again
 	Path    string
+	Again   string // the address that the page asks again without scripts
 	Token   string // of the forms of the frame: sign out
 	Missing []string
 	Data    any
@@ -118,7 +119,7 @@ func (v *visit) reply(w *view) (any, error) {
 func (v *visit) frame(w *view) frame {
 	f := frame{
 		Lang: v.lang.code, Title: w.title, Crumbs: w.crumbs, Tabs: w.tabs, Refresh: int(w.refresh / time.Second),
-		Path: v.URL(), Data: w.data, Missing: missingAssets(), Notices: w.notices,
+		Path: v.URL(), Again: refreshed(v.URL()), Data: w.data, Missing: missingAssets(), Notices: w.notices,
 	}
 	if w.refresh > 0 && f.Refresh == 0 {
 		f.Refresh = 1

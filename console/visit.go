@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -36,39 +37,59 @@ const sessionCookie = "__Host-visage"
 // languageCookie remembers the language that a visitor chose.
 const languageCookie = "__Host-visage-language"
 
-// admit authenticates the person of a request by the session cookie.
-func (c *Console) admit(r *api.Request) (visage.Principal, error) {
-	_, who, err := c.sessionOf(r)
+// admit authenticates the person of a request by the session cookie. Requests by which a page keeps itself up to date
+// do not prolong the session.
+func (c *Console) admit(r *api.Request) (who visage.Principal, err error) {
+	var s identity.Session
+	if secret := r.Cookie(sessionCookie); isRefresh(r) {
+		s, who, err = c.cfg.Directory.Watch(secret)
+	} else {
+		s, who, err = c.cfg.Directory.Session(r.Context(), secret, r.ClientAddress())
+	}
+	r.Admitted = s
 	return who, err
 }
 
-// sessionOf returns the session that the cookie of a request proves. Requests by which a page keeps itself up to date
-// do not prolong it.
-func (c *Console) sessionOf(r *api.Request) (identity.Session, visage.Principal, error) {
-	secret := r.Cookie(sessionCookie)
-	if isRefresh(r) {
-		return c.cfg.Directory.Watch(secret)
-	}
-	return c.cfg.Directory.Session(r.Context(), secret, r.ClientAddress())
+// isRefresh reports whether a page asks again by itself, as layout.html has it: nobody may be there to read it. Who
+// forges that only ends their own session sooner.
+func isRefresh(r *api.Request) bool {
+	return r.Header("HX-Trigger") == "live" || strings.HasSuffix(r.URL(), refreshMark)
 }
 
-// isRefresh reports whether a page asks again by itself, as layout.html has it: nobody may be there to read it.
-func isRefresh(r *api.Request) bool { return r.Header("HX-Trigger") == "live" }
+// refreshMark ends the address that a page without scripts asks again by itself.
+const refreshMark = "live=again"
+
+// refreshed is the address that a page without scripts asks again by itself.
+func refreshed(page string) string {
+	if strings.Contains(page, "?") {
+		return page + "&" + refreshMark
+	}
+	return page + "?" + refreshMark
+}
+
+// unmarked is the address of a page, without refreshMark: that is for no link.
+func unmarked(page string) string {
+	if at, marked := strings.CutSuffix(page, refreshMark); marked {
+		return strings.TrimRight(at, "?&")
+	}
+	return page
+}
+
+// URL is the path and query of the request, as links have it.
+func (v *visit) URL() string { return unmarked(v.Request.URL()) }
 
 // newVisit makes the visit of a request.
-func (c *Console) newVisit(r *api.Request) (*visit, error) {
+func (c *Console) newVisit(r *api.Request) *visit {
 	v := &visit{Request: r, c: c, secret: r.Cookie(sessionCookie)}
 	v.lang = c.languageOf(r.Cookie(languageCookie), r.Header("Accept-Language"))
-	if r.Principal == (visage.Principal{}) {
-		return v, nil
+	if r.Principal != (visage.Principal{}) {
+		v.session, _ = r.Admitted.(identity.Session) // as admit has left it
 	}
-	s, _, err := c.sessionOf(r)
-	if err != nil {
-		return nil, err
-	}
-	v.session = s
-	return v, nil
+	return v
 }
+
+// sends reports whether the request sends a form.
+func (v *visit) sends() bool { return v.Route().Method == http.MethodPost }
 
 // signedIn reports whether the visitor is signed in.
 func (v *visit) signedIn() bool { return v.session.ID != "" }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/server/servertest"
@@ -112,4 +113,24 @@ func location(t *testing.T, s *servertest.Server) *url.URL {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// vaultScope is the scope of roles on a vault.
+func vaultScope(s *servertest.Server, name string) string {
+	return "/subscriptions/" + s.Operator().SubscriptionID + "/resourceGroups/" + s.Operator().ResourceGroup +
+		"/providers/Microsoft.KeyVault/vaults/" + name
+}
+
+// stale signs in as the operator with an issuer that has asked them an hour ago who they are.
+func stale(t *testing.T, s *servertest.Server, i *issuer) *servertest.Browser {
+	t.Helper()
+	op := s.Operator()
+	manage(t, s, http.MethodPut, "/subscriptions/"+op.SubscriptionID+"/providers/Visage.Identity/servicePrincipals/"+
+		op.ClientID+"/federatedSubjects", `{"value":[{"issuer":"`+i.URL+`","subject":"op"}]}`, nil)
+	i.claims = map[string]any{"auth_time": time.Now().Add(-time.Hour).Unix()}
+	b := s.Visitor(t)
+	if p := finish(t, b, comesBack(t, s, b, i.signs(begins(t, b, "/console/signin", i), "op"))); p.Status != 303 {
+		t.Fatalf("sign in: %d %s", p.Status, p.Body)
+	}
+	return b
 }

@@ -20,16 +20,21 @@ func TestAnOpenPageKeepsNoSessionAlive(t *testing.T) {
 	used := func() time.Time { return s.Directory().Sessions(s.Operator().ClientID)[0].Used }
 	b.Submit(page, page+"/tags", url.Values{"tags": {"a = b"}})
 	before := used()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+page+"/encryption", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("HX-Trigger", "live")
-	if p := b.Ask(req); p.Status != http.StatusOK || !strings.Contains(p.Body, `id="live"`) {
-		t.Fatalf("a page that asks again: %d %s", p.Status, p.Body)
-	}
-	if now := used(); !now.Equal(before) {
-		t.Errorf("a page that asks again has used the session at %v, after %v", now, before)
+	for name, again := range map[string]struct{ address, trigger string }{
+		"with scripts": {page + "/encryption", "live"}, "without": {page + "/encryption?live=again", ""},
+		"without, and a query": {page + "/metrics?over=day&live=again", ""},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+again.address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("HX-Trigger", again.trigger)
+		if p := b.Ask(req); p.Status != http.StatusOK || !strings.Contains(p.Body, `id="live"`) {
+			t.Fatalf("a page that asks again %s: %d %s", name, p.Status, p.Body)
+		}
+		if now := used(); !now.Equal(before) {
+			t.Errorf("a page that asks again %s has used the session at %v, after %v", name, now, before)
+		}
 	}
 	if p := b.Get(page); p.Status != http.StatusOK || !strings.Contains(p.Body, `class="alert ok"`) {
 		t.Errorf("the next page has no message: %d %s", p.Status, p.Body)
