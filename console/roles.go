@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -103,6 +104,8 @@ type rolesData struct {
 	Error   string   // what is wrong with Ask
 	Has     []roleRow
 	Answers []answer
+	Locked  *protected // what would be locked without the role that is to be removed; nil: that was not asked
+	Confirm *form      // removes it all the same
 	Roles   []roleText
 }
 
@@ -331,12 +334,28 @@ func (s roleScope) remove(v *visit) (*view, error) {
 	scope, id := s.scope(v), v.field("assignment")
 	var err error = visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.",
 		cut(id, 80))
+	var locked *protected
 	for _, a := range v.c.cfg.Directory.Assignments(scope) {
-		if a.ID == id && a.Scope == strings.ToLower(scope) {
+		if a.ID != id || a.Scope != strings.ToLower(scope) {
+			continue
+		}
+		if locked, err = v.needRole(a); err != nil {
+			return nil, err
+		}
+		if err = v.confirmLock(locked); err == nil {
 			err = v.c.cfg.Directory.Unassign(v.Context(), a.ID)
 		}
 	}
+	if errors.Is(err, errStale) {
+		return nil, err
+	}
 	data := s.data(v)
+	if locked != nil {
+		data.Locked = locked
+		data.Confirm = v.button(data.Path+"/remove", v.text("roles.remove.locking"), "danger", "assignment", id,
+			"confirmed", "on")
+		data.Confirm.Cancel = data.Path
+	}
 	if err == nil {
 		return v.done(data.Path, "roles.removed"), nil
 	}
@@ -348,6 +367,35 @@ func (s roleScope) remove(v *visit) (*view, error) {
 	w.notices = []notice{{"bad", said.Sentence}}
 	return v.again(w, said), nil
 }
+
+// needRole returns the resources whose identity needs an assignment to use their keys: none of its other roles allows
+// that. Nil: none.
+func (v *visit) needRole(a identity.Assignment) (*protected, error) {
+	d := v.c.cfg.Directory
+	if p, err := d.Principal(a.Principal); err != nil || p.Resource == "" {
+		return nil, nil // it is not the identity of a resource
+	}
+	vaults, err := v.c.cfg.Vaults.Vaults(v.Context())
+	if err != nil {
+		return nil, err
+	}
+	var of []visage.KeyRef
+	who := visage.Principal{ObjectID: a.Principal}
+	for _, vault := range vaults {
+		scope := v.c.vaultScope(vault.Name)
+		needed := func(action string) bool {
+			return d.MayData(who, action, scope) && !d.MayDataWithout(a.ID, who, action, scope)
+		}
+		if vault.RBAC && covers(a.Scope, strings.ToLower(scope)) && slices.ContainsFunc(keysForResources, needed) {
+			of = append(of, visage.KeyRef{Vault: v.keyStore(vault.Name)})
+		}
+	}
+	return v.protectedFor(a.Principal, of...)
+}
+
+// keysForResources are what the identity of a resource does with its key.
+var keysForResources = []string{"Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/wrap/action",
+	"Microsoft.KeyVault/vaults/keys/unwrap/action"}
 
 // question is something that one may be allowed to do.
 type question struct {

@@ -177,10 +177,27 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 		handle = func() (*view, error) { return v.once(once) }
 	}
 	w, err := handle()
+	if errors.Is(err, errStale) {
+		return v.reply(v.proofPage())
+	}
 	if err != nil {
 		return nil, err
 	}
 	return v.reply(w)
+}
+
+// needProof asks the person to prove again who they are, if that was too long ago, before what locks resources; nil:
+// none.
+func (v *visit) needProof(locks *protected) error {
+	limit := freshToSee
+	if v.sends() {
+		limit = freshToSend
+	}
+	if locks == nil || v.fresh(limit) {
+		return nil
+	}
+	v.locks = locks
+	return errStale
 }
 
 // errStale says that a person has to prove again who they are.

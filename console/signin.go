@@ -193,8 +193,9 @@ func (v *visit) proofPage() *view {
 	}
 	data := struct {
 		signInData
-		Person bool // they can ask an operator for a new address
-	}{signInData: v.c.signInWays(v.lang, to)}
+		Person    bool // they can ask an operator for a new address
+		Protected *protected
+	}{signInData: v.c.signInWays(v.lang, to), Protected: v.locks}
 	data.Issuers = nil
 	p, err := v.c.cfg.Directory.Principal(v.session.Principal)
 	data.Person = err == nil && p.Kind == identity.Person

@@ -418,7 +418,7 @@ func (c *Console) vaultModelPage(v *visit) (*view, *form, error) {
 	if vault.RBAC {
 		value = "roles"
 	}
-	p, err := v.protectedBy(visage.KeyRef{Vault: v.keyStore(vault.Name)})
+	p, err := v.protectedByVault(vault.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -436,6 +436,9 @@ func (c *Console) vaultModel(v *visit) (*view, error) {
 }
 
 func (c *Console) changeVaultModel(v *visit) (*view, error) {
+	if _, err := v.protectedByVault(v.Path("vault")); err != nil {
+		return nil, err
+	}
 	vault, refused := c.updateVault(v, func(now keyvault.Vault) (keyvault.Vault, error) {
 		now.RBAC = v.field("model") == "roles"
 		return now, nil

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"html"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -18,7 +19,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -452,7 +455,7 @@ func protecting(
 		"location": "local", "identity": map[string]any{"type": "SystemAssigned"}})
 	principal = made["identity"].(map[string]any)["principalId"].(string)
 	if model == "roles" {
-		give(t, o.Server, principal, identity.VaultCryptoUser, vaultScope(o.Server, "safe"))
+		give(t, o.Server, principal, identity.VaultServiceEncryption, vaultScope(o.Server, "safe"))
 	}
 	check := regexp.MustCompile(`/console/resources/reception/encryption/key\?uri=https[^"]+`).
 		FindString(b.Get(faces + "/use").Body)
@@ -506,4 +509,112 @@ func TestVaultProtects(t *testing.T) {
 	fields.Set("confirmed", "on")
 	o.sent(b.Send(one, fields), one)
 	o.shows(b.Get(one), http.StatusOK, "Expired")
+}
+
+// TestLockingNeedsAFreshProof holds that every way to lock the data of a resource names it and asks for a proof of the
+// person that is a few minutes old; and that the same forms do not ask where nothing would lock.
+func TestLockingNeedsAFreshProof(t *testing.T) {
+	i := newIssuer(t)
+	o, fresh, one, principal := protecting(t, issuing(t, i), "policies")
+	b := stale(t, o.Server, i)
+	const resource = "/console/resources/reception"
+	policy, network, model := safe+"/policies/edit", safe+"/network", safe+"/model"
+	spare := safe + "/keys/spare/" + o.version(fresh.Get(safe+"/keys/spare"))
+	soon := time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04")
+
+	// what a form asks for, and what is harmless in it
+	type lock struct {
+		page, form string
+		sent       url.Values
+	}
+	locking := map[string]lock{
+		"an expiry":            {one, one, url.Values{"expires": {"2020-01-01T00:00"}}},
+		"an expiry soon":       {one, one, url.Values{"expires": {soon}}},
+		"a not-before date":    {one, one, url.Values{"notbefore": {"2099-01-01T00:00"}}},
+		"no wrapKey":           {one, one, url.Values{"op-wrapkey": nil}},
+		"no unwrapKey":         {one, one, url.Values{"op-unwrapkey": nil}},
+		"the network":          {network, network, url.Values{"from": {"none"}, "bypass": nil}},
+		"less in a policy":     {policy + "?object=" + principal, policy, url.Values{"may-get": nil}},
+		"no policy":            {safe + "/policies/remove?object=" + principal, safe + "/policies/remove", nil},
+		"the model":            {model, model, url.Values{"model": {"roles"}}},
+		"no identity":          {resource + "/identity/off", resource + "/identity/off", nil},
+		"the key's deletion":   {faces + "/delete", faces + "/delete", nil},
+		"the vault's deletion": {safe + "/delete", safe + "/delete", nil},
+		"a disabled version":   {one + "/disable", one + "/disable", nil},
+	}
+	for name, l := range locking {
+		fields, found := fresh.Get(l.page).Form(l.form)
+		if !found {
+			t.Fatalf("%s: no form", name)
+		}
+		maps.Copy(fields, l.sent)
+		fields.Set("confirmed", "on")
+		fields.Set("token", b.Token())
+		p := b.Send(l.form, fields)
+		if p.Status != http.StatusForbidden || !strings.Contains(p.Body, "Prove again who you are") {
+			t.Errorf("%s: %d %s", name, p.Status, p.Body)
+		}
+		if p := b.Get(resource + "/encryption"); strings.Contains(p.Body, "badge bad") {
+			t.Fatalf("%s has locked the resource", name)
+		}
+	}
+	for _, name := range []string{"no policy", "the model", "no identity", "the key's deletion"} {
+		o.shows(b.Get(locking[name].page), http.StatusForbidden, "Prove again who you are")
+	}
+	p := b.Submit(one, one, url.Values{"op-wrapkey": nil})
+	o.shows(p, http.StatusForbidden, "locks the data of 1 resource", "reception")
+
+	other := visage.NewUUID().String()
+	for _, l := range []lock{
+		{one, one, url.Values{"expires": {"2099-01-01T00:00"}}},
+		{spare, spare, url.Values{"op-wrapkey": nil}},
+		{spare, spare, url.Values{"expires": {"2020-01-01T00:00"}}},
+		{network, network, url.Values{"from": {"selected"}, "addresses": {"127.0.0.1"}}},
+		{policy + "?object=" + principal, policy, url.Values{"may-list": {"on"}}},
+		{policy, policy, everyPermission(other)},
+		{safe + "/policies/remove?object=" + other, safe + "/policies/remove", nil},
+	} {
+		if p := b.Submit(l.page, l.form, l.sent); p.Status != http.StatusSeeOther {
+			t.Errorf("%s asks for %v: %d %s", l.page, l.sent, p.Status, p.Body)
+		}
+	}
+}
+
+// TestRoleOfAResource takes the role away that a resource needs to use its key.
+func TestRoleOfAResource(t *testing.T) {
+	i := newIssuer(t)
+	o, fresh, _, principal := protecting(t, issuing(t, i), "roles")
+	b := stale(t, o.Server, i)
+	const roles, locked = safe + "/access", "locks the data of 1 resource"
+	assignment := func(p servertest.Page) url.Values {
+		t.Helper()
+		_, row, found := strings.Cut(p.Body, "Key Vault Crypto Service Encryption User</span>")
+		if !found {
+			t.Fatalf("no role of the resource: %s", p.Body)
+		}
+		row, _, _ = strings.Cut(row, "</tr>")
+		fields, found := servertest.Page{Body: row}.Form(roles + "/remove")
+		if !found {
+			t.Fatalf("the role cannot be removed: %s", row)
+		}
+		return fields
+	}
+	o.shows(b.Send(roles+"/remove", assignment(b.Get(roles))), http.StatusForbidden, "Prove again who you are", locked)
+	p := fresh.Send(roles+"/remove", assignment(fresh.Get(roles)))
+	o.shows(p, http.StatusConflict, locked, "reception")
+
+	// another role that allows the same makes the first one superfluous, from above too
+	give(t, o.Server, principal, identity.VaultCryptoOfficer, "/subscriptions/"+o.Operator().SubscriptionID)
+	o.sent(b.Send(roles+"/remove", assignment(b.Get(roles))), roles)
+	const above = "/console/access/roles"
+	_, row, _ := strings.Cut(fresh.Get(above).Body, "Key Vault Crypto Officer</span>")
+	fields, _ := servertest.Page{Body: row}.Form(above + "/remove")
+	p = fresh.Send(above+"/remove", fields)
+	o.shows(p, http.StatusConflict, locked, "reception")
+	fields, _ = p.Form(above + "/remove")
+	if !fields.Has("confirmed") {
+		t.Fatalf("the first form is %v", fields)
+	}
+	o.sent(fresh.Send(above+"/remove", fields), above)
+	o.lacks(fresh.Get(above), "Key Vault Crypto Officer</span><br><span class=\"hint\">Does")
 }

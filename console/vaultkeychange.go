@@ -179,7 +179,7 @@ func (c *Console) updateVaultKey(v *visit, k keyvault.Key) (*protected, error) {
 	after := keyvault.Attributes{Enabled: true, NotBefore: notBefore, Expires: expires}
 	before := k.Attributes
 	before.Enabled = true
-	locks := usable(before) && !usable(after)
+	locks := usable(before, 0) && !usable(after, 0) || usable(before, soon) && !usable(after, soon)
 	for _, op := range []keyvault.Operation{keyvault.Wrap, keyvault.Unwrap} {
 		locks = locks || slices.Contains(k.Operations, op) && !slices.Contains(change.Operations, op)
 	}
@@ -190,9 +190,12 @@ func (c *Console) updateVaultKey(v *visit, k keyvault.Key) (*protected, error) {
 	return nil, err
 }
 
-// usable reports whether a version can wrap now.
-func usable(a keyvault.Attributes) bool {
-	now := time.Now()
+// soon is how near an end of a version counts like one that has come: so near that nobody replaces the version before.
+const soon = 24 * time.Hour
+
+// usable reports whether a version can wrap after a time.
+func usable(a keyvault.Attributes, after time.Duration) bool {
+	now := time.Now().Add(after)
 	return a.Enabled && (a.NotBefore.IsZero() || !now.Before(a.NotBefore)) &&
 		(a.Expires.IsZero() || now.Before(a.Expires))
 }

@@ -334,8 +334,27 @@ func (v *visit) policyWouldLock(locks bool, vault keyvault.Vault, p keyvault.Acc
 	return v.wouldLockFor(locks, visage.KeyRef{Vault: v.keyStore(vault.Name)}, p.ObjectID)
 }
 
+// policyProtects returns the resources that need the policy that is to be removed, after a fresh proof of the person;
+// nil: none.
+func (v *visit) policyProtects(vault keyvault.Vault) (*protected, error) {
+	p, found := v.policyAt(vault)
+	needed := func(k keyvault.Permission) bool { return gives(p.Keys, k) }
+	if !found || vault.RBAC || !slices.ContainsFunc(forResources, needed) {
+		return nil, nil
+	}
+	locked, err := v.protectedFor(p.ObjectID, visage.KeyRef{Vault: v.keyStore(vault.Name)})
+	if err != nil {
+		return nil, err
+	}
+	return locked, v.needProof(locked)
+}
+
 func (c *Console) removePolicyPage(v *visit) (*view, *form, error) {
 	vault, err := c.cfg.Vaults.Vault(v.Context(), v.Path("vault"))
+	if err != nil {
+		return nil, nil, err
+	}
+	locked, err := v.policyProtects(vault)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -343,12 +362,6 @@ func (c *Console) removePolicyPage(v *visit) (*view, *form, error) {
 	if !found {
 		return nil, nil, visage.Refuse(visage.NotFound, "AccessPolicyNotFound",
 			"The vault has no access policy for this identity: choose one from the list.")
-	}
-	var locked *protected
-	if !vault.RBAC && slices.ContainsFunc(forResources, func(k keyvault.Permission) bool { return gives(p.Keys, k) }) {
-		if locked, err = v.protectedFor(visage.KeyRef{Vault: v.keyStore(vault.Name)}, p.ObjectID); err != nil {
-			return nil, nil, err
-		}
 	}
 	f := v.button(vaultPagePath(vault.Name, "policies/remove"), v.text("vault.policy.remove"), "danger",
 		"object", p.ObjectID, "app", p.AppID)
@@ -368,6 +381,13 @@ func (c *Console) askRemovePolicy(v *visit) (*view, error) {
 }
 
 func (c *Console) removePolicy(v *visit) (*view, error) {
+	vault, err := c.cfg.Vaults.Vault(v.Context(), v.Path("vault"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := v.policyProtects(vault); err != nil {
+		return nil, err
+	}
 	_, refused := c.updateVault(v, func(now keyvault.Vault) (keyvault.Vault, error) {
 		p, _ := v.policyAt(now)
 		now.Policies = slices.DeleteFunc(now.Policies, func(q keyvault.AccessPolicy) bool {

@@ -32,32 +32,45 @@ func (v *visit) keyStore(vault string) string {
 // protectedBy returns the resources whose data depends on a key: on a version of it, on the key if of has no version,
 // on any key of the vault if it has no name. Nil: none.
 func (v *visit) protectedBy(of visage.KeyRef) (*protected, error) {
-	return v.protectedFor(of, "")
+	return v.protectedFor("", of)
+}
+
+// protectedByVault returns the resources whose data depends on a key of a vault, after a fresh proof of the person. Nil:
+// none.
+func (v *visit) protectedByVault(vault string) (*protected, error) {
+	p, err := v.protectedBy(visage.KeyRef{Vault: v.keyStore(vault)})
+	if err != nil {
+		return nil, err
+	}
+	return p, v.needProof(p)
 }
 
 // protectedFor is protectedBy for the resources whose identity is principal; empty: for all.
-func (v *visit) protectedFor(of visage.KeyRef, principal string) (*protected, error) {
+func (v *visit) protectedFor(principal string, of ...visage.KeyRef) (*protected, error) {
 	if principal != "" {
 		if who, err := v.c.cfg.Directory.Principal(principal); err != nil || who.Resource == "" {
 			return nil, nil // it is not the identity of a resource
 		}
 	}
-	found, err := v.c.cfg.Accounts.ProtectedBy(v.Context(), v.Caller(), of)
-	if err != nil {
-		return nil, err
-	}
-	p := &protected{Others: found.Others}
+	p := &protected{}
 	seen := map[visage.ResourceID]bool{}
-	for _, r := range found.Resources {
-		if seen[r.ID] || principal != "" && !strings.EqualFold(string(r.Principal), principal) {
-			continue
+	for _, one := range of {
+		found, err := v.c.cfg.Accounts.ProtectedBy(v.Context(), v.Caller(), one)
+		if err != nil {
+			return nil, err
 		}
-		seen[r.ID] = true
-		if len(p.Resources) == rows {
-			p.More++
-			continue
+		p.Others = max(p.Others, found.Others)
+		for _, r := range found.Resources {
+			if seen[r.ID] || principal != "" && !strings.EqualFold(string(r.Principal), principal) {
+				continue
+			}
+			seen[r.ID] = true
+			if len(p.Resources) == rows {
+				p.More++
+				continue
+			}
+			p.Resources = append(p.Resources, v.protectedResource(r))
 		}
-		p.Resources = append(p.Resources, v.protectedResource(r))
 	}
 	if principal != "" && p.Count() > 0 {
 		p.Others = 0 // they have identities of their own
@@ -77,21 +90,33 @@ func (v *visit) protectedResource(r account.ProtectedResource) protectedResource
 	return row
 }
 
-// wouldLock refuses a change that locks resources, unless the person has ticked that it shall be. It returns them.
+// wouldLock refuses a change that locks resources, unless the person has ticked that it shall be, and has proved lately
+// who they are. It returns them.
 func (v *visit) wouldLock(locks bool, of visage.KeyRef) (*protected, error) {
 	return v.wouldLockFor(locks, of, "")
 }
 
 // wouldLockFor is wouldLock for what concerns one identity; empty: all.
 func (v *visit) wouldLockFor(locks bool, of visage.KeyRef, principal string) (*protected, error) {
-	if !locks || v.checked("confirmed") {
+	if !locks {
 		return nil, nil
 	}
-	p, err := v.protectedFor(of, principal)
+	p, err := v.protectedFor(principal, of)
 	if p == nil || err != nil {
 		return nil, err
 	}
-	return p, visage.Refuse(visage.Conflict, "WouldLockResources", "This change locks the data of resources: "+
+	return p, v.confirmLock(p)
+}
+
+// confirmLock refuses what would lock resources; nil: none.
+func (v *visit) confirmLock(p *protected) error {
+	if err := v.needProof(p); p == nil || err != nil {
+		return err
+	}
+	if v.checked("confirmed") {
+		return nil
+	}
+	return visage.Refuse(visage.Conflict, "WouldLockResources", "This change locks the data of resources: "+
 		"check which, and tick the box below to make it all the same.")
 }
 

@@ -22,6 +22,7 @@ type visit struct {
 	secret  string           // of the session
 	typed   url.Values       // the fields of the form, on a POST
 	files   []upload         // its files
+	locks   *protected       // what the page or form would lock, when it asks for a fresh proof; nil: nothing
 }
 
 // upload is one file of a form.

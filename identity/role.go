@@ -319,19 +319,24 @@ func (d *Directory) Assignments(scope string) []Assignment {
 // May reports whether who has a role on scope, or above it, that allows an action of the management plane, for example
 // "Microsoft.CognitiveServices/accounts/read".
 func (d *Directory) May(who visage.Principal, action, scope string) bool {
-	return d.may(who, action, scope, false)
+	return d.may(who, action, scope, false, "")
 }
 
 // MayData is May for what is done with data, for example "Microsoft.KeyVault/vaults/keys/wrap/action".
 func (d *Directory) MayData(who visage.Principal, action, scope string) bool {
-	return d.may(who, action, scope, true)
+	return d.may(who, action, scope, true, "")
 }
 
-func (d *Directory) may(who visage.Principal, action, scope string, data bool) bool {
+// MayDataWithout is MayData as it would be without an assignment.
+func (d *Directory) MayDataWithout(assignment string, who visage.Principal, action, scope string) bool {
+	return d.may(who, action, scope, true, assignment)
+}
+
+func (d *Directory) may(who visage.Principal, action, scope string, data bool, without string) bool {
 	scope = place(scope)
 	return slices.ContainsFunc(d.state.Load().roles[lower(who.ObjectID)], func(a Assignment) bool {
 		role, found := lookupRole(a.Role)
-		return found && within(scope, a.Scope) && role.allows(action, data) && d.stands(a)
+		return found && a.ID != without && within(scope, a.Scope) && role.allows(action, data) && d.stands(a)
 	})
 }
 
