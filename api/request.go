@@ -20,6 +20,9 @@ type Request struct {
 	Principal visage.Principal // the authenticated principal, likewise
 	Admitted  any              // what Plane.Admit leaves here for the handlers of its plane
 
+	// Recorded is set by handlers whose refusal is in the audit log already; see Config.Refused.
+	Recorded bool
+
 	http    *http.Request
 	route   *Route
 	path    []string // the values of the route's wildcards

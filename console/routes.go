@@ -9,6 +9,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/keyvault"
 )
 
 // handle makes the page of a visit, or does what a form asks for.
@@ -180,6 +181,7 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 	if errors.Is(err, errStale) {
 		return v.reply(v.proofPage())
 	}
+	req.Recorded = req.Recorded || keyvault.Recorded(err)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +211,7 @@ func (v *visit) admitted(r route) error {
 		return nil
 	}
 	allowed, err := r.need.may(v)
+	v.Recorded = v.Recorded || keyvault.Recorded(err)
 	if err != nil {
 		return err
 	}

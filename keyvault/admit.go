@@ -9,10 +9,11 @@ import (
 // Needs is the permission that an operation asks for; empty for one that does not exist.
 func (o Operation) Needs() Permission { return uses[o].need }
 
-// withBody names the operations whose requests are long, by the permission that they need, as the audit does.
-var withBody = map[Permission]string{
+// changes names the operations that change keys, by the permission that they need, as the audit does.
+var changes = map[Permission]string{
 	MayCreate: "KeyCreate", MayImport: "KeyImport", MayUpdate: "KeyUpdate", MayRestore: "KeyRestore",
-	MaySetRotationPolicy: "KeyRotationPolicySet",
+	MaySetRotationPolicy: "KeyRotationPolicySet", MayRotate: "KeyRotate", MayBackup: "KeyBackup",
+	MayDelete: "KeyDelete", MayRecover: "KeyRecover", MayPurge: "KeyPurge",
 }
 
 // Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would,
@@ -22,7 +23,7 @@ func (s *Service) Admit(ctx context.Context, who visage.Caller, ref Ref, need Pe
 	if !isRefusal(err) {
 		return err
 	}
-	e := event{Operation: withBody[need], Vault: ref.Vault, Who: storable(who)}
+	e := event{Operation: changes[need], Vault: ref.Vault, Who: storable(who)}
 	for _, u := range uses {
 		if u.need == need {
 			e.Operation = u.event

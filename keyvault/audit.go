@@ -64,6 +64,9 @@ func (s *Service) audited(ctx context.Context, e event, do func(e *event) error)
 		}
 	}()
 	err := do(&e)
+	if isRefusal(err) {
+		err = recorded{err}
+	}
 	e.Time = time.Now()
 	entries := s.entries(e, err)
 	if last := entries[len(entries)-1]; repeatable[last.Code] && len(entries) == 1 {
@@ -73,6 +76,18 @@ func (s *Service) audited(ctx context.Context, e event, do func(e *event) error)
 		return answer
 	}
 	return s.delivered(context.WithoutCancel(ctx), e)
+}
+
+// recorded is the refusal of an operation that has an entry in the audit log.
+type recorded struct{ error }
+
+// Unwrap returns the refusal.
+func (r recorded) Unwrap() error { return r.error }
+
+// Recorded reports whether an error is the refusal of a vault that the vault itself has written into the audit log.
+func Recorded(err error) bool {
+	_, is := errors.AsType[recorded](err)
+	return is
 }
 
 // repeatable has the codes of the refusals that any identity can cause without end, even one without rights in any

@@ -26,6 +26,8 @@ func (f refusals) refused(plane string, r *api.Request, p *api.Problem) {
 	proved := r.Principal != (visage.Principal{})
 	code := p.Code
 	switch {
+	case r.Recorded:
+		return
 	case plane == "vault" && r.Bearer() == "":
 		return // clients of vaults send a first request without a token, to learn where to get one
 	case p.Status == http.StatusForbidden && plane != "management" && plane != "console",
