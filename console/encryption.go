@@ -71,6 +71,7 @@ type encryptionData struct {
 type keyAlert struct {
 	Kind   string // "ok", "warn", "bad" or "info"
 	Text   string
+	Cause  string // what the key's answer means; empty: it needs no words
 	Detail string // in English; empty: none
 }
 
@@ -170,29 +171,33 @@ func encryptionPath(a account.Account, page string, pairs ...string) string {
 
 // keyAlerts says what is wrong with the key of a resource, and what the last change came to if it failed.
 func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
-	s := e.Status
+	s, cause := e.Status, ""
+	since := v.lang.when(s.Since)
+	if s.Cause != "" {
+		cause = v.text("encryption.cause." + wordOf(s.Cause))
+	}
 	switch s.Condition {
 	case custody.ServiceManaged, custody.Active:
 	case custody.Degraded:
-		text := v.text("encryption.state.expired", v.lang.when(s.Since))
+		text := v.text("encryption.state.expired", since)
 		if until := s.LastSuccess.Add(s.Policy.Grace); s.Code == "" && time.Since(s.LastSuccess) > keyLate {
-			text = v.text("encryption.state.degraded", v.lang.when(s.Since), v.lang.when(until))
+			text = v.text("encryption.state.degraded", since, v.lang.when(until))
 		}
-		all = append(all, keyAlert{"warn", text, s.Reason})
+		all = append(all, keyAlert{"warn", text, cause, s.Reason})
 	case custody.Revoked:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.revoked", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.revoked", since), cause, s.Reason})
 	case custody.Unavailable:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.unavailable", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.unavailable", since), cause, s.Reason})
 	case custody.Locked:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.locked", v.lang.when(s.Since)), s.Reason})
+		all = append(all, keyAlert{"bad", v.text("encryption.state.locked", since), "", s.Reason})
 	}
 	if left := time.Until(s.KeyEnds); left > 0 && left < endsSoon {
-		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), ""})
+		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), "", ""})
 	}
 	if o := s.Operation; e.Failed() {
 		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
 		all = append(all, keyAlert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
-			v.lang.when(o.Ended)), strings.TrimSpace(said.Sentence)})
+			v.lang.when(o.Ended)), "", strings.TrimSpace(said.Sentence)})
 	}
 	return all
 }

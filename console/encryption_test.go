@@ -307,7 +307,59 @@ func TestMendPreconditions(t *testing.T) {
 	mend("recover-key", nil)
 	r.manage(http.MethodDelete, group+"/providers/Microsoft.KeyVault/vaults/safe", nil)
 	mend("recover-vault", nil)
+
+	// The vault stops letting trusted services in, and the approval is withdrawn: access is asked for, and approved.
+	network := func(action, bypass string) {
+		r.manage(http.MethodPatch, group+"/providers/Microsoft.KeyVault/vaults/safe",
+			map[string]any{"properties": map[string]any{
+				"networkAcls": map[string]any{"defaultAction": action, "bypass": bypass}}})
+	}
+	network("Deny", "None")
+	mend("allow-trusted-services", nil)
+	r.manage(http.MethodPost, "/providers/Microsoft.CognitiveServices/accessRequests/face1/withdraw", map[string]any{})
+	for _, form := range b.Get(check).Forms(at + "/mend") {
+		if form.Get("remedy") == "request-access" {
+			hold(t, b.Send(at+"/mend", form), http.StatusBadRequest, "contact")
+		}
+	}
+	contributor := r.somebody(identity.CognitiveContributor)
+	mend("request-access", url.Values{"contact": {"ada@example.org"}, "reason": {"The door opens for Ada."}})
+	hold(t, contributor.Get(check), 200, "The operator of the service decides about access.")
+	mend("approve-access", nil)
+
+	// The page grants the identity access when it saves: nothing is left to mend by hand, and a form made by hand that
+	// asks for it changes nothing.
+	page := b.Get(check)
+	hold(t, page, 200, ">Save<")
+	for remedy, of := range map[string]string{"grant-access": "may-wrap", "switch-identity-on": "identity-on"} {
+		fields, _ := page.Form(at)
+		fields.Set("remedy", remedy)
+		fields.Set("precondition", of)
+		if p := b.Send(at+"/mend", fields); p.Status != http.StatusSeeOther {
+			t.Errorf("%s, which saving does: %d %s", remedy, p.Status, p.Body)
+		}
+	}
+	before := r.manage(http.MethodGet, group+"/providers/Microsoft.KeyVault/vaults/safe", nil)
+	if policies := before["properties"].(map[string]any)["accessPolicies"].([]any); len(policies) != 1 {
+		t.Errorf("access was given before saving: %v", policies)
+	}
 	r.enable(b, "face1", "safe", "k")
+	network("Allow", "AzureServices")
+
+	// A locked resource is unlocked before it goes to another key, which must be one that can wrap.
+	if p := b.Submit(at+"/lock", at+"/lock", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("lock: %d %s", p.Status, p.Body)
+	}
+	r.newKey("safe", "other")
+	check = at + "/key?vault=safe&name=other"
+	mend("unlock-resource", nil)
+	await(t, b, at, "<span>Customer-managed key: active</span>")
+	r.CallVault(t, http.MethodPost, "safe", "curve/create", map[string]any{"kty": "EC", "crv": "P-256"})
+	page = b.Get(at + "/key?vault=safe&name=curve")
+	hold(t, page, 200, "only RSA and RSA-HSM wrap", "which has no wrapKey and unwrapKey", "choose another key")
+	if strings.Contains(page.Body, "You have no right to mend this") || strings.Contains(page.Body, ">Save<") {
+		t.Errorf("a key that cannot wrap: %s", page.Body)
+	}
 }
 
 // TestKeysThatEnd: the operator, and those who control the key, are told of a key that ends soon, where they look
@@ -433,14 +485,15 @@ func TestLifeOfAKey(t *testing.T) {
 	on := map[string]any{"attributes": map[string]any{"enabled": true}}
 	r.CallVault(t, http.MethodPatch, "safe", "other", off)
 	p = await(t, b, at, "<span>Customer-managed key: access revoked</span>") // the page notices while it is open
-	hold(t, p, 200, `role="alert"`, "The key has refused access since", "Find out what is wrong",
+	hold(t, p, 200, `role="alert"`, "The key has refused access since", "The key, or the version in use, is disabled.", "Find out what is wrong",
 		`hx-trigger="every 3s"`)
 	hold(t, b.Get(at+"/key?vault=safe&name=other"), 200, "Enable the key")
 	p = b.Get(at + "/service")
 	hold(t, p, 200, "The present key must answer first")
 	present, _ := b.Get("/console/resources/face1/identity/off").Form("/console/resources/face1/identity/off")
 	hold(t, b.Send(at+"/service", present), http.StatusConflict, "must answer before it can be changed")
-	hold(t, r.inFrench().Get(at), 200, "La clé refuse l’accès depuis")
+	hold(t, r.inFrench().Get(at), 200, "La clé refuse l’accès depuis",
+		"La clé, ou la version utilisée, est désactivée.")
 	r.CallVault(t, http.MethodPatch, "safe", "other", on)
 	await(t, b, at, "<span>Customer-managed key: active</span>")
 
@@ -563,14 +616,16 @@ func TestRehearseARevocation(t *testing.T) {
 	r.resource("face1")
 	r.vault("safe", nil)
 	r.newKey("safe", "k")
-	b := r.Browser(t, "")
-	r.enable(b, "face1", "safe", "k")
+	r.enable(r.Browser(t, ""), "face1", "safe", "k")
+	b := r.inFrench()
 	const at = "/console/resources/face1/encryption"
 	hold(t, r.somebody(identity.Owner).Get(at+"/rehearsal"), http.StatusForbidden, "")
 	p := b.Submit(at+"/rehearsal", at+"/rehearsal", nil)
 	if p.Status != http.StatusSeeOther {
 		t.Fatalf("rehearse: %d %s", p.Status, p.Body)
 	}
-	hold(t, await(t, b, p.Header.Get("Location"), "Closed after "), http.StatusOK, "open again after", at)
-	hold(t, b.Get(at), 200, "<span>Customer-managed key: active</span>") // the running service was left alone
+	hold(t, await(t, b, p.Header.Get("Location"), "Fermées après "), http.StatusOK, "rouvertes après", at,
+		"Les données ont été refusées", "1 autre ressource sous la clé du service reste disponible.",
+		"Les données sont les mêmes qu’auparavant.")
+	hold(t, b.Get(at), 200, "<span>Clé gérée par le client : active</span>") // the running service was left alone
 }

@@ -383,7 +383,10 @@ func (v *visit) finding(a account.Account, chosen choice, f account.Finding) che
 		if len(f.Remedies) == 0 {
 			c.Hint = v.text("encryption.nomend")
 		}
-		if unchangeable[f.Precondition] {
+		if f.Precondition == account.AccessApproved && len(f.Remedies) == 0 {
+			c.Hint = v.text("encryption.decides")
+		}
+		if unchangeable[f.Precondition] || f.Refusal.Code == "KeyVaultKeyTypeNotSupported" {
 			c.Hint = v.text("encryption.nochange")
 		}
 	}
@@ -421,7 +424,7 @@ func (c *Console) conflictPage(v *visit, a account.Account, said *explanation) (
 		return nil, err
 	}
 	if d, ok := w.data.(*encryptionData); ok {
-		d.Alerts = append([]keyAlert{{"bad", said.Sentence, said.Detail}}, d.Alerts...)
+		d.Alerts = append([]keyAlert{{"bad", said.Sentence, "", said.Detail}}, d.Alerts...)
 	}
 	w.refresh = 0 // of a POST's address
 	return v.again(w, said), nil

@@ -58,6 +58,15 @@ func (c *Console) mend(v *visit) (*view, error) {
 	j := slices.IndexFunc(finding.Remedies, func(r account.Remedy) bool {
 		return r.Kind == kind && r.Request == v.field("request")
 	})
+	if j < 0 && kind == account.RequestAccess {
+		asked, err := c.askedFor(v, a)
+		if err != nil {
+			return nil, err
+		}
+		if asked { // the form was sent twice
+			return v.done(chosen.path(a), "encryption.mended."+string(kind)), nil
+		}
+	}
 	if j < 0 {
 		return nil, visage.Refuse(visage.Denied, "AuthorizationFailed",
 			"You have no role that allows this. Ask an owner of the vault or the operator of the service for one.")
@@ -70,6 +79,15 @@ func (c *Console) mend(v *visit) (*view, error) {
 		return c.keyCheckPage(v, a, chosen, said)
 	}
 	return v.done(chosen.path(a), "encryption.mended."+string(kind)), nil
+}
+
+// askedFor reports whether a request for access in the region of a resource waits.
+func (c *Console) askedFor(v *visit, a account.Account) (bool, error) {
+	all, err := c.cfg.Accounts.Access().Requests(v.Context())
+	return slices.ContainsFunc(all, func(r account.AccessRequest) bool {
+		return (r.State == account.RequestSubmitted || r.State == account.RequestQueued) &&
+			(r.Asked.Region == "" || visage.SameLocation(r.Asked.Region, a.Location))
+	}), err
 }
 
 // remedy does one operation, which is the person's own: CheckProtection has found that they may do it.

@@ -10,13 +10,14 @@ import (
 // Rehearsal is the report of a rehearsed revocation.
 type Rehearsal struct {
 	ToRefusal, ToOpen string // how long the data took to close, and to open again, as texts such as "120ms"
+	Others            int    // resources under the service's key that remained available
 	Checks            []RehearsalCheck
 	Passed            bool
 }
 
-// RehearsalCheck is one thing that a revocation must do, or must leave alone, in English.
+// RehearsalCheck is one thing that a revocation must do, or must leave alone.
 type RehearsalCheck struct {
-	What string
+	Name string // as in server/drill
 	Held bool
 }
 
@@ -55,7 +56,7 @@ func (c *Console) rehearse(v *visit) (*view, error) {
 			return err
 		}
 		for _, check := range report.Checks {
-			p.line(check.Held, check.What)
+			p.line(check.Held, v.rehearsed(report, check.Name))
 		}
 		if !report.Passed {
 			return visage.Refuse(visage.Conflict, "RehearsalFailed",
@@ -66,4 +67,18 @@ func (c *Console) rehearse(v *visit) (*view, error) {
 		p.result(back)
 		return nil
 	})
+}
+
+// rehearsed says what a check of a rehearsal looked at, and found.
+func (v *visit) rehearsed(report Rehearsal, name string) string {
+	switch key := "encryption.rehearse.check." + name; name {
+	case "refused":
+		return v.text(key, report.ToRefusal)
+	case "opened":
+		return v.text(key, report.ToOpen)
+	case "others":
+		return v.text(key, report.Others)
+	default:
+		return v.text(key)
+	}
 }

@@ -136,6 +136,9 @@ func TestEnrolledPeople(t *testing.T) {
 		t.Errorf("the erasure is not told: %s", p.Body)
 	}
 	p = awaitText(t, b, receipt, "Download the receipt")
+	if !strings.Contains(p.Body, "The audit log has no copy of the keyring from before the erasure.") {
+		t.Errorf("the receipt does not say which copies of the keyring there are: %s", p.Body)
+	}
 	if strings.Contains(p.Body, "Augusta") || !strings.Contains(p.Body, "grade") && !strings.Contains(p.Body, "D1") {
 		t.Errorf("the receipt: %s", p.Body)
 	}
@@ -343,8 +346,12 @@ func TestListedFaces(t *testing.T) {
 	if erase == "" || !strings.Contains(p.Body, "Needs none") {
 		t.Fatalf("the list: %s", p.Body)
 	}
+	if p = b.Submit("/console/operations", "/console/operations/keyring", nil); p.Status != http.StatusOK {
+		t.Fatalf("a copy of the keyring: %d", p.Status)
+	}
 	p = b.Submit(erase, erase, nil)
 	awaitText(t, b, p.Header.Get("Location"), "A face was erased")
+	awaitText(t, b, p.Header.Get("Location"), "The last copy of the keyring that the audit log has from before")
 	if p = b.Get(list); strings.Contains(p.Body, "/erase\" aria") {
 		t.Errorf("the face is still there: %s", p.Body)
 	}

@@ -181,6 +181,7 @@ type receiptData struct {
 	Facts     []fact
 	Grade     string // what it means
 	Destroyed bool   // the key is
+	Copies    string // until when copies of the keyring open it
 	Customer  bool   // the resource has a customer-managed key
 	Proof     *audit.Proof
 	File      string // the address of the file
@@ -244,10 +245,33 @@ func (c *Console) receipt(v *visit) (*view, error) {
 		fact{v.text("faces.receipt.entry"), v.lang.number(int(entry.Sequence)), false},
 		fact{v.text("faces.receipt.hash"), hex.EncodeToString(entry.Hash[:]), true},
 		fact{v.text("faces.receipt.verifier"), p.Verifier, true})
+	if data.Copies, err = c.copiesBefore(v, entry.Time); err != nil {
+		return nil, err
+	}
 	if e, err := c.cfg.Accounts.Encryption(v.Context(), a); err == nil {
 		data.Customer = e.Status.Version != ""
 	}
 	return show(), nil
+}
+
+// copiesBefore says what the audit log knows of the copies of the keyring from before an erasure, which open a backup
+// from before it. Nobody tells the service when they are destroyed.
+func (c *Console) copiesBefore(v *visit, erased time.Time) (string, error) {
+	entries, more, err := c.cfg.History.Page(v.Context(), audit.Query{
+		Kinds: []audit.Kind{audit.OperatorAction}, Outcome: audit.Done, To: erased, Limit: mostActions,
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Details[audit.DetailOperation] == keyringExport {
+			return v.text("faces.receipt.copies.last", v.lang.when(e.Time)), nil
+		}
+	}
+	if more != 0 {
+		return v.text("faces.receipt.copies.unknown"), nil
+	}
+	return v.text("faces.receipt.copies.none"), nil
 }
 
 // receiptFile gives the receipt as a file, which "visage erase-proof check" checks without the server.

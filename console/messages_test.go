@@ -62,6 +62,9 @@ var families = map[string][]string{
 	"encryption.mended.":      remedies,
 	"encryption.rehearse.step.": {"backup", "keyring", "restore", "start", "revoke", "inspect", "give-back",
 		"remove"},
+	"encryption.rehearse.check.": {"refused", "reason", "keys", "listed", "others", "opened", "answers"},
+	"encryption.cause.": {"permission", "disabled", "missing", "firewall", "not-yet-valid", "expired", "identity",
+		"denied", "wrong", "unknown"},
 	"encryption.kind.": {"enable", "switch", "update", "follow", "disable"},
 	"encryption.step.": {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }

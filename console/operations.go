@@ -168,6 +168,9 @@ func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 // wordOf makes the end of a message's key of words.
 func wordOf(words string) string { return strings.ReplaceAll(words, " ", "-") }
 
+// keyringExport is the operation of an entry of the audit log about a copy of the keyring.
+const keyringExport = "keyring-export"
+
 // copies is when copies of data and keys were last taken from the running server.
 type copies struct{ backup, keyring time.Time }
 
@@ -184,7 +187,7 @@ func (c *Console) copies(v *visit) (last copies, err error) {
 		case e.Outcome != audit.Done:
 		case operation == "backup" && last.backup.IsZero():
 			last.backup = e.Time
-		case operation == "keyring-export" && last.keyring.IsZero():
+		case operation == keyringExport && last.keyring.IsZero():
 			last.keyring = e.Time
 		}
 	}

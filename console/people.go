@@ -69,6 +69,7 @@ func (v *visit) accessPage(template, name, title string, data any) *view {
 		{"", "access.people", onSubscription(readPeople)},
 		{"applications", "access.applications", onSubscription(readApplications)},
 		{"roles", "roles.subscription", onSubscription(readRoles)},
+		{"group", "roles.group", roleScope{scope: (*visit).groupScope}.need(readRoles)},
 		{"sessions", "access.sessions", operator},
 		{"issuers", "access.issuers", onSubscription(readApplications)},
 	} {

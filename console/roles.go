@@ -19,6 +19,7 @@ func (c *Console) roleRoutes() []route {
 		frame   func(*visit, any) (*view, error)
 	}{
 		{accessPath + "/roles", (*visit).subscriptionScope, c.subscriptionRoles},
+		{accessPath + "/group", (*visit).groupScope, c.groupRoles},
 		{oneResource + "/access", (*visit).resourceScope, c.resourceRoles},
 		{oneVault + "/access", (*visit).vaultRoleScope, c.vaultRoles},
 	} {
@@ -51,6 +52,8 @@ func (s roleScope) need(action string) need {
 
 func (v *visit) subscriptionScope() string { return v.c.subscription() }
 
+func (v *visit) groupScope() string { return v.c.group() }
+
 func (v *visit) resourceScope() string {
 	a, found := v.c.cfg.Accounts.Find(v.Path("account"))
 	return v.c.pathOf(a, found, v.Path("account"))
@@ -62,6 +65,10 @@ func (v *visit) vaultRoleScope() string {
 
 func (c *Console) subscriptionRoles(v *visit, data any) (*view, error) {
 	return v.accessPage("roles", "roles", v.text("access.title"), data), nil
+}
+
+func (c *Console) groupRoles(v *visit, data any) (*view, error) {
+	return v.accessPage("roles", "group", v.text("access.title"), data), nil
 }
 
 func (c *Console) resourceRoles(v *visit, data any) (*view, error) {
@@ -453,7 +460,7 @@ func (s roleScope) ask(v *visit, d *rolesData) {
 	switch {
 	case strings.Contains(scope, "/Microsoft.KeyVault/vaults/"):
 		questions = vaultQuestions
-	case scope == v.c.subscription():
+	case scope == v.c.subscription(), scope == v.c.group():
 		questions = append(slices.Clone(accountQuestions), vaultQuestions[:len(vaultQuestions)-1]...)
 	}
 	who := visage.Principal{ObjectID: p.ID}

@@ -123,6 +123,36 @@ func TestRoleAssignments(t *testing.T) {
 		"Attribuer des rôles")
 }
 
+// TestRolesOnTheGroup assigns and removes a role on the resource group, which resources inherit.
+func TestRolesOnTheGroup(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	const path = "/console/access/group"
+	owner, _ := visitorWith(t, s, "Olga", identity.Owner)
+	ada, adaID := visitorWith(t, s, "Ada")
+	want(t, "the group, for Ada", ada.Get(path), http.StatusForbidden)
+	want(t, "the group", owner.Get(path), 200, "Roles on the resource group", "Remove it at its own scope")
+	if p := owner.Submit(path, path+"/add", url.Values{"principal": {adaID},
+		"role": {identity.CognitiveContributor}}); p.Status != 303 {
+		t.Fatalf("add: %d %s", p.Status, p.Body)
+	}
+	want(t, "what Ada may do", owner.Get(path+"?who="+adaID), 200, "Change the resource and its key: yes",
+		"Change the key vault and its access policies: no")
+	const resource = "/console/resources/default/access"
+	page := owner.Get(resource)
+	want(t, "inherited", page, 200, "Ada", "Resource group default")
+	wantNot(t, "inherited", page, resource+"/remove")
+	want(t, "the resource, for Ada", ada.Get("/console"), 200, "/console/resources/default")
+	page = owner.Get(path)
+	fields, _ := page.Form(path + "/remove")
+	fields["assignment"] = removal.FindStringSubmatch(page.Body)[1:2]
+	if p := owner.Send(path+"/remove", fields); p.Status != 303 {
+		t.Fatalf("remove: %d %s", p.Status, p.Body)
+	}
+	wantNot(t, "removed", ada.Get("/console"), "/console/resources/default")
+	french(t, owner)
+	want(t, "in French", owner.Get(path), 200, "Rôles sur le groupe de ressources")
+}
+
 // TestRolesOnAVault has a vault of its own kind of questions.
 func TestRolesOnAVault(t *testing.T) {
 	s := servertest.Start(t, server.Config{})

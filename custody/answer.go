@@ -78,6 +78,7 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err",
 			a.err)
 	}
+	sp.noteCause(e.class, reasonOf(a.err))
 	load := c.applyEvent(ctx, sp, e)
 	if load == nil {
 		return
@@ -96,8 +97,25 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 		}
 		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
 			explanation: c.explainRefusal(sp, answer{err: err})}
+		sp.noteCause(class, reasonOf(err))
 		c.applyEvent(ctx, sp, failed)
 	})
+}
+
+// noteCause remembers the class and reason of the key's last answer, for Status.Cause. Like the condition, the cause of
+// a refusal outlasts missing answers, and an answer that opens nothing yet.
+func (sp *space) noteCause(of class, reason keysource.Reason) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	switch {
+	case of == classOK && sp.state.DataLocked, of == classUnknown && sp.state.Condition == Revoked:
+	case of == classOK:
+		sp.cause = ""
+	case reason != "":
+		sp.cause = string(reason)
+	default:
+		sp.cause = string(of)
+	}
 }
 
 // confirmOpening loads keys again after a refusal, later and on new connections.

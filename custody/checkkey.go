@@ -61,6 +61,8 @@ func checkProperty(of Requirement, key visage.KeyRef, d keysource.Description) e
 		return refuse("KeyVaultKeyNotYetValid", "is not valid before %s", d.NotBefore.UTC().Format(time.DateOnly))
 	case of != KeyOperations:
 		return nil
+	case d.KeyType != "RSA" && d.KeyType != "RSA-HSM":
+		return refuse("KeyVaultKeyTypeNotSupported", "is of type %.20q, which has no wrapKey and unwrapKey", d.KeyType)
 	}
 	for _, op := range []string{"wrapKey", "unwrapKey"} {
 		if !slices.Contains(d.Operations, op) {

@@ -66,33 +66,33 @@ func TestReasonsNameTheVersion(t *testing.T) {
 	for name, c := range map[string]struct {
 		take func(v *vault, key visage.KeyRef)
 		want custody.Condition
-		says []string
+		says []string // beginning with Status.Cause
 	}{
 		"disabled": {func(v *vault, _ visage.KeyRef) { v.enable("k1", false) }, custody.Revoked,
-			[]string{"is disabled", "enable it again."}},
+			[]string{"disabled", "is disabled", "enable it again."}},
 		"deleted": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) {
 				v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Missing, "404 in the vault's words")
 			})
-		}, custody.Revoked, []string{"recover the key", "404 in the vault's words"}},
+		}, custody.Revoked, []string{"missing", "recover the key", "404 in the vault's words"}},
 		"permission": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Permission, "403") })
-		}, custody.Revoked, []string{"refused to principal", "get, wrapKey and unwrapKey"}},
+		}, custody.Revoked, []string{"permission", "refused to principal", "get, wrapKey and unwrapKey"}},
 		"firewall": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, keysource.Firewall, "403") })
-		}, custody.Revoked, []string{"firewall"}},
+		}, custody.Revoked, []string{"firewall", "firewall"}},
 		"another key": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrWrong, "", "no") })
-		}, custody.Revoked, []string{"another key answers"}},
+		}, custody.Revoked, []string{"wrong", "another key answers"}},
 		"no reason": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) { v.verbs["unwrapKey"] = refuse(keysource.ErrDenied, "", "no") })
-		}, custody.Revoked, []string{"is refused"}},
+		}, custody.Revoked, []string{"denied", "is refused"}},
 		"silence": {func(v *vault, _ visage.KeyRef) {
 			v.set(func(v *vault) { v.fail = refuse(keysource.ErrUnknown, "", "nobody there") })
-		}, custody.Degraded, []string{"gets no usable answer", "nobody there"}},
+		}, custody.Degraded, []string{"unknown", "gets no usable answer", "nobody there"}},
 		"expiry": {func(v *vault, _ visage.KeyRef) {
 			v.change("k1", func(d *keysource.Description) { d.Expires = time.Now() })
-		}, custody.Degraded, []string{"has expired"}},
+		}, custody.Degraded, []string{"expired", "has expired"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -103,7 +103,10 @@ func TestReasonsNameTheVersion(t *testing.T) {
 				c.take(r.first(), key)
 				r.custody.Recheck(key)
 				s := r.until(spaceA, "the answer", func(s custody.Status) bool { return s.Condition == c.want })
-				wants(t, s.Reason, append(c.says, "Version "+key.Version+" of key "+key.Unversioned()+" ")...)
+				if s.Cause != c.says[0] {
+					t.Errorf("the cause is %q, want %q", s.Cause, c.says[0])
+				}
+				wants(t, s.Reason, append(c.says[1:], "Version "+key.Version+" of key "+key.Unversioned()+" ")...)
 			})
 		})
 	}

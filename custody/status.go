@@ -13,13 +13,16 @@ import (
 type Status struct {
 	Condition Condition
 	Since     time.Time
-	Code      string        // of the refusal of data operations; empty: they are not refused
-	Reason    string        // a sentence; empty: nothing is wrong
-	Key       visage.KeyRef // with its present address
-	Kept      visage.KeyRef // with the address at the time of enabling
-	As        visage.PrincipalID
-	Version   string // the version in use; empty: the service's key
-	Policy    Policy
+	Code      string // of the refusal of data operations; empty: they are not refused
+	Reason    string // a sentence; empty: nothing is wrong
+	// Cause is the answer of the key behind the condition in one word, for readers of other languages: a reason of
+	// keysource, or "denied", "wrong", "unknown" or "expired". Empty: nothing is wrong, or no answer since the start.
+	Cause   string
+	Key     visage.KeyRef // with its present address
+	Kept    visage.KeyRef // with the address at the time of enabling
+	As      visage.PrincipalID
+	Version string // the version in use; empty: the service's key
+	Policy  Policy
 	// KeyEnds is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero: it
 	// has none, or it is not known
 	KeyEnds time.Time
@@ -47,6 +50,9 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 		KeyEnds:   ends,
 		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason, Version: sp.slot.Version,
 		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
+	}
+	if s.Condition == Degraded || s.Condition == Revoked || s.Condition == Unavailable {
+		s.Cause = sp.cause
 	}
 	if sp.note.Key != nil {
 		s.Kept, s.As = sp.note.Key.Key, sp.note.Key.As

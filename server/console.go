@@ -53,9 +53,10 @@ func (s *Server) rehearseForConsole(
 	if err != nil {
 		return console.Rehearsal{}, err
 	}
-	told := console.Rehearsal{ToRefusal: report.ToRefusal, ToOpen: report.ToOpen, Passed: report.Passed}
+	told := console.Rehearsal{ToRefusal: report.ToRefusal, ToOpen: report.ToOpen, Others: report.Others,
+		Passed: report.Passed}
 	for _, check := range report.Checks {
-		told.Checks = append(told.Checks, console.RehearsalCheck{What: check.What, Held: check.Held})
+		told.Checks = append(told.Checks, console.RehearsalCheck{Name: check.Name, Held: check.Held})
 	}
 	return told, nil
 }

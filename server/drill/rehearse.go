@@ -44,16 +44,16 @@ func (r *Report) rehearse(ctx context.Context, c *client, progress func(Step)) e
 	}
 	said, err := data.until(ctx, http.StatusForbidden)
 	r.ToRefusal = time.Since(begin).Round(time.Millisecond).String()
-	r.check(err == nil && time.Since(begin) < lockLimit, said,
+	r.check(CheckRefused, err == nil && time.Since(begin) < lockLimit, said,
 		"data operations were refused %s after access was removed (limit 60 s)", r.ToRefusal)
 	if err != nil {
 		return nil
 	}
 	progress(StepInspect)
 	now, err := c.account(ctx, r.Resource)
-	r.check(err == nil && now.Properties.Encryption != nil && now.Properties.Encryption.Status.Reason != "", "",
-		"the resource itself can be read, and states the reason")
-	r.check(c.manage(ctx, http.MethodPost, accountPath(r.Resource)+"/listKeys", nil, nil) == nil, "",
+	r.check(CheckReason, err == nil && now.Properties.Encryption != nil &&
+		now.Properties.Encryption.Status.Reason != "", "", "the resource itself can be read, and states the reason")
+	r.check(CheckKeys, c.manage(ctx, http.MethodPost, accountPath(r.Resource)+"/listKeys", nil, nil) == nil, "",
 		"its access keys can be listed")
 	r.others(ctx, c)
 
@@ -64,9 +64,10 @@ func (r *Report) rehearse(ctx context.Context, c *client, progress func(Step)) e
 	}
 	said, err = data.until(ctx, http.StatusOK)
 	r.ToOpen = time.Since(begin).Round(time.Millisecond).String()
-	r.check(err == nil, said, "the data was available %s after access was restored, without a restart", r.ToOpen)
+	r.check(CheckOpened, err == nil, said,
+		"the data was available %s after access was restored, without a restart", r.ToOpen)
 	after, err := data.groups(ctx)
-	r.check(err == nil && after == before, "", "the answers are the same as before")
+	r.check(CheckAnswers, err == nil && after == before, "", "the answers are the same as before")
 	return nil
 }
 
@@ -109,10 +110,10 @@ func (r *Report) road(ctx context.Context, c *client) (take, giveBack func() err
 func (r *Report) others(ctx context.Context, c *client) {
 	var all armwire.Page[armwire.Account]
 	if err := c.manage(ctx, http.MethodGet, accountPath(""), nil, &all); err != nil {
-		r.check(false, err.Error(), "the other resources can be listed")
+		r.check(CheckListed, false, err.Error(), "the other resources can be listed")
 		return
 	}
-	open, closed := 0, []string{}
+	closed := []string{}
 	for _, a := range all.Value {
 		if a.Name == r.Resource || a.Properties.Encryption != nil && a.Properties.Encryption.Key != nil {
 			continue // its customer's key may be in the deleted vault
@@ -126,10 +127,10 @@ func (r *Report) others(ctx context.Context, c *client) {
 			closed = append(closed, a.Name)
 			continue
 		}
-		open++
+		r.Others++
 	}
-	r.check(len(closed) == 0, strings.Join(closed, ", "),
-		"%d other resources, encrypted with the service's key, remain available", open)
+	r.check(CheckOthers, len(closed) == 0, strings.Join(closed, ", "),
+		"%d other resources, encrypted with the service's key, remain available", r.Others)
 }
 
 // dataClient reads stored data of one resource on the data plane.

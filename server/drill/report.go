@@ -15,19 +15,32 @@ type Report struct {
 	Road      string    `json:"road"`      // how access was removed
 	ToRefusal string    `json:"toRefusal"` // from there to the first refusal of a data operation
 	ToOpen    string    `json:"toOpen"`    // from restoring access to the first answer
+	Others    int       `json:"others"`    // resources under the service's key that remained available
 	Checks    []Check   `json:"checks"`
 	Passed    bool      `json:"passed"` // every check has held
 }
 
 // Check is one thing that a revocation must do, or must leave alone.
 type Check struct {
+	Name string `json:"name"` // one of the names below
 	What string `json:"what"`
 	Held bool   `json:"held"`
 	Said string `json:"said,omitempty"` // by the copy
 }
 
-func (r *Report) check(held bool, said, format string, args ...any) {
-	r.Checks = append(r.Checks, Check{fmt.Sprintf(format, args...), held, said})
+// The names of the checks, in their order.
+const (
+	CheckRefused = "refused" // data operations were refused after Report.ToRefusal
+	CheckReason  = "reason"  // the resource says why
+	CheckKeys    = "keys"    // its access keys can be listed
+	CheckListed  = "listed"  // the other resources can be listed; only where they cannot
+	CheckOthers  = "others"  // Report.Others other resources remain available
+	CheckOpened  = "opened"  // the data was available Report.ToOpen after access was restored
+	CheckAnswers = "answers" // they are the same as before
+)
+
+func (r *Report) check(name string, held bool, said, format string, args ...any) {
+	r.Checks = append(r.Checks, Check{name, fmt.Sprintf(format, args...), held, said})
 	r.Passed = r.Passed && held
 }
 

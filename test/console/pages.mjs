@@ -36,6 +36,7 @@ const list = [
   { name: 'access-application', path: '/console/access/applications/{application}' },
   { name: 'access-application-delete', path: '/console/access/applications/{application}/delete' },
   { name: 'access-roles', path: '/console/access/roles' },
+  { name: 'access-group', path: '/console/access/group' },
   { name: 'access-sessions', path: '/console/access/sessions' },
   { name: 'access-issuers', path: '/console/access/issuers' },
   { name: 'account', path: '/console/account' },
