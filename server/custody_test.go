@@ -212,7 +212,9 @@ func TestCustomerKey(t *testing.T) {
 	}
 
 	next := o.key(t, "k1") // another version
-	o.until(t, "the move to the new version", func(s custody.Status) bool { return s.Version == next.Version })
+	o.until(t, "the end of the move to the new version", func(s custody.Status) bool {
+		return s.Version == next.Version && s.Operation.Progress != custody.Running
+	})
 	o.allow(t, key, false) // the version before is not needed any more
 	if _, err := o.Custody().Disable(t.Context(), o.space); err != nil {
 		t.Fatal(err)
