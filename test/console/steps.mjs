@@ -30,10 +30,24 @@ export function hands(page) {
     // button and link are found by what a person reads on them.
     button: (name, within = page) => within.getByRole('button', { name, exact: true }).first(),
     link: (name, within = page) => within.getByRole('link', { name, exact: true }).first(),
-    // send presses a button and expects a sentence about what was done.
+    // send presses a button and expects a sentence about what was done. A page without scripts loads itself anew, without
+    // the sentence: that waits until it was read.
     async send(name, said) {
-      await self.press(self.button(name));
-      await self.says(said);
+      let read;
+      const reading = new Promise((resolve) => { read = resolve; });
+      const hold = async (route) => {
+        const asked = route.request();
+        if (asked.isNavigationRequest() && asked.method() === 'GET') await reading;
+        await route.continue();
+      };
+      await page.route(`${base}/**`, hold);
+      try {
+        await self.press(self.button(name));
+        await self.says(said);
+      } finally {
+        await page.unroute(`${base}/**`, hold);
+        read();
+      }
     },
     async follow(name) {
       await self.press(self.link(name));
