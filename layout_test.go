@@ -95,7 +95,7 @@ plugin                    :
 database/sql/...          :
 crypto/aes                : sealed keysource
 crypto/cipher             : sealed keysource
-crypto/rsa                : keyvault keysource identity cmd
+crypto/rsa                : keyvault keysource identity server/servertest cmd
 crypto/des                :
 crypto/rc4                :
 crypto/md5                :

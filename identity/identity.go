@@ -6,6 +6,8 @@ package identity
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +44,8 @@ type Config struct {
 	// SignIn are the addresses of the external issuers with which people sign in to the console. Default: those of
 	// Trusted alone.
 	SignIn []string
+	// NewRSA makes a signing key of so many bits. Default: crypto/rsa does.
+	NewRSA func(bits int) (*rsa.PrivateKey, error)
 	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }
@@ -71,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 	}
 	if cfg.Audit == nil {
 		cfg.Audit = audit.Discard{}
+	}
+	if cfg.NewRSA == nil {
+		cfg.NewRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -76,7 +75,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	now := time.Now()
-	fresh, err := newSigningKey(now)
+	fresh, err := d.newSigningKey(now)
 	if err != nil {
 		return err
 	}
@@ -141,7 +140,7 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 	}
 	var fresh []signingRecord
 	for now.Add(signingAhead).After(until) || now.Add(signingAhead).Equal(until) {
-		rec, err := newSigningKey(later(now, until))
+		rec, err := d.newSigningKey(later(now, until))
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -212,8 +211,8 @@ func (d *Directory) publish(ctx context.Context) ([]signingKey, error) {
 	return all, nil
 }
 
-func newSigningKey(from time.Time) (signingRecord, error) {
-	key, err := rsa.GenerateKey(rand.Reader, signingBits)
+func (d *Directory) newSigningKey(from time.Time) (signingRecord, error) {
+	key, err := d.cfg.NewRSA(signingBits)
 	if err != nil {
 		return signingRecord{}, fmt.Errorf("make signing key: %w", err)
 	}

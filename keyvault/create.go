@@ -31,7 +31,7 @@ func (s *Service) CreateKey(ctx context.Context, who visage.Caller, ref Ref, wan
 				return material{}, v, err
 			}
 			m, err := s.forge.make(ctx, who, want.Type, func() (material, error) {
-				return generate(want.Type, want.Bits, want.Curve, vault.Premium)
+				return s.generate(want.Type, want.Bits, want.Curve, vault.Premium)
 			})
 			v.Public = m.public
 			return m, v, err

@@ -7,6 +7,8 @@ package keyvault
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"log/slog"
 	"sync"
@@ -45,9 +47,14 @@ type Config struct {
 	// OnEnd is called for a vault that was purged, by request or after its retention, once that is durable and before
 	// the request is answered. It must not call the Service. Optional.
 	OnEnd func(ctx context.Context, v Vault)
+	// NewRSA makes an RSA key of so many bits. Default: crypto/rsa does.
+	NewRSA RSAMaker
 	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
 }
+
+// RSAMaker makes an RSA key of so many bits.
+type RSAMaker = func(bits int) (*rsa.PrivateKey, error)
 
 // Service is the vaults of an instance. It is safe for concurrent use.
 type Service struct {
@@ -76,6 +83,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(context.Context, Vault) {}
+	}
+	if cfg.NewRSA == nil {
+		cfg.NewRSA = func(bits int) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, bits) }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

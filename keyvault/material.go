@@ -51,7 +51,7 @@ func checkType(kty string, premium bool) (string, error) {
 }
 
 // generate makes a key.
-func generate(kty string, bits int, curveName string, premium bool) (material, error) {
+func (s *Service) generate(kty string, bits int, curveName string, premium bool) (material, error) {
 	kty, err := checkType(kty, premium)
 	if err != nil {
 		return material{}, err
@@ -76,7 +76,7 @@ func generate(kty string, bits int, curveName string, premium bool) (material, e
 	if err := checkBits(bits); err != nil {
 		return material{}, err
 	}
-	key, err := rsa.GenerateKey(rand.Reader, bits)
+	key, err := s.cfg.NewRSA(bits)
 	if err != nil {
 		return material{}, fmt.Errorf("make key: %w", err)
 	}

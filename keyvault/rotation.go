@@ -179,7 +179,7 @@ func (s *Service) RotateKey(ctx context.Context, who visage.Caller, ref Ref) (Ke
 	}
 	return s.add(ctx, who, ref, MayRotate, event{Operation: "KeyRotate"},
 		successor(ref, policy, func(p Public) (material, error) {
-			return s.forge.make(ctx, who, p.Type, func() (material, error) { return alike(p) })
+			return s.forge.make(ctx, who, p.Type, func() (material, error) { return s.alike(p) })
 		}))
 }
 
@@ -206,7 +206,9 @@ func (s *Service) policyOf(ctx context.Context, who visage.Caller, ref Ref) (pol
 }
 
 // alike generates a key of the same kind. What the sku allows was asked when the first was made.
-func alike(p Public) (material, error) { return generate(p.Type, p.Bits(), p.Curve, true) }
+func (s *Service) alike(p Public) (material, error) {
+	return s.generate(p.Type, p.Bits(), p.Curve, true)
+}
 
 // successor builds the version that follows the present one, with a key that make makes.
 func successor(
@@ -268,7 +270,7 @@ func (s *Service) rotateDue(ctx context.Context, vault vaultRecord, k keyRecord,
 	ref := Ref{Vault: vault.Name, Name: k.Name}
 	e := event{Operation: "KeyRotateIfDue", Vault: vault.Name, KeyID: s.KeyID(ref)}
 	err := s.audited(ctx, e, func(e *event) error {
-		m, next, err := successor(ref, *k.Policy, alike)(vault, &v)
+		m, next, err := successor(ref, *k.Policy, s.alike)(vault, &v)
 		if err != nil {
 			return err
 		}

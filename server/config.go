@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/keyvault"
 )
 
 // Config configures a server. The zero value of a field means its default.
@@ -189,6 +190,9 @@ type Config struct {
 
 	// Recognisers are used instead of the installed packs of their names: for tests of several packs.
 	Recognisers map[string]face.Recogniser
+
+	// NewRSA makes the RSA keys of tokens and vaults, for tests that need many. Default: crypto/rsa does.
+	NewRSA keyvault.RSAMaker
 }
 
 // DefaultDir returns the default of Config.Dir: $XDG_DATA_HOME/visage, or ~/.visage.

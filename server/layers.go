@@ -111,7 +111,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	}
 	l.vaults, err = keyvault.New(keyvault.Config{
 		Store: l.store, Address: s.vaultAddress, Audit: l.audit, OnEnd: l.vaultEnded,
-		Scope: l.vaultScope, Roles: vaultRoles{l.identities, l.instance}, Logger: s.log,
+		Scope: l.vaultScope, Roles: vaultRoles{l.identities, l.instance}, Logger: s.log, NewRSA: s.cfg.NewRSA,
 		OnChange: func(keyID string) { s.keyChanged(l, keyID) },
 	})
 	if err != nil {

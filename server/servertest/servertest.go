@@ -37,8 +37,9 @@ type Server struct {
 }
 
 // Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1,
-// Recogniser is Faces unless a Pack or Recognisers are named, the rates of identities are more than a test reaches,
-// Logger writes to the test's log. A server that does not start fails the test.
+// Recogniser is Faces unless a Pack or Recognisers are named, NewRSA gives keys that no other test uses at present, the
+// rates of identities are more than a test reaches, Logger writes to the test's log. A server that does not start fails
+// the test.
 func Start(t testing.TB, cfg server.Config) *Server {
 	t.Helper()
 	if cfg.Dir == "" {
@@ -49,6 +50,9 @@ func Start(t testing.TB, cfg server.Config) *Server {
 	}
 	if cfg.Recogniser == nil && cfg.Recognisers == nil && cfg.Pack == "" {
 		cfg.Recogniser = Faces{}
+	}
+	if cfg.NewRSA == nil {
+		cfg.NewRSA = lender.lend(t)
 	}
 	for _, rate := range []*int{&cfg.VaultRate, &cfg.ManagementRate, &cfg.TokenRate} {
 		if *rate == 0 {
