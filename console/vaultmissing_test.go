@@ -76,9 +76,13 @@ func TestAVaultRecordsItsRefusalsOnce(t *testing.T) {
 	} {
 		p := test.b.Send(test.form, url.Values{"token": {test.b.Token()}})
 		o.shows(p, http.StatusForbidden)
+		request := p.Header.Get("X-Request-Id")
+		log := operator.Wait("/console/audit/export", func(p servertest.Page) bool { // refusals do not wait for it
+			return strings.Contains(p.Body, request)
+		})
 		var of []string
-		for line := range strings.Lines(operator.Get("/console/audit/export").Body) {
-			if strings.Contains(line, p.Header.Get("X-Request-Id")) {
+		for line := range strings.Lines(log.Body) {
+			if strings.Contains(line, request) {
 				of = append(of, line)
 			}
 		}
