@@ -355,6 +355,9 @@ func TestMendPreconditions(t *testing.T) {
 	mend("unlock-resource", nil)
 	await(t, b, at, "<span>Customer-managed key: active</span>")
 	r.CallVault(t, http.MethodPost, "safe", "curve/create", map[string]any{"kty": "EC", "crv": "P-256"})
+	if page = r.inFrench().Get(at + "/vault?vault=safe"); strings.Count(page.Body, "Ce type de clé") != 1 {
+		t.Errorf("why the key cannot be chosen: %s", page.Body)
+	}
 	page = b.Get(at + "/key?vault=safe&name=curve")
 	hold(t, page, 200, "only RSA and RSA-HSM wrap", "which has no wrapKey and unwrapKey", "choose another key")
 	if strings.Contains(page.Body, "You have no right to mend this") || strings.Contains(page.Body, ">Save<") {

@@ -364,6 +364,9 @@ var unchangeable = map[account.Precondition]bool{
 	account.SameRegion: true, account.SameTenant: true, custody.KeyType: true,
 }
 
+// unsupportedKey is the code of what is refused because of the type of a key.
+const unsupportedKey = "KeyVaultKeyTypeNotSupported"
+
 // finding describes the finding of a precondition.
 func (v *visit) finding(a account.Account, chosen choice, f account.Finding) checked {
 	c := checked{Label: v.text("encryption.check." + string(f.Precondition))}
@@ -386,7 +389,7 @@ func (v *visit) finding(a account.Account, chosen choice, f account.Finding) che
 		if f.Precondition == account.AccessApproved && len(f.Remedies) == 0 {
 			c.Hint = v.text("encryption.decides")
 		}
-		if unchangeable[f.Precondition] || f.Refusal.Code == "KeyVaultKeyTypeNotSupported" {
+		if unchangeable[f.Precondition] || f.Refusal.Code == unsupportedKey {
 			c.Hint = v.text("encryption.nochange")
 		}
 	}

@@ -106,10 +106,14 @@ func (f *field) choose(o option) {
 
 // reasons says which preconditions are not met.
 func (v *visit) reasons(unmet []account.Finding) string {
-	all := make([]string, len(unmet))
-	for i, f := range unmet {
-		said, _ := v.explain(f.Refusal)
-		all[i] = said.Sentence
+	var all []string
+	said := map[string]bool{}
+	for _, f := range unmet {
+		if code := f.Refusal.Code; code != unsupportedKey || !said[code] { // its type says it all
+			why, _ := v.explain(f.Refusal)
+			all = append(all, why.Sentence)
+		}
+		said[f.Refusal.Code] = true
 	}
 	return strings.Join(all, " ")
 }

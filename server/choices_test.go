@@ -123,7 +123,7 @@ func TestKeyChoices(t *testing.T) {
 	all := []made{
 		{"big", with(func(k *keyvault.NewKey) { k.Bits = 3072 }), []string{"KeyVaultKeyTypeNotSupported"}},
 		{"curve", keyvault.NewKey{Type: "EC", Attributes: enabled},
-			[]string{"KeyVaultKeyTypeNotSupported", "KeyVaultAccessDenied"}},
+			[]string{"KeyVaultKeyTypeNotSupported", "KeyVaultKeyTypeNotSupported"}},
 		{"early", with(func(k *keyvault.NewKey) { k.Attributes = early }), []string{"KeyVaultKeyNotYetValid"}},
 		{"good", rsa, nil},
 		{"late", with(func(k *keyvault.NewKey) { k.Attributes = past }), []string{"KeyVaultKeyExpired"}},
