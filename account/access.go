@@ -27,6 +27,9 @@ func (a *Accounts) Access() *Access { return &Access{a} }
 // need none.
 func (c *Access) Automatic() bool { return c.accounts.cfg.AutoApprove }
 
+// ApprovedByItself is the note of a request that nobody had to decide.
+const ApprovedByItself = "Approved automatically by this instance."
+
 // AccessRequest is a request for one E0 account, whose data may be under a customer-managed key. An approved request
 // reserves a place for one account.
 type AccessRequest struct {
@@ -136,7 +139,7 @@ func (c *Access) Submit(ctx context.Context, by visage.Caller, name string, aske
 			Revision: old.Revision,
 		}
 		if c.accounts.cfg.AutoApprove {
-			return x.grant(fresh, "Approved automatically by this instance."), nil
+			return x.grant(fresh, ApprovedByItself), nil
 		}
 		return fresh, nil
 	})

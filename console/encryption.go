@@ -49,17 +49,14 @@ const keyEvents = 20
 // encryptionData is the page of a resource's key.
 type encryptionData struct {
 	Badge    badge
+	Verdict  *keyVerdict // nil on the page that chooses another key
 	Alerts   []keyAlert
 	Customer bool
 	Change   *keyChange // under way; nil: none
 	Facts    []keyFact
 	Policy   []keyFact
-	Actions  []link
-	Unlock   *form // nil: not offered, and so for the following forms and addresses
-	Newer    *form // takes the newer version into use
+	Newer    *form // takes the newer version into use; nil: not offered, and so for the following addresses
 	NewerIs  string
-	Lock     string
-	Return   string
 	Edit     string // of the policy
 	Rehearse string
 	Choose   *chooser
@@ -71,7 +68,6 @@ type encryptionData struct {
 type keyAlert struct {
 	Kind   string // "ok", "warn", "bad" or "info"
 	Text   string
-	Cause  string // what the key's answer means; empty: it needs no words
 	Detail string // in English; empty: none
 }
 
@@ -122,7 +118,7 @@ func (c *Console) encryptionPage(v *visit, a account.Account) (*view, error) {
 		return nil, err
 	}
 	d := &encryptionData{Badge: v.keyBadge(e.Status), Customer: e.Key != visage.KeyRef{}}
-	d.Alerts = v.keyAlerts(e)
+	d.Verdict, d.Alerts = c.verdictOn(v, e, d.Customer), v.keyAlerts(e)
 	scope := c.cfg.AccountPath(a)
 	if d.Customer {
 		d.Facts, d.Policy = c.keyFacts(v, a, e), v.policyFacts(e.Status.Policy)
@@ -169,41 +165,19 @@ func encryptionPath(a account.Account, page string, pairs ...string) string {
 	return path
 }
 
-// keyAlerts says what is wrong with the key of a resource, and what the last change came to if it failed.
+// keyAlerts says that a key ends soon, and what the last change of keys came to if it failed.
 func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
-	s, cause := e.Status, ""
-	since := v.lang.when(s.Since)
-	if s.Cause != "" {
-		cause = v.text("encryption.cause." + wordOf(s.Cause))
-	}
-	switch s.Condition {
-	case custody.ServiceManaged, custody.Active:
-	case custody.Degraded:
-		text := v.text("encryption.state.expired", since)
-		if until := s.LastSuccess.Add(s.Policy.Grace); s.Code == "" && time.Since(s.LastSuccess) > keyLate {
-			text = v.text("encryption.state.degraded", since, v.lang.when(until))
-		}
-		all = append(all, keyAlert{"warn", text, cause, s.Reason})
-	case custody.Revoked:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.revoked", since), cause, s.Reason})
-	case custody.Unavailable:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.unavailable", since), cause, s.Reason})
-	case custody.Locked:
-		all = append(all, keyAlert{"bad", v.text("encryption.state.locked", since), "", s.Reason})
-	}
+	s := e.Status
 	if left := time.Until(s.KeyEnds); left > 0 && left < endsSoon {
-		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), "", ""})
+		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), ""})
 	}
 	if o := s.Operation; e.Failed() {
 		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
 		all = append(all, keyAlert{"warn", v.text("encryption.failed", v.text("encryption.kind."+string(o.Kind)),
-			v.lang.when(o.Ended)), "", strings.TrimSpace(said.Sentence)})
+			v.lang.when(o.Ended)), strings.TrimSpace(said.Sentence)})
 	}
 	return all
 }
-
-// keyLate is how old the last answer of a key is when its vault has missed a poll.
-const keyLate = time.Minute
 
 // keyFacts are the facts about the customer's key of a resource.
 func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []keyFact {
@@ -301,17 +275,20 @@ func (c *Console) offerChanges(v *visit, a account.Account, e account.Encryption
 		d.Choose = v.chooser(a, e, choice{})
 		return nil
 	}
-	closed := e.Status.Condition == custody.Revoked || e.Status.Condition == custody.Unavailable
 	present := choiceOf(e.Key)
-	if closed {
-		d.Actions = append(d.Actions, link{v.text("encryption.examine"), present.path(a)})
+	do := func(id, icon, text, why, to string) {
+		d.Verdict.Actions = append(d.Verdict.Actions, keyAction{ID: id, Icon: icon, Text: text, Why: why, To: to})
+	}
+	if !d.Verdict.Open && e.Status.Condition != custody.Locked {
+		do("do-examine", "search", v.text("encryption.examine"), v.text("encryption.examine.why"), present.path(a))
 	}
 	versions := present
 	versions.Version = e.Status.Version
-	d.Actions = append(d.Actions,
-		link{v.text("encryption.newversion"), versions.path(a)},
-		link{v.text("encryption.otherkey"), encryptionPath(a, "choose")})
-	d.Return = encryptionPath(a, "service")
+	do("do-version", "rotate", v.text("encryption.newversion"), v.text("encryption.newversion.why"), versions.path(a))
+	do("do-choose", "key", v.text("encryption.otherkey"), v.text("encryption.otherkey.why"),
+		encryptionPath(a, "choose"))
+	do("do-return", "undo", v.text("encryption.return"), v.text("encryption.return.why"),
+		encryptionPath(a, "service"))
 	newer, known, err := c.cfg.Accounts.NewerVersion(v.Context(), a.Name, false)
 	if err != nil {
 		return err
@@ -332,16 +309,20 @@ func (c *Console) offerLocks(v *visit, a account.Account, e account.Encryption, 
 	}
 	locked := e.Status.Condition == custody.Locked
 	// a refusal that is old, or a policy that says so, keeps data locked until it is unlocked
+	var first []keyAction
 	if closed := locked || e.Status.Condition == custody.Revoked; closed && may("unlock/action") {
-		d.Unlock = v.button(encryptionPath(a, "unlock"), v.text("encryption.unlock"), "primary")
-		d.Unlock.Icon, d.Unlock.ID = "unlock", "unlock"
+		f := v.button(encryptionPath(a, "unlock"), v.text("encryption.unlock"), "primary")
+		f.Icon, f.ID = "unlock", "unlock"
 		if !locked {
-			d.Unlock.Submit, d.Unlock.Style = v.text("encryption.asknow"), "plain"
+			f.Submit = v.text("encryption.asknow")
 		}
+		first = append(first, keyAction{Form: f, Why: v.text("encryption.unlock.why")})
 	}
 	if !locked && may("lock/action") {
-		d.Lock = encryptionPath(a, "lock")
+		first = append(first, keyAction{ID: "do-lock", Icon: "lock", To: encryptionPath(a, "lock"),
+			Text: v.text("encryption.lock"), Why: v.text("encryption.lock.why")})
 	}
+	d.Verdict.Actions = append(first, d.Verdict.Actions...)
 	if may("policy/write") {
 		d.Edit = encryptionPath(a, "policy")
 	}

@@ -64,6 +64,7 @@ type chooser struct {
 	Type, How *field
 	URI       *field
 	Problem   string // why no customer's key is possible; empty: it is
+	Create    string // the page that creates another resource; empty: the person may not
 }
 
 // chooser makes the form for a resource, with what was typed.
@@ -92,6 +93,9 @@ func (v *visit) chooser(a account.Account, e account.Encryption, typed choice) *
 	}
 	if a.Tier != visage.E0 {
 		ch.Problem = v.text("encryption.tier", string(a.Tier))
+		if v.may(writeAccount, v.c.group()) {
+			ch.Create = prefix + "/create"
+		}
 	}
 	return ch
 }
@@ -427,7 +431,7 @@ func (c *Console) conflictPage(v *visit, a account.Account, said *explanation) (
 		return nil, err
 	}
 	if d, ok := w.data.(*encryptionData); ok {
-		d.Alerts = append([]keyAlert{{"bad", said.Sentence, "", said.Detail}}, d.Alerts...)
+		d.Alerts = append([]keyAlert{{"bad", said.Sentence, said.Detail}}, d.Alerts...)
 	}
 	w.refresh = 0 // of a POST's address
 	return v.again(w, said), nil

@@ -100,16 +100,17 @@ func TestEnrolledPeople(t *testing.T) {
 			t.Errorf("search for %q: %s", search, p.Body)
 		}
 	}
-	if p = b.Get("/console"); !strings.Contains(p.Body, `<td class="number">1</td><td class="number">2</td>`) {
+	const oneOfTwo = `class="number">1</td><td data-label="Faces" class="number">2</td>`
+	if p = b.Get("/console"); !strings.Contains(p.Body, oneOfTwo) {
 		t.Errorf("the first page does not say that one person with two faces is enrolled: %s", p.Body)
 	}
 	reader := s.As(t, "Rita Reader", identity.Reader)
 	if p = reader.Get("/console"); strings.Count(p.Body, "not known</span>") < 2 ||
-		strings.Contains(p.Body, `<td class="number">2</td>`) {
+		strings.Contains(p.Body, `class="number">2</td>`) {
 		t.Errorf("somebody without a role for the data sees how many faces there are: %s", p.Body)
 	}
 	p = b.Get(person + "?sort=-added")
-	if !strings.Contains(p.Body, `aria-sort="descending"`) || strings.Count(p.Body, "<td>High</td>") != 2 ||
+	if !strings.Contains(p.Body, `aria-sort="descending"`) || strings.Count(p.Body, ">High</td>") != 2 ||
 		strings.Count(p.Body, time.Now().UTC().Format("2 January 2006")) < 3 {
 		t.Errorf("the faces with date and quality: %s", p.Body)
 	}

@@ -214,10 +214,6 @@ func (c *Console) receipt(v *visit) (*view, error) {
 	data.What = v.text("faces.receipt.what." + string(entry.Kind))
 	data.File = receiptPath(a.Name, entry.Sequence) + "/file"
 	data.Check = "visage erase-proof check " + proofName("receipt", entry.Sequence) + " --verifier " + p.Verifier
-	by := entry.Actor.Name
-	if by == "" {
-		by = entry.Actor.ID
-	}
 	data.Facts = []fact{{v.text("faces.receipt.resource"), a.Name, false}}
 	for _, d := range []struct {
 		detail audit.Detail
@@ -230,7 +226,7 @@ func (c *Console) receipt(v *visit) (*view, error) {
 			data.Facts = append(data.Facts, fact{v.text(d.key), value, true})
 		}
 	}
-	data.Facts = append(data.Facts, fact{v.text("faces.receipt.by"), by, false})
+	data.Facts = append(data.Facts, fact{v.text("faces.receipt.by"), v.actorName(entry.Actor), false})
 	if records := entry.Details[audit.DetailCount]; records != "" {
 		data.Destroyed = true
 		data.Facts = append(data.Facts,

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
+	"time"
 	"unicode/utf16"
 
 	"github.com/visage-face/visage"
@@ -52,6 +53,7 @@ type enrolledRow struct {
 // listedRow is a face of a list in a table.
 type listedRow struct {
 	face.ListedFace
+	Added          time.Time // the day
 	Erase, Keeping string
 }
 
@@ -173,6 +175,9 @@ func (c *Console) listFaces(v *visit, a account.Account, ref face.Ref, data *col
 	}
 	for _, f := range all {
 		row := listedRow{ListedFace: f, Erase: collectionPath(a.Name, ref, "faces", f.ID, "erase")}
+		if !f.Enrolled.IsZero() {
+			row.Added = f.Enrolled.Add(-time.Second) // from the end of the day back into it
+		}
 		if data.Pages.Keeping != "" {
 			row.Keeping = keepingPath(a.Name, face.Held{Ref: ref, Item: f.ID})
 		}

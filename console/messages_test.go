@@ -65,8 +65,9 @@ var families = map[string][]string{
 	"encryption.rehearse.check.": {"refused", "reason", "keys", "listed", "others", "opened", "answers"},
 	"encryption.cause.": {"permission", "disabled", "missing", "firewall", "not-yet-valid", "expired", "identity",
 		"denied", "wrong", "unknown"},
-	"encryption.kind.": {"enable", "switch", "update", "follow", "disable"},
-	"encryption.step.": {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
+	"encryption.verdict.": {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"encryption.kind.":    {"enable", "switch", "update", "follow", "disable"},
+	"encryption.step.":    {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }
 
 // remedies are the operations that mend a precondition of a customer's key.

@@ -264,6 +264,9 @@ func (c *Console) accessRequest(v *visit) (*view, error) {
 }
 
 func (c *Console) requestPage(v *visit, q account.AccessRequest) *view {
+	if q.Note == account.ApprovedByItself {
+		q.Note = v.text("requests.approved.automatic")
+	}
 	d := &requestData{
 		Badge: v.requestBadge(q), Reason: q.Asked.Reason, Note: q.Note, Position: q.Position,
 		Waiting: q.State == account.RequestSubmitted,

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
@@ -26,6 +27,7 @@ type sessionRow struct {
 	Who  string
 	To   string // the page of the person; empty: they are none, or the visitor may not see it
 	From string // the address
+	With string // the browser
 	How  string
 	End  *form // nil: this is the one that shows the page
 }
@@ -34,7 +36,7 @@ func (c *Console) sessionRows(v *visit, all []identity.Session) []sessionRow {
 	var some []sessionRow
 	for _, s := range all {
 		row := sessionRow{
-			Session: s, Own: s.ID == v.session.ID, Who: s.Name, From: address(s.Address),
+			Session: s, Own: s.ID == v.session.ID, Who: s.Name, From: address(s.Address), With: v.browserName(s.Client),
 			How: v.text("sessions.method." + string(s.Method)),
 		}
 		if p, err := c.cfg.Directory.Principal(s.Principal); err == nil {
@@ -52,6 +54,26 @@ func (c *Console) sessionRows(v *visit, all []identity.Session) []sessionRow {
 		some = append(some, row)
 	}
 	return some
+}
+
+// browserName is what a browser calls itself, in words that people know it by.
+func (v *visit) browserName(agent string) string {
+	find := func(names [][2]string) string {
+		for _, n := range names {
+			if strings.Contains(agent, n[0]) {
+				return n[1]
+			}
+		}
+		return ""
+	}
+	browser := find([][2]string{{"Edg", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"Chrome/", "Chrome"},
+		{"Safari/", "Safari"}})
+	system := find([][2]string{{"Android", "Android"}, {"iPhone", "iOS"}, {"iPad", "iPadOS"}, {"Windows", "Windows"},
+		{"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"}})
+	if browser == "" || system == "" {
+		return agent
+	}
+	return v.text("sessions.browser.on", browser, system)
 }
 
 // here is the page that a form returns to.

@@ -73,7 +73,7 @@ export function hands(page) {
     async choose(resource, id) {
       const at = `/console/resources/${resource}/encryption`;
       await self.go(at);
-      if (await page.locator('#do-0').count() > 0) await self.go(`${at}/choose`);
+      if (await page.locator('#do-choose').count() > 0) await self.go(`${at}/choose`);
       await page.locator('[name=type][value=customer]').check();
       await page.locator('[name=how][value=uri]').check();
       await page.locator('[name=uri]').fill(id);
