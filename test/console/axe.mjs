@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { assert, finish, spread, tell, visit } from './lib.mjs';
-import { pages, refusals } from './pages.mjs';
+import { pages, refusals, visitors } from './pages.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const all = process.argv[2] === 'all';
@@ -14,13 +14,15 @@ if (all) {
 
 let failed = false;
 await (await visit()).end(); // signs in once for all
-await spread([true, false].flatMap((open) => looks.map((look) => ({ open, ...look }))), 2, async ({ open, ...look }) => {
-  const v = await visit({ ...look, principal: open ? null : '', expect: refusals });
+await spread(visitors.flatMap((principal) => looks.map((look) => ({ principal, ...look }))), 2, async ({ principal, ...look }) => {
+  const v = await visit({ ...look, principal, expect: refusals });
   const turn = looks.findIndex((l) => l.lang === look.lang && l.theme === look.theme);
-  for (const [i, page] of pages.filter((p) => Boolean(p.open) === open).entries()) {
+  for (const [i, page] of pages.filter((p) => p.principal === principal).entries()) {
     if (!all && !process.env.CONSOLE_ONLY && i % looks.length !== turn) continue;
     await tell(`${page.name} ${look.lang} ${look.theme} ${look.width}`, async () => {
+      await v.renew();
       assert.equal(await v.go(page.path), page.status);
+      await page.then?.(v.page);
       await v.page.evaluate(axe);
       const { violations, wide } = await v.page.evaluate(async () => ({
         violations: (await globalThis.axe.run(document, {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
+
+const accountsPath = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 
 // house is a server with something on every page, and what paths of pages.mjs need to know of it.
 type house struct {
@@ -27,14 +31,17 @@ type house struct {
 // asks the planes that applications use.
 func furnished(t *testing.T) house {
 	t.Helper()
-	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20}), t, map[string]string{
+	h := house{servertest.Start(t, server.Config{AutoApprove: true, Rate: 1 << 20,
+		ConsoleIssuers: []string{"https://login.contoso.example=visage"}}), t, map[string]string{
 		"account": "reception", "vault": "safe", "key": "faces", "group": "staff", "list": "visitors",
-		"request": "contoso", "gone": "attic", "lost": "lost", "old": "old",
+		"request": "contoso", "gone": "attic", "lost": "lost", "old": "old", "dir": t.TempDir(),
 	}}
 	h.resources()
 	h.keys()
+	h.troubles()
 	h.people()
 	h.visitors()
+	h.tasks()
 	return h
 }
 
@@ -44,7 +51,8 @@ func (h house) resources() {
 	inGroup := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 	h.manage(http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", `{"properties":
 		{"service":"Face","contact":"ada@contoso.example","reason":"Open the doors of two offices."}}`)
-	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0", "attic": "S0"} {
+	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0", "attic": "S0",
+		"archive": "E0", "branch": "E0", "canteen": "E0", "depot": "E0"} {
 		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"kind":"Face","sku":{"name":%q},"location":"local",
 			"identity":{"type":"SystemAssigned"},"tags":{"team":"front office","cost centre":"4711"},
 			"properties":{"customSubDomainName":%q}}`, tier, name))
@@ -81,23 +89,62 @@ func (h house) keys() {
 		"application/json", strings.NewReader(`{"kty":"EC","crv":"P-256"}`), nil)
 	h.call(http.MethodDelete, "safe.vault."+host, "/keys/old?api-version=7.5", "Bearer "+vaults, "", nil, nil)
 	h.facts["version"] = made.Key.ID[strings.LastIndex(made.Key.ID, "/")+1:]
-	account := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/reception"
-	h.manage(http.MethodPatch, account, fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault",
-		"register":true,"keyVaultProperties":{"keyVaultUri":%q}}}}`, made.Key.ID))
+	h.enable("reception", made.Key.ID)
+}
+
+// enable puts a resource under a key, and waits until it is.
+func (h house) enable(name, key string) {
+	h.t.Helper()
+	h.manage(http.MethodPatch, accountsPath+name, fmt.Sprintf(`{"properties":{"encryption":{"keySource":
+		"Microsoft.KeyVault","register":true,"keyVaultProperties":{"keyVaultUri":%q}}}}`, key))
+	h.await(name, "the key was not enabled in time", func(r resource) bool { return r.Properties.State == "Succeeded" })
+}
+
+// resource is what the management plane says of a resource and its key.
+type resource struct {
+	Properties struct {
+		State      string `json:"provisioningState"`
+		Encryption struct {
+			Status struct {
+				State string `json:"state"`
+			} `json:"status"`
+		} `json:"encryption"`
+	} `json:"properties"`
+}
+
+// await asks for a resource until it is as wanted.
+func (h house) await(name, otherwise string, wanted func(resource) bool) {
+	h.t.Helper()
 	for {
-		var resource struct {
-			Properties struct {
-				State string `json:"provisioningState"`
-			} `json:"properties"`
-		}
-		if h.manageInto(http.MethodGet, account, "", &resource); resource.Properties.State == "Succeeded" {
-			break
+		var r resource
+		if h.manageInto(http.MethodGet, accountsPath+name, "", &r); wanted(r) {
+			return
 		}
 		select {
 		case <-h.t.Context().Done():
-			h.t.Fatal("the key was not enabled in time")
+			h.t.Fatal(otherwise)
 		case <-time.After(10 * time.Millisecond): // the clients ask again too
 		}
+	}
+}
+
+// troubles puts resources under keys that then refuse, are locked, or expire.
+func (h house) troubles() {
+	h.t.Helper()
+	for name, trouble := range map[string]struct{ change, state string }{
+		"archive": {`{"enabled":false}`, "revoked"}, "branch": {"{}", "locked"},
+		"canteen": {fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Hour).Unix()), "degraded"},
+	} {
+		h.enable(name, h.newKey("spare", name, `{"kty":"RSA","key_size":2048}`))
+		h.manage(http.MethodPost, accountsPath+name+"/encryption:lock", "")
+		if trouble.state == "locked" {
+			continue
+		}
+		h.CallVault(h.t, http.MethodPatch, "spare", name, json.RawMessage(`{"attributes":`+trouble.change+`}`))
+		h.manage(http.MethodPost, accountsPath+name+"/encryption:unlock", "") // asks the key at once
+		h.await(name, "the key of "+name+" was not "+trouble.state+" in time", func(r resource) bool {
+			return r.Properties.Encryption.Status.State == trouble.state
+		})
 	}
 }
 
@@ -157,6 +204,29 @@ func (h house) visitors() {
 			"/providers/Microsoft.Authorization/roleAssignments/"+visage.NewUUID().String(), fmt.Sprintf(
 			`{"properties":{"roleDefinitionId":"/providers/Microsoft.Authorization/roleDefinitions/%s",
 			"principalId":%q}}`, made[2], one.ID))
+	}
+}
+
+// tasks starts long work, and writes photos that pages are tried with.
+func (h house) tasks() {
+	h.t.Helper()
+	b := h.Browser(h.t, "")
+	job := func(p servertest.Page) string {
+		id, found := strings.CutPrefix(p.Header.Get("Location"), "/console/jobs/")
+		if !found {
+			h.t.Fatalf("no task was started: %d %s", p.Status, p.Body)
+		}
+		return id
+	}
+	h.facts["job"] = job(b.Submit("/console/audit", "/console/audit/verify", nil))
+	photos := "/console/resources/reception/people/persongroups/staff/photos"
+	h.facts["photos"] = job(b.Upload(photos, photos, nil,
+		servertest.File{Field: "photos", Name: "Emmy Noether.png", Data: servertest.Photo(50, "Emmy Noether")},
+		servertest.File{Field: "photos", Name: "meadow.png", Data: servertest.Photo(51)}))
+	for name, people := range map[string][]string{"ada": {"Ada Lovelace"}, "both": {"Ada Lovelace", "Grace Hopper"}} {
+		if err := os.WriteFile(filepath.Join(h.facts["dir"], name+".png"), servertest.Photo(7, people...), 0o600); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 }
 

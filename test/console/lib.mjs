@@ -30,7 +30,9 @@ export async function signInAddress(principal = '') {
   return text;
 }
 
-const sessions = new Map(); // cookies by principal: a session is opened once, unless a walk asks for its own
+const fresh = 3 * 60_000; // ms: a proof is asked for again after five minutes
+
+const sessions = new Map(); // cookies, and when they were given, by principal: a session is opened once, unless a walk asks for its own
 
 // visit opens a page of a browser of its own. By default it is signed in as the operator, in English, in the light theme,
 // with scripts.
@@ -62,23 +64,31 @@ export async function visit(options = {}) {
   context.on('weberror', (error) => problems.push(`error: ${error.error()}`));
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
-  if (principal !== null) {
-    const cookies = own ? undefined : sessions.get(principal);
-    if (cookies) {
-      await context.addCookies(cookies);
-    } else {
-      await page.goto(await signInAddress(principal));
-      await page.locator('form[action^="/console/signin/"] button').click();
-      await page.waitForURL(`${base}/console`);
-      if (!own) sessions.set(principal, (await context.cookies()).filter((c) => c.name === '__Host-visage'));
+  let since;
+  async function signIn() {
+    const known = own ? undefined : sessions.get(principal);
+    if (known && Date.now() - known.since < fresh) {
+      await context.addCookies(known.cookies);
+      since = known.since;
+      return;
     }
+    await page.goto(await signInAddress(principal));
+    await page.locator('form[action^="/console/signin/"] button').click();
+    await page.waitForURL(`${base}/console`);
+    since = Date.now();
+    if (!own) sessions.set(principal, { since, cookies: (await context.cookies()).filter((c) => c.name === '__Host-visage') });
   }
+  if (principal !== null) await signIn();
   return {
     context, page, problems,
     // go opens a path, and returns the status.
     async go(path) {
       const answer = await page.goto(base + path);
       return answer.status();
+    },
+    // renew signs in again if what cannot be undone would ask for it.
+    async renew() {
+      if (principal !== null && Date.now() - since >= fresh) await signIn();
     },
     // end closes the browser, and fails if a page did what none may.
     async end() {

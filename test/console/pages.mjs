@@ -1,6 +1,17 @@
 // Every page of the console: judged by axe and Lighthouse, and photographed. In a path, {name} stands for the fact of that
-// name that the Go test made. open: for visitors who are not signed in. status: if it is not 200.
+// name that the Go test made. open: for visitors who are not signed in. as: the fact with the object id of who sees it, if
+// it is not the operator. status: if it is not 200. then: what leads from there to the page, in a browser.
+import path from 'node:path';
 import { facts } from './lib.mjs';
+
+// tried sends photos to try the service on, and waits for the answer.
+function tried(...photos) {
+  return async (page) => {
+    for (const [i, photo] of photos.entries()) await page.locator('input[type=file]').nth(i).setInputFiles(path.join(facts.dir, `${photo}.png`));
+    await page.locator('main form button.primary').click();
+    await page.locator('.photo img').nth(photos.length - 1).waitFor();
+  };
+}
 
 const list = [
   { name: 'signin', path: '/console/signin', open: true },
@@ -16,6 +27,10 @@ const list = [
   { name: 'request', path: '/console/requests/{request}' },
   { name: 'encryption', path: '/console/resources/{account}/encryption' },
   { name: 'encryption-service', path: '/console/resources/warehouse/encryption' },
+  { name: 'encryption-revoked', path: '/console/resources/archive/encryption' },
+  { name: 'encryption-locked', path: '/console/resources/branch/encryption' },
+  { name: 'encryption-degraded', path: '/console/resources/canteen/encryption' },
+  { name: 'encryption-begin', path: '/console/resources/depot/encryption' },
   { name: 'encryption-choose', path: '/console/resources/{account}/encryption/choose' },
   { name: 'encryption-wrong', path: '/console/resources/{account}/encryption/choose?type=customer&how=uri&uri=https%3A%2F%2Fsafe%2Fsecrets%2Fx', status: 422 },
   { name: 'encryption-key', path: '/console/resources/{account}/encryption/key?vault={vault}&name={key}&version={version}' },
@@ -40,7 +55,10 @@ const list = [
   { name: 'access-sessions', path: '/console/access/sessions' },
   { name: 'access-issuers', path: '/console/access/issuers' },
   { name: 'account', path: '/console/account' },
-  { name: 'newpasskey', path: '/console/account/newpasskey', status: 409 },
+  { name: 'newpasskey', path: '/console/account/newpasskey', as: 'human' },
+  { name: 'account-person', path: '/console/account', as: 'human' },
+  { name: 'job', path: '/console/jobs/{job}' },
+  { name: 'job-photos', path: '/console/jobs/{photos}' },
   { name: 'resource-access', path: '/console/resources/{account}/access' },
   { name: 'vault-access', path: '/console/vaults/{vault}/access' },
   { name: 'vaults', path: '/console/vaults' },
@@ -92,6 +110,9 @@ const list = [
   { name: 'tryit-compare', path: '/console/resources/{account}/tryit/compare' },
   { name: 'tryit-identify', path: '/console/resources/{account}/tryit/identify?in=persongroups%2Fstaff' },
   { name: 'tryit-similar', path: '/console/resources/{account}/tryit/similar' },
+  { name: 'tryit-answer', path: '/console/resources/{account}/tryit', then: tried('both') },
+  { name: 'tryit-compare-answer', path: '/console/resources/{account}/tryit/compare', then: tried('ada', 'both') },
+  { name: 'tryit-identify-answer', path: '/console/resources/{account}/tryit/identify?in=persongroups%2Fstaff', then: tried('both') },
   { name: 'keeping', path: '/console/resources/{account}/keeping' },
   { name: 'keeping-person', path: '/console/resources/{account}/keeping?of=persongroups%2Fstaff' },
   { name: 'receipt', path: '/console/resources/{account}/receipts/{receipt}' },
@@ -99,11 +120,14 @@ const list = [
 ];
 
 export const pages = list
-  .filter((page) => page.name.includes(process.env.CONSOLE_ONLY ?? ''))
-  .map((page) => ({ status: 200, ...page, path: page.path.replace(/\{(\w+)\}/g, (_, name) => {
+  .filter((page) => (process.env.CONSOLE_ONLY ?? '').split(',').some((part) => page.name.includes(part)))
+  .map((page) => ({ status: 200, principal: page.open ? null : page.as ? facts[page.as] : '', ...page, path: page.path.replace(/\{(\w+)\}/g, (_, name) => {
     if (!facts[name]) throw new Error(`pages.mjs: the Go test makes no fact ${name}, for ${page.path}`);
     return encodeURIComponent(facts[name]);
   }) }));
+
+// visitors are those who see the pages, as visit() wants to know them.
+export const visitors = [...new Set(pages.map((page) => page.principal))];
 
 // refusals are the statuses that pages have on purpose.
 export const refusals = [...new Set(pages.map((page) => page.status).filter((status) => status >= 400))];
