@@ -319,8 +319,13 @@ func (c *Console) offerLocks(v *visit, a account.Account, e account.Encryption, 
 		first = append(first, keyAction{Form: f, Why: v.text("encryption.unlock.why")})
 	}
 	if !locked && may("lock/action") {
-		first = append(first, keyAction{ID: "do-lock", Icon: "lock", To: encryptionPath(a, "lock"),
-			Text: v.text("encryption.lock"), Why: v.text("encryption.lock.why")})
+		lock := keyAction{ID: "do-lock", Icon: "lock", To: encryptionPath(a, "lock"), Text: v.text("encryption.lock"),
+			Why: v.text("encryption.lock.why")}
+		if d.Verdict.Open {
+			first = append(first, lock)
+		} else {
+			d.Verdict.Actions = append(d.Verdict.Actions, lock)
+		}
 	}
 	d.Verdict.Actions = append(first, d.Verdict.Actions...)
 	if may("policy/write") {

@@ -34,7 +34,7 @@ type keyAction struct {
 func (c *Console) verdictOn(v *visit, e account.Encryption, customer bool) *keyVerdict {
 	s := e.Status
 	d := &keyVerdict{
-		Title: v.text("encryption.verdict." + string(s.Condition)), Text: v.text("encryption.type.service.hint"),
+		Title: v.text("encryption.verdict." + string(s.Condition)), Text: v.text("encryption.verdict.service"),
 		Kind: "ok", Icon: "shield", State: v.keyBadge(s), Open: true, Holder: v.text("encryption.holder.service"),
 	}
 	if customer {
@@ -67,6 +67,8 @@ func (c *Console) verdictOn(v *visit, e account.Encryption, customer bool) *keyV
 	d.Data = v.text("encryption.data.closed")
 	if d.Open {
 		d.Data = v.text("encryption.data.open")
+	} else {
+		d.Checked = "" // what it said before it refused would mislead
 	}
 	return d
 }
