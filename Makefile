@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help check setup build man run demo test clients console-check screenshots fips lint calibrate bench prove clean
+.PHONY: help check setup build man run demo test clients console-check screenshots pictures fips lint calibrate bench prove clean
 
 # The cryptographic module of release builds: the version with a FIPS 140-3 certificate.
 export GOFIPS140 ?= v1.0.0
@@ -85,8 +85,11 @@ console-check: setup $(NODE_TESTS) ## judge every page of the console with axe a
 	@go test ./test/console -run 'Accessible|Lighthouse' -count=1 -timeout 60m -v -args -judge -only '$(ONLY)' \
 		| grep -v ' level='
 
-screenshots: setup $(NODE_TESTS) ## write pictures of every page of the console to bin/screenshots; ONLY=name for some
+screenshots: setup $(NODE_TESTS) ## write pictures of every page of the console to bin/screenshots; ONLY=name,name for some
 	@go test ./test/console -run Screenshots -count=1 -timeout 60m -args -screenshots bin/screenshots -only '$(ONLY)'
+
+pictures: setup $(NODE_TESTS) ## write the pictures of the documents to docs/pictures
+	@go test ./test/console -run Pictures -count=1 -args -screenshots docs/pictures
 
 # Third-party programs that use key vaults, each pinned in a module of its own: their dependencies are not the service's.
 FORCE:

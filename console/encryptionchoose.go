@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -219,6 +220,13 @@ func (c *Console) keyCheckPage(v *visit, a account.Account, chosen choice, refus
 			last.Hint = v.text("encryption.restore.hint")
 		}
 	}
+	place := func(x checked) int {
+		if x.State == "bad" {
+			return 0 // what is to be mended comes first
+		}
+		return 1
+	}
+	slices.SortStableFunc(d.Checks, func(a, b checked) int { return cmp.Compare(place(a), place(b)) })
 	if !d.InUse && (len(unmet) == 0 || restores) {
 		d.Save = v.button(encryptionPath(a, ""), v.text("encryption.save"), "primary", chosen.hidden()...)
 		d.Save.Icon = "save"

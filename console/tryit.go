@@ -323,7 +323,7 @@ func (c *Console) tryCompare(v *visit, a account.Account) (*view, error) {
 	if err != nil {
 		return c.tryAgain(v, w, data, err, "photo")
 	}
-	said := verdict{Same: got.Identical, Confidence: confidenceText(got.Confidence)}
+	said := verdict{Same: got.Identical, Confidence: v.lang.confidence(got.Confidence)}
 	said.Key = badge{"off", "x", v.text("tryit.different")}
 	if said.Same {
 		said.Key = badge{"ok", "ok", v.text("tryit.same")}
@@ -334,8 +334,10 @@ func (c *Console) tryCompare(v *visit, a account.Account) (*view, error) {
 	return w, nil
 }
 
-// confidenceText writes a confidence so that rounding never lifts it over a threshold.
-func confidenceText(c float64) string { return fmt.Sprintf("%.3f", math.Floor(c*1000)/1000) }
+// confidence writes a confidence so that rounding never lifts it over a threshold.
+func (l *language) confidence(c float64) string {
+	return l.printer.Sprintf("%.3f", math.Floor(c*1000)/1000)
+}
 
 // meaning says what a confidence stands for.
 func (v *visit) meaning(c *face.Calibration, confidence float64) string {
@@ -405,7 +407,7 @@ func (c *Console) tryIdentify(v *visit, a account.Account) (*view, error) {
 			}
 			best = max(best, found.Confidence)
 			data.Found = append(data.Found, foundRow{i + 1, shownName(p.Name, p.ID),
-				collectionPath(a.Name, ref, "persons", p.ID), confidenceText(found.Confidence)})
+				collectionPath(a.Name, ref, "persons", p.ID), v.lang.confidence(found.Confidence)})
 		}
 	}
 	if best > 0 {
@@ -444,7 +446,7 @@ func (c *Console) trySimilar(v *visit, a account.Account) (*view, error) {
 	}
 	for _, found := range similar.Found {
 		data.Found = append(data.Found, foundRow{1, found.PersistedFaceID, collectionPath(a.Name, ref),
-			confidenceText(found.Confidence)})
+			v.lang.confidence(found.Confidence)})
 	}
 	if len(similar.Found) > 0 {
 		data.Meaning = v.meaning(similar.Calibration, similar.Found[0].Confidence)

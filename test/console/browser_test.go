@@ -25,7 +25,7 @@ import (
 var (
 	judged      = flag.Bool("judge", false, "run Lighthouse over every page too")
 	screenshots = flag.String("screenshots", "", "write pictures of every page to this folder")
-	only        = flag.String("only", "", "of the pages, take those whose names contain one of these, separated by commas")
+	only        = flag.String("only", "", "of the pages, take those whose names contain one of these (a,b,c)")
 )
 
 // TestMain ends the browser that the tests share.

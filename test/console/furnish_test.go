@@ -224,7 +224,8 @@ func (h house) tasks() {
 		servertest.File{Field: "photos", Name: "Emmy Noether.png", Data: servertest.Photo(50, "Emmy Noether")},
 		servertest.File{Field: "photos", Name: "meadow.png", Data: servertest.Photo(51)}))
 	for name, people := range map[string][]string{"ada": {"Ada Lovelace"}, "both": {"Ada Lovelace", "Grace Hopper"}} {
-		if err := os.WriteFile(filepath.Join(h.facts["dir"], name+".png"), servertest.Photo(7, people...), 0o600); err != nil {
+		file := filepath.Join(h.facts["dir"], name+".png")
+		if err := os.WriteFile(file, servertest.Photo(7, people...), 0o600); err != nil {
 			h.t.Fatal(err)
 		}
 	}

@@ -30,3 +30,12 @@ func TestScreenshots(t *testing.T) {
 	h := furnished(t)
 	walk(t, h.Server, "screenshots.mjs", h.facts, folder(t, *screenshots))
 }
+
+// TestPictures writes the pictures of the documents.
+func TestPictures(t *testing.T) {
+	if *screenshots == "" {
+		t.Skip("run by make pictures")
+	}
+	h := furnished(t)
+	walk(t, h.Server, "pictures.mjs", h.facts, folder(t, *screenshots))
+}
