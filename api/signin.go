@@ -131,13 +131,19 @@ func errSlowed(wait time.Duration) error {
 // the same address, or at that address with any name, SignIn returns a refusal of kind TooMany instead, unless name has
 // signed in from there before. Other addresses are not affected, so that nobody can lock out others. These errors of
 // prove count as failed sign-ins: refusals of kind Unauthenticated, and the OAuth code unauthorized_client.
-func (r *Request) SignIn(name string, prove func() error) error {
+func (r *Request) SignIn(name string, prove func() error) error { return r.SignInBy("", name, prove) }
+
+// SignInBy is SignIn by one of several ways: failures by one way do not count for the others. There must be few ways.
+func (r *Request) SignInBy(way, name string, prove func() error) error {
 	h, now := r.handler, time.Now()
 	if len(name) > maxName {
 		name = name[:maxName]
 	}
 	r.uncounted = false
 	at := r.body.address
+	if way != "" {
+		at += caller("\x00by " + way)
+	}
 	atName := at + caller("\x00"+strings.ToLower(name))
 	wait, proved := h.signIns.pause(atName, now)
 	ofAddress, _ := h.signIns.pause(at, now)

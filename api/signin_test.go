@@ -24,7 +24,7 @@ func signingIn(t *testing.T) *server {
 				return nil, err
 			}
 			name, secret, _ := strings.Cut(string(body), " ")
-			return name, r.SignIn(name, func() error {
+			return name, r.SignInBy(r.Header("Way"), name, func() error {
 				if secret != "right" {
 					return visage.Refuse(visage.Unauthenticated, "invalid_client", "Wrong.")
 				}
@@ -101,6 +101,26 @@ func TestFailedSignInsSlowDown(t *testing.T) {
 	want("another at the address", s.from(t, "127.0.0.1", "POST", "/t/token", "other right"), 200)
 	s.fails(t, "POST", "/t/token", "known wrong")
 	want("a client that has signed in from there", s.from(t, "127.0.0.1", "POST", "/t/token", "known right"), 200)
+}
+
+// TestWaysToSignInAreCountedApart fails by one way with many names, until the address has to wait.
+func TestWaysToSignInAreCountedApart(t *testing.T) {
+	s := signingIn(t)
+	slowed := 0
+	for n := range 100 {
+		body := "name" + strconv.Itoa(n) + " wrong"
+		if s.from(t, "127.0.0.1", "POST", "/t/token", body, "Way", "one").StatusCode == http.StatusTooManyRequests {
+			slowed++
+		}
+	}
+	if slowed == 0 {
+		t.Error("100 wrong secrets of one way were checked")
+	}
+	for _, way := range []string{"other", ""} {
+		if res := s.from(t, "127.0.0.1", "POST", "/t/token", "ada right", "Way", way); res.StatusCode != 200 {
+			t.Errorf("the way %q: got %d", way, res.StatusCode)
+		}
+	}
 }
 
 func TestManyNamesFromOneAddressSlowDown(t *testing.T) {

@@ -129,10 +129,12 @@ func (c *Console) refuseOpenID(v *visit, issuer *signInIssuer, principal string,
 func (c *Console) openIDAnswer(v *visit) (*view, error) {
 	f, found := v.resume()
 	issuer := c.issuerByID(v.Path("issuer"))
-	err := v.SignIn("openid", func() error {
-		if !found || f.issuer == nil || f.issuer != issuer || f.proof != nil {
-			return refuseFlow()
-		}
+	if !found || f.issuer == nil || f.issuer != issuer || f.proof != nil {
+		// This counts as no failed sign-in: a page of another site can send the browser here as often as it likes.
+		said, _ := v.explain(refuseFlow())
+		return v.signInFailed(said, f.to), nil
+	}
+	err := v.SignInBy(openIDWay, issuer.id, func() error {
 		proof, err := issuer.Finish(v.Context(), f.openid, v.Queries())
 		if err != nil {
 			return c.refuseOpenID(v, issuer, "", err)

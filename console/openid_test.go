@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"html"
 	"math/big"
 	"net/http"
@@ -419,5 +420,36 @@ func TestOpenIDRefuses(t *testing.T) {
 	for range 2 {
 		p := b.Send("/console/signin/openid/begin", url.Values{"issuer": {forms[1][1]}})
 		want(t, "an issuer that is off", p, http.StatusServiceUnavailable, "does not answer")
+	}
+}
+
+// TestOneWayToSignInLocksNoOtherOut fails with passkeys until the address has to wait: the other ways let people in.
+func TestOneWayToSignInLocksNoOtherOut(t *testing.T) {
+	i := newIssuer(t)
+	s, _ := trusting(t, i)
+	const passkeys = "/console/signin/passkey/"
+	b := s.Visitor(t)
+	slowed := false
+	for n := range 80 {
+		b.Send(passkeys+"options", url.Values{})
+		p := b.Send(passkeys+"answer", url.Values{"credential": {fmt.Sprintf(`{"id":"%d"}`, n)}})
+		if slowed = p.Status == http.StatusTooManyRequests; slowed {
+			break
+		}
+		if p.Status != http.StatusUnauthorized {
+			t.Fatalf("a wrong passkey: %d %s", p.Status, p.Body)
+		}
+	}
+	if !slowed {
+		t.Error("80 wrong passkeys were checked")
+	}
+	want(t, "with an address", s.Browser(t, "").Get("/console"), http.StatusOK)
+	for range 20 { // another site sends the browser here
+		want(t, "an answer to nothing", b.Get("/console/signin/openid/answer/00000000"), http.StatusUnauthorized)
+	}
+	b = s.Visitor(t)
+	p := finish(t, b, comesBack(t, s, b, i.signs(begins(t, b, "/console/signin", i), "ada")))
+	if p.Status != http.StatusSeeOther {
+		t.Errorf("with an issuer: %d %s", p.Status, p.Body)
 	}
 }

@@ -65,7 +65,8 @@ func (c *Console) passkeyAnswer(v *visit) (*view, error) {
 	f, found := v.resume()
 	found = found && f.isPasskey && f.session == ""
 	to := local(v.field("to"))
-	err := v.SignIn("passkey", func() error {
+	// Failures count for the passkey that is claimed: those of others at the same address are not hindered.
+	err := v.SignInBy(passkeyWay, passkey.Claimed([]byte(v.field("credential"))), func() error {
 		who, err := c.provePasskey(v, f, found)
 		if _, refused := errors.AsType[*visage.Refusal](err); refused {
 			if failed := c.cfg.Directory.RefuseSignIn(v.Context(), identity.ByPasskey, who.ID, err); failed != nil {

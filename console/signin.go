@@ -89,11 +89,18 @@ func (c *Console) oneTimePage(v *visit) (*view, error) {
 	return v.page("onetime", v.text("signin.title"), data), nil
 }
 
+// The ways to sign in, whose failures are counted apart.
+const (
+	oneTimeWay = "address"
+	passkeyWay = "passkey"
+	openIDWay  = "openid"
+)
+
 // oneTime opens a session for the holder of a one-time address. People who were invited register a passkey next.
 func (c *Console) oneTime(v *visit) (*view, error) {
 	to := local(v.Cookie(returnCookie))
 	// Failures count for the code, so that a wrong address does not hinder others who sign in from the same network.
-	err := v.SignIn("one-time "+v.Path("code"), func() error {
+	err := v.SignInBy(oneTimeWay, v.Path("code"), func() error {
 		who, use, err := c.cfg.Directory.RedeemCode(v.Context(), v.Path("code"))
 		if err != nil {
 			return err

@@ -181,3 +181,12 @@ func (u user) WebAuthnID() []byte                         { return []byte(u.ID) 
 func (u user) WebAuthnName() string                       { return u.Name }
 func (u user) WebAuthnDisplayName() string                { return u.Name }
 func (u user) WebAuthnCredentials() []webauthn.Credential { return u.credentials }
+
+// Claimed returns the id of the passkey that an answer claims to be from, as the answer has it; empty: it has none.
+func Claimed(answer []byte) string {
+	var claimed struct{ ID string }
+	if json.Unmarshal(answer, &claimed) != nil {
+		return ""
+	}
+	return claimed.ID
+}
