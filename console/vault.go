@@ -166,7 +166,13 @@ func (v *visit) usesVault(vault keyvault.Vault) (bool, error) {
 	if !v.hasPolicy(vault) && !vault.RBAC {
 		return false, nil
 	}
-	return v.permitted(vault.Name, keyvault.MayList, keyvault.MayGet)
+	some := []keyvault.Permission{keyvault.MayGet, keyvault.MayList}
+	if vault.RBAC {
+		some = some[:1] // one right on data stands for both
+	}
+	return permits(some, func(p keyvault.Permission) error {
+		return v.c.cfg.Vaults.PermitsIn(v.Context(), v.Caller(), vault, p)
+	})
 }
 
 // hasPolicy reports whether a vault has an access policy for the person.
@@ -178,8 +184,15 @@ func (v *visit) hasPolicy(vault keyvault.Vault) bool {
 
 // permitted reports whether the person has one of some permissions in a vault.
 func (v *visit) permitted(vault string, some ...keyvault.Permission) (bool, error) {
+	return permits(some, func(p keyvault.Permission) error {
+		return v.c.cfg.Vaults.Permits(v.Context(), v.Caller(), vault, p)
+	})
+}
+
+// permits reports whether one of some permissions is not refused.
+func permits(some []keyvault.Permission, ask func(keyvault.Permission) error) (bool, error) {
 	for _, p := range some {
-		err := v.c.cfg.Vaults.Permits(v.Context(), v.Caller(), vault, p)
+		err := ask(p)
 		if err == nil {
 			return true, nil
 		}

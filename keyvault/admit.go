@@ -35,6 +35,11 @@ func (s *Service) Admit(ctx context.Context, who visage.Caller, ref Ref, need Pe
 	return s.audited(ctx, e, func(*event) error { return err })
 }
 
+// PermitsIn is Permits for a vault that was just read.
+func (s *Service) PermitsIn(ctx context.Context, who visage.Caller, vault Vault, need Permission) error {
+	return s.authorise(ctx, who, vault, need)
+}
+
 // Permits refuses a caller that lacks a permission in a vault, as an operation would. It does nothing else, so nothing
 // is recorded. Refusals: Forbidden with the inner code AccessDenied, ForbiddenByRbac, ForbiddenByFirewall or
 // ForbiddenByConnection; VaultNotFound.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
-	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/console"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server/drill"
@@ -30,7 +29,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 	}
 	return console.New(console.Config{
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
-		History: audit.Read(l.store), Figures: l.metrics,
+		History: l.history, Figures: l.metrics,
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
 		Identities: s.directory(l.identities, l.forOperator), Origin: s.Endpoint(), Issuers: issuers,

@@ -32,6 +32,7 @@ import (
 type layers struct {
 	store     *sealed.Store
 	audit     *audit.Log
+	history   *audit.History // of the log: shared, because it keeps the latest entries in memory
 	custody   *custody.Custody
 	accounts  *account.Accounts
 	face      *face.Service
@@ -88,6 +89,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
+	l.history = audit.Read(store)
 	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May, IsOperator: l.identities.IsOperator,
 		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: l.backups,
 		Identities: identities, People: identities,
-		AuditEvents: auditEvents{audit.Read(l.store)}, Retentions: retentions{l.face},
+		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
 	})
 	if err != nil {
 		return nil, err
