@@ -409,7 +409,7 @@ func proofName(name string, entry uint64) string { return fmt.Sprintf("%s-%d.jso
 // verifyAudit reads the whole log, as a task.
 func (c *Console) verifyAudit(v *visit) (*view, error) {
 	lang := v.lang
-	return v.start(v.text("auditlog.verifying"), link{v.text("auditlog.title"), prefix + "/audit"},
+	return v.start(v.text("auditlog.verifying"), link{v.text("auditlog.title"), prefix + "/audit"}, c.cfg.Operates,
 		func(ctx context.Context, p progress) error {
 			p.step(lang.text("auditlog.verifying.step"))
 			report, err := c.cfg.History.Verify(ctx)

@@ -48,7 +48,8 @@ func (c *Console) rehearse(v *visit) (*view, error) {
 		return nil, err
 	}
 	by, back := v.Caller(), link{v.text("resource.tab.encryption"), encryptionPath(a, "")}
-	return v.start(v.text("encryption.rehearse.of", a.Name), back, func(ctx context.Context, p progress) error {
+	title := v.text("encryption.rehearse.of", a.Name)
+	return v.start(title, back, c.cfg.Operates, func(ctx context.Context, p progress) error {
 		report, err := c.cfg.Rehearse(ctx, by, a.Name, func(step string) {
 			p.step(v.text("encryption.rehearse.step." + step))
 		})

@@ -139,7 +139,9 @@ func (c *Console) addPhotos(v *visit, a account.Account) (*view, error) {
 func (c *Console) addMany(v *visit, a account.Account, into target, data *photosData) (*view, error) {
 	files, lang, res := v.files, v.lang, a.Resource
 	back := link{v.text("faces.photos.back"), data.Form.Cancel}
-	return v.start(v.text("faces.photos.job", len(files)), back, func(ctx context.Context, p progress) error {
+	scope, title := c.cfg.AccountPath(a), v.text("faces.photos.job", len(files))
+	may := func(who visage.Principal) bool { return c.cfg.Directory.MayData(who, useFaces, scope) }
+	return v.start(title, back, may, func(ctx context.Context, p progress) error {
 		p.result(back)
 		for i, file := range files {
 			p.step(lang.text("faces.photos.step", isolated(file.name)))

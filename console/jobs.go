@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/identity"
 )
 
 // jobs is the long work that people start on pages: it goes on when the page is closed, and the page of the job shows
@@ -27,6 +29,7 @@ type jobs struct {
 type job struct {
 	ID      string
 	By      string // the object id of the person who started it
+	Name    string // of the human, where several act as one principal
 	Title   string // in the language of that person
 	Back    link   // the page that it was started on
 	Started time.Time
@@ -39,8 +42,12 @@ type job struct {
 	Result  *link // a page with the result
 	Files   []jobFile
 
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
+	right  right
 }
+
+// right reports whether a principal may do what a job does, as long as it does it.
+type right func(visage.Principal) bool
 
 // jobLine is the result of one part of a job.
 type jobLine struct {
@@ -60,6 +67,7 @@ const (
 	maxRunning  = 4   // of one person
 	maxJobLines = 500
 	jobTime     = time.Hour
+	jobWatch    = time.Second // how often a job's session and right are looked at
 )
 
 func newJobs(log *slog.Logger) *jobs { return &jobs{log: log} }
@@ -109,17 +117,37 @@ func (p progress) attach(name string, data []byte) {
 }
 
 // start runs work as a job of the visitor, and leads to its page. The context of work ends after an hour, when the
-// person cancels it, and when the server stops; it carries the caller, for the audit log.
-func (v *visit) start(title string, back link, work func(context.Context, progress) error) (*view, error) {
-	j, err := v.c.jobs.start(v, title, back, work)
+// person cancels it, when the session is ended before its time or the person has no longer the right, and when the
+// server stops; it carries the caller, for the audit log.
+func (v *visit) start(
+	title string, back link, may right, work func(context.Context, progress) error,
+) (*view, error) {
+	j, err := v.c.jobs.start(&job{By: v.Principal.ObjectID, Name: v.session.Name, Title: title, Back: back, right: may},
+		v.Caller(), v.lang, v.stays(may), work)
 	if err != nil {
 		return nil, err
 	}
 	return v.redirect(prefix + "/jobs/" + j.ID), nil
 }
 
+// stays returns what reports whether a job of the visitor may go on: the person has the right to it, and the session
+// was not ended before its time. That it ends because nobody uses it ends no job.
+func (v *visit) stays(may right) func() bool {
+	session, who, d := v.session, v.Principal, v.c.cfg.Directory
+	over := false
+	return func() bool {
+		open := d.Sessions(who.ObjectID)
+		i := slices.IndexFunc(open, func(s identity.Session) bool { return s.ID == session.ID })
+		if i >= 0 {
+			session = open[i]
+		}
+		over = over || i < 0 && !time.Now().Before(session.Expires)
+		return may(who) && (i >= 0 || over)
+	}
+}
+
 func (j *jobs) start(
-	v *visit, title string, back link, work func(context.Context, progress) error,
+	started *job, by visage.Caller, lang *language, stays func() bool, work func(context.Context, progress) error,
 ) (*job, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -129,7 +157,7 @@ func (j *jobs) start(
 	}
 	mine := 0
 	for _, other := range j.all {
-		if other.By == v.Principal.ObjectID && other.Ended.IsZero() {
+		if other.By == started.By && other.Ended.IsZero() {
 			mine++
 		}
 	}
@@ -143,14 +171,18 @@ func (j *jobs) start(
 		}
 		j.all = slices.Delete(j.all, i, i+1)
 	}
-	ctx, cancel := context.WithTimeout(visage.WithCaller(j.ctx, v.Caller()), jobTime)
-	started := &job{ID: visage.NewUUID().String(), By: v.Principal.ObjectID, Title: title, Back: back,
-		Started: time.Now(), cancel: cancel}
+	limited, end := context.WithTimeout(visage.WithCaller(j.ctx, by), jobTime)
+	ctx, cancel := context.WithCancelCause(limited)
+	started.ID, started.Started, started.cancel = visage.NewUUID().String(), time.Now(), cancel
 	j.all = append(j.all, started)
-	lang := v.lang
+	j.running.Go(func() { watchJob(ctx, cancel, stays) })
 	j.running.Go(func() {
-		defer cancel()
+		defer end()
+		defer cancel(nil)
 		err := j.work(ctx, started, work)
+		if refusal, taken := errors.AsType[*visage.Refusal](context.Cause(ctx)); taken && err != nil {
+			err = refusal
+		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		started.Ended, started.Step = time.Now(), ""
@@ -165,6 +197,24 @@ func (j *jobs) start(
 	return started, nil
 }
 
+// watchJob ends a job when it may not go on.
+func watchJob(ctx context.Context, cancel context.CancelCauseFunc, stays func() bool) {
+	look := time.NewTicker(jobWatch)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if !stays() {
+			cancel(visage.Refuse(visage.Denied, "TaskEnded", "This task was ended with its session, or with the "+
+				"right to it, and what it had done by then stays: sign in, and start it again."))
+			return
+		}
+	}
+}
+
 // work runs the work of a job; a panic becomes an error.
 func (j *jobs) work(ctx context.Context, of *job, work func(context.Context, progress) error) (err error) {
 	defer func() {
@@ -175,12 +225,13 @@ func (j *jobs) work(ctx context.Context, of *job, work func(context.Context, pro
 	return work(ctx, progress{j, of})
 }
 
-// find returns a copy of a person's job.
-func (j *jobs) find(id, by string) (job, bool) {
+// find returns a copy of a job of the visitor, if they still have the right to it.
+func (v *visit) find(id string) (job, bool) {
+	j := v.c.jobs
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, one := range j.all {
-		if one.ID == id && one.By == by {
+		if one.ID == id && one.By == v.Principal.ObjectID && one.Name == v.session.Name && one.right(v.Principal) {
 			copied := *one
 			copied.Lines, copied.Files = slices.Clone(one.Lines), slices.Clone(one.Files)
 			return copied, true
@@ -191,7 +242,7 @@ func (j *jobs) find(id, by string) (job, bool) {
 
 // job shows a job.
 func (c *Console) job(v *visit) (*view, error) {
-	j, found := c.jobs.find(v.Path("job"), v.Principal.ObjectID)
+	j, found := v.find(v.Path("job"))
 	if !found {
 		return nil, refuseUnknownPage()
 	}
@@ -210,7 +261,7 @@ func (c *Console) job(v *visit) (*view, error) {
 
 // jobFile downloads a file of a job.
 func (c *Console) jobFile(v *visit) (*view, error) {
-	j, _ := c.jobs.find(v.Path("job"), v.Principal.ObjectID)
+	j, _ := v.find(v.Path("job"))
 	for _, f := range j.Files {
 		if f.Name == v.Path("file") {
 			return &view{download: &download{name: f.Name, contentType: "application/octet-stream", data: f.data}}, nil
@@ -221,11 +272,11 @@ func (c *Console) jobFile(v *visit) (*view, error) {
 
 // cancelJob ends a job.
 func (c *Console) cancelJob(v *visit) (*view, error) {
-	j, found := c.jobs.find(v.Path("job"), v.Principal.ObjectID)
+	j, found := v.find(v.Path("job"))
 	if !found {
 		return nil, refuseUnknownPage()
 	}
-	j.cancel()
+	j.cancel(nil)
 	return v.redirect(prefix + "/jobs/" + j.ID), nil
 }
 
