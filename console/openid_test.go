@@ -406,11 +406,27 @@ func TestOpenIDRefuses(t *testing.T) {
 		t.Error("the issuer was asked for a token with an answer to nothing")
 	}
 
-	// An answer that arrives at the address of one issuer is never taken for another's.
+	// An answer that arrives at the address of another issuer is never taken for that one's, however valid it is: not
+	// even the issuer that it is from is asked.
 	b = s.Visitor(t)
-	toOther := strings.Replace(path, regexp.MustCompile(`answer/[0-9a-f]+`).FindString(path), "answer/", 1)
-	begins(t, b, "/console/signin", i)
-	want(t, "mixed up", comesBack(t, s, b, toOther+"x"), http.StatusNotFound)
+	path = i.signs(begins(t, b, "/console/signin", i), "ada")
+	ids := regexp.MustCompile(`name="issuer" value="([0-9a-f]+)"`).FindAllStringSubmatch(
+		b.Get("/console/signin").Body, -1)
+	own := regexp.MustCompile(`answer/[0-9a-f]+`).FindString(path)
+	elsewhere := "answer/" + ids[0][1]
+	if elsewhere == own {
+		elsewhere = "answer/" + ids[1][1]
+	}
+	askedOther := other.asked
+	asked = i.asked
+	p := comesBack(t, s, b, strings.Replace(path, own, elsewhere, 1))
+	want(t, "mixed up", p, http.StatusUnauthorized, "begin it again")
+	want(t, "mixed up, and then as it should be", comesBack(t, s, b, path), http.StatusUnauthorized)
+	want(t, "mixed up", b.Get("/console"), http.StatusUnauthorized)
+	if i.asked != asked || other.asked != askedOther {
+		t.Errorf("%d and %d issuers were asked for a token", i.asked-asked, other.asked-askedOther)
+	}
+	want(t, "no issuer", comesBack(t, s, b, strings.Replace(path, own, "answer/x", 1)), http.StatusUnauthorized)
 
 	// Who cannot be reached is said so, and a second attempt does not wait for it.
 	other.Close()

@@ -1,12 +1,14 @@
 package console_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,6 +117,32 @@ func TestTryItRefuses(t *testing.T) {
 			tt.in != "" && !strings.Contains(p.Body, `value="`+tt.in+`"`) {
 			t.Errorf("%s: %d %s", name, p.Status, p.Body)
 		}
+	}
+}
+
+// TestPhotosOfSixMegabytes tries and adds a photo of exactly as many bytes as the contract allows, and one byte more.
+func TestPhotosOfSixMegabytes(t *testing.T) {
+	const most = 6 << 20
+	s := servertest.Start(t, server.Config{})
+	b := s.Browser(t, "")
+	group := create(t, b, "persongroups", "staff", "Staff")
+	filled := func(field string, length int) servertest.File {
+		f := inField(photo("large.png", 1, "ann"), field)
+		end := bytes.LastIndexByte(f.Data, '\n') // of the picture; what follows says who is on it
+		f.Data = slices.Concat(f.Data[:end], make([]byte, length-len(f.Data)), f.Data[end:])
+		return f
+	}
+	const sentence = "This file is too large: a picture may have at most 6 MB."
+	given := url.Values{"model": {"recognition_04"}, "detector": {"detection_01"}}
+	for _, form := range []struct{ path, field string }{{tryIt, "photo"}, {group + "/photos", "photos"}} {
+		given.Set("into", "new")
+		p := b.Upload(form.path, form.path, given, filled(form.field, most))
+		wantNot(t, form.path, p, sentence)
+		if p.Status >= http.StatusBadRequest {
+			t.Errorf("%s with 6 MB: %d %s", form.path, p.Status, p.Body)
+		}
+		p = b.Upload(form.path, form.path, given, filled(form.field, most+1))
+		want(t, form.path, p, http.StatusBadRequest, sentence)
 	}
 }
 

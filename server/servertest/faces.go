@@ -62,10 +62,16 @@ func (Faces) Confidence(distance float64) float64 { return max(0, min(1, 1-dista
 // Threshold implements face.Recogniser.
 func (Faces) Threshold(int) float64 { return 0.5 }
 
+// mostBytes is the length of the longest photo, as the contract has it.
+const mostBytes = 6 << 20
+
 // Detect implements face.Recogniser.
 func (Faces) Detect(ctx context.Context, photo []byte, want vision.Want) (*vision.Photo, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if len(photo) > mostBytes {
+		return nil, &vision.ImageError{Kind: vision.TooManyBytes, Message: "the photo is longer than 6 MB"}
 	}
 	config, err := png.DecodeConfig(bytes.NewReader(photo))
 	at := bytes.LastIndex(photo, trailer)
