@@ -172,6 +172,7 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 			result, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	defer x.plane.memory.release(x.body) // the body counts until the handler returns
 	if err := h.prove(x, req); err != nil {
 		return nil, h.turnedAway(x, req, err)
 	}
@@ -183,7 +184,6 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 	}
 	req.http = req.http.WithContext(visage.WithCaller(req.Context(), req.Caller()))
 	x.body.holder, x.body.proved = holderOf(req), x.route.Allow != Anyone
-	defer x.plane.memory.release(x.body) // the body counts until the handler returns
 	result, err = x.route.Handle(req)
 	if over := h.countRest(x, req); over != nil {
 		return nil, over

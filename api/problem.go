@@ -35,6 +35,7 @@ type Problem struct {
 	Allow      string        // for 405: the supported methods
 	Challenge  string        // for 401: the WWW-Authenticate header
 	RequestID  string        // set by the Handler
+	Note       any           // what Plane.Admit tells Plane.Page
 }
 
 // Error returns the code and the sentence.

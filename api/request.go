@@ -200,6 +200,9 @@ func (r *Request) ReadJSON(into any) error {
 	return DecodeJSON(body, into)
 }
 
+// BodyLength returns the length of the body in bytes, as the client has declared it; -1: it has not.
+func (r *Request) BodyLength() int64 { return r.body.declared }
+
 // NeedContentType returns a Problem of status 415 unless the body's media type is one of allowed.
 func (r *Request) NeedContentType(allowed ...string) error {
 	got := r.ContentType()

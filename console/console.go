@@ -91,6 +91,7 @@ type Console struct {
 	flows     *flows
 	site      *passkey.Site // nil: passkeys cannot be used at this origin
 	exports   *exports
+	drafts    *drafts
 	routes    []route
 
 	issuersForSignIn []*signInIssuer
@@ -111,7 +112,7 @@ func New(cfg Config) (*Console, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Console{cfg: cfg, log: cfg.Logger, sent: newSentForms(), notices: newNotices(), jobs: newJobs(cfg.Logger),
-		flows: newFlows(), exports: newExports()}
+		flows: newFlows(), exports: newExports(), drafts: newDrafts()}
 	var err error
 	if c.site, err = passkey.New(cfg.Origin, "Visage"); errors.Is(err, passkey.ErrNoName) {
 		c.site = nil

@@ -68,6 +68,7 @@ func (v *visit) form(action, submit string, fields ...*field) *form {
 	for _, x := range fields {
 		f.Files = f.Files || x.Kind == "file"
 	}
+	v.forms = append(v.forms, f)
 	return f
 }
 
@@ -92,6 +93,20 @@ func (f *form) Field(name string) *field {
 	return nil
 }
 
+// fill puts what was typed into the fields of a form, as far as people see what they have typed.
+func (f *form) fill(typed func(name string) string) {
+	for _, x := range f.Fields {
+		switch x.Kind {
+		case "file", "password":
+		case "checkbox":
+			x.Checked = typed(x.Name) != ""
+		case "hidden":
+		default:
+			x.Value = typed(x.Name)
+		}
+	}
+}
+
 // refused puts what was typed back into the fields of a form, with the reason why it was refused: at the field that
 // fields names for the refusal's code, else above the form. It returns false for an error that is no refusal of what
 // was typed.
@@ -100,16 +115,7 @@ func (v *visit) refused(f *form, err error, fields map[string]string) bool {
 	if !ok {
 		return false
 	}
-	for _, x := range f.Fields {
-		switch x.Kind {
-		case "file", "password":
-		case "checkbox":
-			x.Checked = v.checked(x.Name)
-		case "hidden":
-		default:
-			x.Value = v.field(x.Name)
-		}
-	}
+	f.fill(v.field)
 	if x := f.Field(fields[said.Code]); x != nil {
 		x.Error = said.Sentence
 	}
@@ -197,20 +203,31 @@ func (v *visit) readForm() error {
 	} else {
 		v.typed, err = url.ParseQuery(string(body))
 	}
-	if err != nil || len(v.typed) > maxFields {
+	if err != nil {
 		return visage.Refuse(visage.Invalid, "InvalidForm", "The form cannot be read: open the page again.")
 	}
-	for _, values := range v.typed {
+	if err := clean(v.typed); err != nil {
+		return err
+	}
+	if v.signedIn() && !validToken(v.secret, v.typed.Get("token")) {
+		return visage.Refuse(visage.Denied, "InvalidFormToken", "The form is too old, or was not made for your "+
+			"session: open the page again and repeat what you typed.")
+	}
+	return nil
+}
+
+// clean refuses fields that no form has, and makes the ends of lines in the others one character.
+func clean(typed url.Values) error {
+	if len(typed) > maxFields {
+		return visage.Refuse(visage.Invalid, "InvalidForm", "The form cannot be read: open the page again.")
+	}
+	for _, values := range typed {
 		for i, text := range values {
 			if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
 				return visage.Refuse(visage.Invalid, "InvalidForm", "The form has text that is not valid UTF-8.")
 			}
 			values[i] = strings.ReplaceAll(text, "\r\n", "\n")
 		}
-	}
-	if v.signedIn() && !v.validToken(v.typed.Get("token")) {
-		return visage.Refuse(visage.Denied, "InvalidFormToken", "The form is too old, or was not made for your "+
-			"session: open the page again and repeat what you typed.")
 	}
 	return nil
 }
@@ -275,18 +292,18 @@ func (v *visit) token() string {
 	nonce := make([]byte, 12)
 	_, _ = rand.Read(nonce) // never fails, see crypto/rand
 	text := base64.RawURLEncoding.EncodeToString(nonce)
-	return text + "." + v.tokenCode(text)
+	return text + "." + tokenCode(v.secret, text)
 }
 
-func (v *visit) tokenCode(nonce string) string {
-	mac := hmac.New(sha256.New, []byte(v.secret))
+func tokenCode(secret, nonce string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
 	_, _ = mac.Write([]byte("visage console form\x00" + nonce)) // never fails, see hash.Hash
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func (v *visit) validToken(token string) bool {
+func validToken(secret, token string) bool {
 	nonce, code, found := strings.Cut(token, ".")
-	return found && nonce != "" && hmac.Equal([]byte(code), []byte(v.tokenCode(nonce)))
+	return found && nonce != "" && hmac.Equal([]byte(code), []byte(tokenCode(secret, nonce)))
 }
 
 // sentForms remembers the answers to forms for a while, so that a form that is sent twice, by a double click or by

@@ -117,7 +117,14 @@ func (c *Console) problemPage(h http.Header, r *http.Request, p *api.Problem) []
 		}
 		if _, err := r.Cookie(sessionCookie); err == nil {
 			h.Add("Set-Cookie", setCookie(sessionCookie, "", 0))
-			f.Notices = []notice{{"info", l.text("signin.ended")}}
+			said := l.text("signin.ended")
+			if kept, is := p.Note.(keptDraft); is && kept.cookie != "" {
+				h.Add("Set-Cookie", kept.cookie)
+				said = l.text("signin.ended.kept")
+			} else if r.Method == http.MethodPost {
+				said = l.text("signin.ended.lost")
+			}
+			f.Notices = []notice{{"info", said}}
 		}
 		template, f.Title, f.Data = "signin", l.text("signin.title"), c.signInWays(l, to)
 	}

@@ -179,7 +179,12 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 	}
 	w, err := handle()
 	if errors.Is(err, errStale) {
-		return v.reply(v.proofPage())
+		w = v.proofPage()
+		if len(v.files) == 0 {
+			d := draft{principal: v.Principal.ObjectID, name: v.session.Name, action: v.URL(), typed: v.typed}
+			w.header.Add("Set-Cookie", c.drafts.keep(d))
+		}
+		return v.reply(w)
 	}
 	req.Recorded = req.Recorded || keyvault.Recorded(err)
 	if err != nil {

@@ -176,7 +176,7 @@ func (v *visit) ownSessions() []identity.Session {
 func (v *visit) leave() *view {
 	w := v.redirect(prefix + "/signin")
 	w.header = http.Header{
-		"Set-Cookie":      {setCookie(sessionCookie, "", 0)},
+		"Set-Cookie":      {setCookie(sessionCookie, "", 0), v.c.drafts.drop(v.Cookie(draftCookie))},
 		"Clear-Site-Data": {`"cache"`},
 	}
 	return w

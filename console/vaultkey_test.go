@@ -564,6 +564,14 @@ func TestLockingNeedsAFreshProof(t *testing.T) {
 	p := b.Submit(one, one, url.Values{"op-wrapkey": nil})
 	o.shows(p, http.StatusForbidden, "locks the data of 1 resource", "reception")
 
+	// who comes back to the form finds what they have typed, once
+	p = b.Get(one)
+	o.shows(p, http.StatusOK, "This is what you typed")
+	if fields, _ := p.Form(one); fields.Has("op-wrapkey") || !fields.Has("op-unwrapkey") {
+		t.Errorf("the form has %v", fields)
+	}
+	o.lacks(b.Get(one), "This is what you typed")
+
 	other := visage.NewUUID().String()
 	for _, l := range []lock{
 		{one, one, url.Values{"expires": {"2099-01-01T00:00"}}},

@@ -101,6 +101,9 @@ func (v *visit) reply(w *view) (any, error) {
 	if w.raw != nil {
 		return api.Reply{Status: http.StatusOK, Header: header, Raw: w.raw}, nil
 	}
+	if removed := v.fillDraft(w); removed != "" {
+		header.Add("Set-Cookie", removed)
+	}
 	f := v.frame(w)
 	body, err := v.lang.render(w.template, f)
 	if err != nil {

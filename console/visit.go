@@ -22,6 +22,7 @@ type visit struct {
 	secret  string           // of the session
 	typed   url.Values       // the fields of the form, on a POST
 	files   []upload         // its files
+	forms   []*form          // of the page, as they were made
 	locks   *protected       // what the page or form would lock, when it asks for a fresh proof; nil: nothing
 }
 
@@ -48,6 +49,9 @@ func (c *Console) admit(r *api.Request) (who visage.Principal, err error) {
 		s, who, err = c.cfg.Directory.Session(r.Context(), secret, r.ClientAddress())
 	}
 	r.Admitted = s
+	if err != nil && r.Route().Method == http.MethodPost {
+		err = c.keepTyped(r, err)
+	}
 	return who, err
 }
 

@@ -111,6 +111,51 @@ type openSessions struct {
 	mu     sync.Mutex
 	byID   map[string]*openSession     // guarded by mu, with what it points to
 	byHash map[secretHash]*openSession // likewise
+	ended  []endedSession              // guarded by mu: the latest last
+}
+
+// endedSession says whose a session was that has ended lately.
+type endedSession struct {
+	hash            secretHash
+	principal, name string
+	at              time.Time
+}
+
+// What bounds the memory of ended sessions.
+const (
+	maxEnded   = 1000
+	endedsLast = SessionLife
+)
+
+// end removes sessions that have ended, and remembers for a while whose they were.
+func (o *openSessions) end(all []sessionRecord) {
+	o.remove(idsOf(all))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	for _, r := range all {
+		o.ended = append(o.ended, endedSession{secretHash(r.Hash), r.Principal, r.Name, now})
+	}
+	o.ended = slices.DeleteFunc(o.ended, func(e endedSession) bool { return now.Sub(e.at) >= endedsLast })
+	o.ended = slices.Delete(o.ended, 0, max(0, len(o.ended)-maxEnded))
+}
+
+// was returns whose session a secret was that has ended lately.
+func (o *openSessions) was(secret string) (principal, name string, found bool) {
+	hash, ok := hashSecret(secret)
+	if !ok {
+		return "", "", false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s := o.byHash[hash]; s != nil { // it is over, and not removed yet
+		return s.Principal, s.Name, true
+	}
+	i := slices.IndexFunc(o.ended, func(e endedSession) bool { return e.hash == hash })
+	if i < 0 || time.Since(o.ended[i].at) >= endedsLast {
+		return "", "", false
+	}
+	return o.ended[i].principal, o.ended[i].name, true
 }
 
 // openSession is a session with the time of its use that is stored.
@@ -238,7 +283,7 @@ func (d *Directory) OpenSession(ctx context.Context, start SessionStart) (secret
 		tell(about)
 		return sessions.In().Put(tx, rec.ID, rec)
 	}, func(context.Context) error {
-		d.sessions.remove(idsOf(displaced))
+		d.sessions.end(displaced)
 		d.sessions.add(rec)
 		return nil
 	})
@@ -291,6 +336,17 @@ func (d *Directory) Watch(secret string) (Session, visage.Principal, error) {
 		return Session{}, visage.Principal{}, err
 	}
 	return d.actsIn(rec)
+}
+
+// WhoseWas returns whose session a secret proved that has ended lately, and the name of the human: so
+// that what somebody typed meanwhile can wait for that very person. It lets nobody in. After a restart it knows none.
+func (d *Directory) WhoseWas(secret string) (principal, name string, found bool) {
+	principal, name, found = d.sessions.was(secret)
+	p, exists := d.state.Load().principals[principal]
+	if !found || !exists {
+		return "", "", false
+	}
+	return principal, cmp.Or(name, p.Name), true
 }
 
 // actsIn returns what may be shown of a session, and who acts in it.
@@ -467,7 +523,7 @@ func (d *Directory) endSessions(ctx context.Context, how func(sessionRecord) str
 		}
 		return nil
 	}, func(context.Context) error {
-		d.sessions.remove(idsOf(all))
+		d.sessions.end(all)
 		return nil
 	})
 	if err != nil {

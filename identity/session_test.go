@@ -223,6 +223,41 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
+// TestWhoseASessionWas asks whose a session was after each way to end, for half a day; nobody is let in by that.
+func TestWhoseASessionWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScopesAndEvents()
+		d := open(t, w.config(nil))
+		ada := person(t, d, "Ada")
+		was := func(what, secret, principal, name string) {
+			t.Helper()
+			if id, n, found := d.WhoseWas(secret); id != principal || n != name || found != (principal != "") {
+				t.Errorf("%s was of %q, %q (%v)", what, id, n, found)
+			}
+		}
+		idle, _ := openSession(t, d, ada)
+		time.Sleep(identity.SessionIdle)
+		ended, s := openSession(t, d, ada)
+		if err := d.EndSession(t.Context(), s.ID); err != nil {
+			t.Fatal(err)
+		}
+		was("a session that nobody used", idle, ada.ID, "Ada")
+		was("a session that was ended", ended, ada.ID, "Ada")
+		was("no session", strings.Repeat("A", len(idle)), "", "")
+		was("nothing", "", "", "")
+		if code := use(t, d, ended); code != "SessionEnded" {
+			t.Errorf("who asks is let in: %q", code)
+		}
+		opened, _ := openSession(t, d, ada)
+		if _, err := d.Prove(t.Context(), opened, identity.ByPasskey); err != nil {
+			t.Fatal(err)
+		}
+		was("a secret that was replaced", opened, "", "")
+		time.Sleep(identity.SessionLife)
+		was("a session that was ended long ago", ended, "", "")
+	})
+}
+
 func TestExpiredSessionsAreRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newScopesAndEvents()
