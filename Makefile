@@ -78,8 +78,9 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 
 NODE_TESTS := test/sdk/node_modules/.package-lock.json test/console/node_modules/.package-lock.json
 
+# VET=off leaves out what go test vets, for a run after make lint, which vets more.
 test: setup $(NODE_TESTS) ## run all tests
-	@go test ./...
+	@go test $(if $(VET),-vet=$(VET)) ./...
 
 console-check: setup $(NODE_TESTS) ## judge every page of the console with axe and Lighthouse; ONLY=name for some
 	@go test ./test/console -run 'Accessible|Lighthouse' -count=1 -timeout 60m -v -args -judge -only '$(ONLY)' \
@@ -113,8 +114,8 @@ LAYOUT := 'Layout|Layers|Carriers|Modules|PackageComments|Lines|Decisions|Links|
 lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabilities, and the layout of the code
 	@echo "gofmt ..."; wrong=$$(gofmt -l $(SOURCES)); test -z "$$wrong" || { echo "run gofmt -w on: $$wrong" >&2; exit 1; }
 	@echo "go vet ..."; go vet ./...
-	@echo "staticcheck ..."; go tool -modfile=tools/go.mod staticcheck ./...
-	@echo "deadcode ..."; ./tools/deadcode
+	@echo "staticcheck and deadcode ..."; go tool -modfile=tools/go.mod staticcheck ./... & checks=$$!; \
+		failed=0; ./tools/deadcode || failed=1; wait $$checks || failed=1; exit $$failed
 	@echo "go mod tidy ..."; ./tools/tidy . tools
 	@./tools/vulncheck
 	@echo "layout ..."; go test . -run $(LAYOUT) >/dev/null || go test . -run $(LAYOUT)
