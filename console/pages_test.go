@@ -64,6 +64,30 @@ func TestScrollingByKeyboard(t *testing.T) {
 	}
 }
 
+// TestTablesOnNarrowScreens holds that a cell says what it is where a row is a block: class "stack", and data-label in
+// each cell that is no heading or action. A table of figures alone scrolls instead.
+func TestTablesOnNarrowScreens(t *testing.T) {
+	names, err := fs.Glob(files, "templates/*.html")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no templates (%v)", err)
+	}
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, table := range strings.Split(string(text), `<table class="list`)[1:] {
+			row, _, _ := strings.Cut(table[max(0, strings.Index(table, "<tbody>")):], "</tr>")
+			if strings.Contains(row, "{{range .Cells}}") {
+				continue
+			}
+			if !strings.HasPrefix(table, ` stack">`) || !strings.Contains(row, "<td data-label=") {
+				t.Errorf(`%s: write <table class="list stack"> and <td data-label="{{t "…"}}">: %s`, name, row)
+			}
+		}
+	}
+}
+
 // matches reports whether a path is one of a pattern's: {x} stands for any segment.
 func matches(pattern, path string) bool {
 	p, s := strings.Split(pattern, "/"), strings.Split(path, "/")

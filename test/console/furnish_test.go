@@ -51,8 +51,11 @@ func (h house) resources() {
 	inGroup := "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
 	h.manage(http.MethodPut, "/providers/Microsoft.CognitiveServices/accessRequests/contoso", `{"properties":
 		{"service":"Face","contact":"ada@contoso.example","reason":"Open the doors of two offices."}}`)
-	for name, tier := range map[string]string{"reception": "E0", "warehouse": "S0", "attic": "S0",
-		"archive": "E0", "branch": "E0", "canteen": "E0", "depot": "E0"} {
+	for _, name := range []string{"reception", "warehouse", "attic", "archive", "branch", "canteen", "depot"} {
+		tier := "E0"
+		if name == "warehouse" || name == "attic" {
+			tier = "S0"
+		}
 		h.manage(http.MethodPut, inGroup+name, fmt.Sprintf(`{"kind":"Face","sku":{"name":%q},"location":"local",
 			"identity":{"type":"SystemAssigned"},"tags":{"team":"front office","cost centre":"4711"},
 			"properties":{"customSubDomainName":%q}}`, tier, name))
