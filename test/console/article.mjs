@@ -141,7 +141,9 @@ for (const js of [true, false]) {
     await h.press(h.button(words.en.enter));
     assert.equal(new URL(h.page.url()).pathname, '/console/requests', 'the page of the form'); // nothing was sent
     assert.equal(await h.page.getByText(`later-${js}`, { exact: true }).count(), 0);
-    await fill();
+    const typed = (name) => h.page.locator(`[name=${name}]`).inputValue();
+    assert.deepEqual([await typed('name'), await typed('contact'), await typed('reason')],
+      [`later-${js}`, 'ada@contoso.example', 'Doors.'], 'what was typed');
     await h.press(h.page.locator('form[action="/console/requests"] button'));
     assert.equal(new URL(h.page.url()).pathname, `/console/requests/later-${js}`);
     await v.end();
