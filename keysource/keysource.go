@@ -43,7 +43,21 @@ type Description struct {
 	Weak       string
 	Operations []string // the permitted operations, for example "wrapKey"; nil: unknown
 	Recovery   string   // how a deleted key is protected, for example "Recoverable+Purgeable"
+	// Unfit says why the key may not protect a resource, each as the end of a sentence that begins with the key and says
+	// what would be right; empty: nothing is known against it. Vaults of Azure's protocol have none: for them the rules
+	// of the contract apply to the properties above.
+	Unfit map[Fitness]string
 }
+
+// Fitness is one thing that the store of a key decides of its fitness to protect a resource.
+type Fitness string
+
+// What stores decide.
+const (
+	FitProtection Fitness = "protection" // nobody can end the key for good by one mistake, or take it out of the store
+	FitType       Fitness = "type"       // its algorithm and size
+	FitOperations Fitness = "operations" // it may wrap and unwrap
+)
 
 // The classes of failure. Every class but ErrUnknown must be certain, so that an outage never looks like a revocation.
 var (

@@ -1,18 +1,17 @@
 package azure
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
 // classify gives the error of a call its class. Only an error document of a vault counts as its answer (key vault
@@ -75,7 +74,7 @@ func (s *Source) failure(verb string, class error, reason keysource.Reason, what
 // field is ambiguous and counts as unreadable.
 func readError(res *http.Response) (code, inner string, ok bool) {
 	raw, err := io.ReadAll(res.Body) // the client has read the body and restored it
-	if err != nil || !unambiguous(raw) {
+	if err != nil || !answer.Unambiguous(raw) {
 		return "", "", false
 	}
 	var body struct {
@@ -90,48 +89,4 @@ func readError(res *http.Response) (code, inner string, ok bool) {
 		return "", "", false
 	}
 	return body.Error.Code, body.Error.Inner.Code, body.Error.Code != ""
-}
-
-// unambiguous reports whether raw is one JSON value in which no object has a field twice.
-func unambiguous(raw []byte) bool {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if !distinct(d, 0) {
-		return false
-	}
-	_, err := d.Token()
-	return errors.Is(err, io.EOF)
-}
-
-// maxNesting exceeds the nesting of any answer of a vault.
-const maxNesting = 16
-
-func distinct(d *json.Decoder, depth int) bool {
-	t, err := d.Token()
-	if err != nil || depth > maxNesting {
-		return false
-	}
-	opening, isDelim := t.(json.Delim)
-	if !isDelim {
-		return true
-	}
-	var names [][]byte
-	for d.More() {
-		if opening == '{' {
-			name, err := d.Token()
-			text, isText := name.(string)
-			if err != nil || !isText {
-				return false
-			}
-			folded := bytes.ToLower([]byte(text))
-			if slices.ContainsFunc(names, func(n []byte) bool { return bytes.Equal(n, folded) }) {
-				return false
-			}
-			names = append(names, folded)
-		}
-		if !distinct(d, depth+1) {
-			return false
-		}
-	}
-	_, err = d.Token()
-	return err == nil
 }

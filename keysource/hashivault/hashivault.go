@@ -1,0 +1,386 @@
+// Package hashivault wraps under keys of the transit engine of HashiCorp Vault and OpenBao.
+//
+// A key is of type aes256-gcm96, rsa-2048, rsa-3072 or rsa-4096. With an AES key the label of a call is bound to the
+// wrapped form as associated data. The policy that a source needs on the engine TRANSIT is read on TRANSIT/keys/NAME,
+// and update (never create) on TRANSIT/encrypt/NAME and TRANSIT/decrypt/NAME: with create, a server makes a new key in
+// the place of a deleted one when it is asked to encrypt.
+package hashivault
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// The HTTP policy. Callers poll sources, so nothing is retried here but a login.
+const (
+	deadline  = 5 * time.Second  // of a call with its login
+	idleTime  = 60 * time.Second // longer than the interval of polls
+	idle      = 8                // connections to a server that are kept open between calls
+	maxAnswer = 64 << 10         // bytes of an answer that are read; a key with 100 RSA versions has 60,000
+)
+
+// Config is the way to the servers.
+type Config struct {
+	// Roots are the authorities that may sign a server's certificate. Default: the system's.
+	Roots *x509.CertPool
+	// Dial connects to a server. Default: the network's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Servers opens sources that share the connections to each server. It is safe for concurrent use.
+type Servers struct{ client *http.Client }
+
+// NewServers returns the servers that cfg leads to. Nothing is sent yet.
+func NewServers(cfg Config) *Servers {
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return &Servers{&http.Client{
+		Transport: &http.Transport{
+			DialContext:            dial,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
+			ForceAttemptHTTP2:      true,
+			IdleConnTimeout:        idleTime,
+			MaxIdleConnsPerHost:    idle,
+			MaxResponseHeaderBytes: maxAnswer,
+		},
+		// A redirect could carry a token to another host. A standby server answers for the active one by itself.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Source is a keysource.Source over one key. It has tokens of its own, and the shared connections of its Servers.
+type Source struct {
+	key    visage.KeyRef
+	at     place
+	login  Login
+	client *http.Client
+
+	session chan session // holds one; a call that logs in keeps it meanwhile
+
+	mu sync.Mutex
+	// when each version was made, as the server said first. A version that was made again is another key.
+	made map[string]time.Time
+}
+
+// Open returns a source over key, which wraps with the version in key or, if there is none, with the newest. Nothing is
+// sent yet.
+func (s *Servers) Open(key visage.KeyRef, login Login) (*Source, error) {
+	at, err := placeOf(key)
+	if err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	if login == nil {
+		return nil, fmt.Errorf("open key %s: no login", key)
+	}
+	src := &Source{
+		key: key, at: at, login: login, client: s.client, session: make(chan session, 1), made: map[string]time.Time{},
+	}
+	src.session <- session{}
+	return src, nil
+}
+
+// The wrapped form: a byte that says whether the label is bound to it, and the ciphertext as the server wrote it.
+const (
+	unlabelled = 1
+	labelled   = 2
+)
+
+// Wrap implements keysource.Source. It reads the key first: a key that is missing is not made anew, whatever the policy
+// permits, and one that was made anew is refused with ErrWrong.
+func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	k, err := s.read(ctx, "wrap")
+	if err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	version, err := k.choose(s.key.Version)
+	if err != nil {
+		return nil, keysource.Ref{}, s.classified("wrap", err)
+	}
+	if err := s.remember(version, k.Versions[version]); err != nil {
+		return nil, keysource.Ref{}, s.classified("wrap", err)
+	}
+	number, _ := strconv.Atoi(version) // of choose
+	request := map[string]any{
+		"plaintext": base64.StdEncoding.EncodeToString(inner), "key_version": number,
+	}
+	form := byte(unlabelled)
+	if label := keysource.LabelOf(ctx).Bytes(); label != nil && k.aead() {
+		form, request["associated_data"] = labelled, base64.StdEncoding.EncodeToString(label)
+	}
+	var said struct {
+		Ciphertext string `json:"ciphertext"`
+		Version    int    `json:"key_version"`
+	}
+	if err := s.call(ctx, http.MethodPost, "encrypt/"+s.key.Name, request, &said); err != nil {
+		return nil, keysource.Ref{}, s.classified("wrap", err)
+	}
+	if got, ok := versionOf(said.Ciphertext); !ok {
+		return nil, keysource.Ref{}, s.failure("wrap", keysource.ErrUnknown, "", "the answer holds no ciphertext")
+	} else if got != version {
+		return nil, keysource.Ref{}, s.failure("wrap", keysource.ErrWrong, "",
+			fmt.Sprintf("version %s was asked for, and version %s has wrapped", version, got))
+	}
+	return append([]byte{form}, said.Ciphertext...), keysource.Ref{URI: s.key.Unversioned(), Version: version}, nil
+}
+
+// Unwrap implements keysource.Source.
+func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := s.mine("unwrap", ref); err != nil {
+		return nil, err
+	}
+	if len(blob) == 0 || blob[0] != unlabelled && blob[0] != labelled {
+		return nil, s.failure("unwrap", keysource.ErrWrong, "", "the wrapped key is not of a form that this source makes")
+	}
+	text := string(blob[1:])
+	if version, ok := versionOf(text); !ok || version != ref.Version {
+		return nil, s.failure("unwrap", keysource.ErrWrong, "",
+			fmt.Sprintf("the wrapped key does not name version %s", ref.Version))
+	}
+	request := map[string]any{"ciphertext": text}
+	if blob[0] == labelled {
+		request["associated_data"] = base64.StdEncoding.EncodeToString(keysource.LabelOf(ctx).Bytes())
+	}
+	var said struct {
+		Plaintext string `json:"plaintext"`
+	}
+	if err := s.call(ctx, http.MethodPost, "decrypt/"+s.key.Name, request, &said); err != nil {
+		return nil, s.explain(ctx, err, ref.Version)
+	}
+	inner, err := base64.StdEncoding.DecodeString(said.Plaintext)
+	if err != nil || len(inner) == 0 {
+		clear(inner)
+		return nil, s.failure("unwrap", keysource.ErrUnknown, "", "the answer holds no plaintext")
+	}
+	return inner, nil
+}
+
+// Describe implements keysource.Source.
+func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
+	if ctx.Err() != nil {
+		return keysource.Description{}, context.Cause(ctx)
+	}
+	asked := s.key.Version
+	if ref != (keysource.Ref{}) {
+		if err := s.mine("get", ref); err != nil {
+			return keysource.Description{}, err
+		}
+		asked = ref.Version
+	}
+	k, err := s.read(ctx, "get")
+	if err != nil {
+		return keysource.Description{}, err
+	}
+	version := cmp.Or(asked, strconv.Itoa(k.Latest))
+	number, _ := strconv.Atoi(version) // a version, or a number
+	made, found := k.Versions[version] // which has no versions that are revoked
+	if !found && !k.revoked(number) {
+		return keysource.Description{}, s.failure("get", keysource.ErrDenied, keysource.Missing,
+			fmt.Sprintf("the key has no version %s", version))
+	}
+	if found {
+		if err := s.remember(version, made); err != nil {
+			return keysource.Description{}, s.classified("get", err)
+		}
+	}
+	d := keysource.Description{
+		Ref:       keysource.Ref{URI: s.key.Unversioned(), Version: version},
+		Algorithm: k.algorithm(), KeyType: k.Type, Bits: k.bits(), Unfit: k.unfit(),
+		Enabled: !k.revoked(number) && (asked != "" || number >= k.MinEncryption),
+	}
+	return d, nil
+}
+
+// remember notes when a version was made, and refuses one that was made again since.
+func (s *Source) remember(version string, made time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, known := s.made[version]; known && !first.Equal(made) {
+		return &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("version %s was made on %s and no longer is "+
+			"the one of %s: the key was deleted and made anew under its name", version,
+			made.UTC().Format(time.RFC3339), first.UTC().Format(time.RFC3339))}
+	}
+	s.made[version] = made
+	return nil
+}
+
+// explain asks the server about the key that does not open something: the key may be gone, or, if it is newer than what
+// was wrapped, be another one under the same name.
+func (s *Source) explain(ctx context.Context, err error, version string) error {
+	answer, _ := errors.AsType[*said](err)
+	gone := answer != nil && answer.says("encryption key not found")
+	failure := s.classified("unwrap", err)
+	if !gone && !errors.Is(failure, keysource.ErrWrong) {
+		return failure
+	}
+	k, readErr := s.read(ctx, "unwrap")
+	switch made, found := k.Versions[version]; {
+	case gone && errors.Is(readErr, keysource.ErrDenied):
+		return readErr
+	case readErr == nil && found && !gone:
+		return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; its version %s was made on %s, so if what it "+
+			"shall open is older, the key was deleted and made anew under its name", err, version,
+			made.UTC().Format(time.RFC3339)))
+	}
+	return failure
+}
+
+// mine checks that ref names a version of this key.
+func (s *Source) mine(verb string, ref keysource.Ref) error {
+	if ref.URI != s.key.Unversioned() || !versionPattern.MatchString(ref.Version) {
+		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
+	}
+	return nil
+}
+
+// versionOf reads the version of the key out of a ciphertext, vault:vVERSION:BASE64.
+func versionOf(ciphertext string) (string, bool) {
+	rest, ok := strings.CutPrefix(ciphertext, "vault:v")
+	version, body, found := strings.Cut(rest, ":")
+	return version, ok && found && versionPattern.MatchString(version) && body != ""
+}
+
+// key is what a server says of a key.
+type key struct {
+	Type            string
+	Latest          int
+	MinAvailable    int // earlier ones are gone for good
+	MinDecryption   int
+	MinEncryption   int
+	Derived         bool
+	DeletionAllowed bool
+	Exportable      bool
+	PlainBackup     bool
+	Versions        map[string]time.Time // when each was made
+}
+
+// read reads the key.
+func (s *Source) read(ctx context.Context, verb string) (key, error) {
+	if ctx.Err() != nil {
+		return key{}, context.Cause(ctx)
+	}
+	var said struct {
+		Name            string                     `json:"name"`
+		Type            string                     `json:"type"`
+		Latest          int                        `json:"latest_version"`
+		MinAvailable    int                        `json:"min_available_version"`
+		MinDecryption   int                        `json:"min_decryption_version"`
+		MinEncryption   int                        `json:"min_encryption_version"`
+		Derived         bool                       `json:"derived"`
+		DeletionAllowed bool                       `json:"deletion_allowed"`
+		Exportable      bool                       `json:"exportable"`
+		PlainBackup     bool                       `json:"allow_plaintext_backup"`
+		Keys            map[string]json.RawMessage `json:"keys"`
+	}
+	if err := s.call(ctx, http.MethodGet, "keys/"+s.key.Name, nil, &said); err != nil {
+		return key{}, s.classified(verb, err)
+	}
+	if said.Name != s.key.Name {
+		return key{}, s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("the server answered for key %.200q", said.Name))
+	}
+	k := key{
+		said.Type, said.Latest, said.MinAvailable, said.MinDecryption, said.MinEncryption, said.Derived, said.DeletionAllowed,
+		said.Exportable, said.PlainBackup, map[string]time.Time{},
+	}
+	for version, raw := range said.Keys {
+		made, err := madeAt(raw)
+		if err != nil || !versionPattern.MatchString(version) {
+			return key{}, s.failure(verb, keysource.ErrUnknown, "", "the answer describes no key")
+		}
+		k.Versions[version] = made
+	}
+	if _, found := k.Versions[strconv.Itoa(k.Latest)]; !found || k.Type == "" {
+		return key{}, s.failure(verb, keysource.ErrUnknown, "", "the answer describes no key")
+	}
+	return k, nil
+}
+
+// madeAt reads when a version was made: a Unix time for AES keys, an object for RSA keys.
+func madeAt(raw json.RawMessage) (time.Time, error) {
+	var seconds int64
+	if json.Unmarshal(raw, &seconds) == nil {
+		return time.Unix(seconds, 0), nil
+	}
+	var version struct {
+		Made time.Time `json:"creation_time"`
+	}
+	err := json.Unmarshal(raw, &version)
+	return version.Made, err
+}
+
+// choose returns the version that wraps: the one asked for, or the newest.
+func (k key) choose(asked string) (string, error) {
+	version := cmp.Or(asked, strconv.Itoa(k.Latest))
+	number, _ := strconv.Atoi(version) // of ParseKey, or a number
+	switch _, found := k.Versions[version]; {
+	case k.revoked(number) || number < k.MinEncryption:
+		return "", &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Disabled, Text: fmt.Sprintf(
+			"version %s is below min_decryption_version %d or min_encryption_version %d", version, k.MinDecryption,
+			k.MinEncryption)}
+	case !found:
+		return "", &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Missing,
+			Text: fmt.Sprintf("the key has no version %s", version)}
+	}
+	return version, nil
+}
+
+// revoked reports whether a version exists but may not be used: this is how one version is revoked.
+func (k key) revoked(version int) bool {
+	return version >= max(1, k.MinAvailable) && version < k.MinDecryption
+}
+
+// bits are the sizes of keys by type. Others cannot protect a resource.
+var bits = map[string]int{"aes256-gcm96": 256, "rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
+
+func (k key) bits() int { return bits[k.Type] }
+
+// aead reports whether the key takes associated data.
+func (k key) aead() bool { return !strings.HasPrefix(k.Type, "rsa-") }
+
+func (k key) algorithm() string {
+	if k.aead() {
+		return "A256GCM"
+	}
+	return "RSA-OAEP-256"
+}
+
+// unfit says why the key may not protect a resource.
+func (k key) unfit() map[keysource.Fitness]string {
+	why := map[keysource.Fitness]string{}
+	switch {
+	case k.bits() == 0:
+		why[keysource.FitType] = fmt.Sprintf("is of type %.40q: only %s protect resources", k.Type,
+			strings.Join(slices.Sorted(maps.Keys(bits)), ", "))
+	case k.Derived:
+		why[keysource.FitType] = "derives a key from a context for each use: make one without derived"
+	}
+	switch {
+	case k.DeletionAllowed:
+		why[keysource.FitProtection] = "may be deleted: set deletion_allowed to false in its configuration"
+	case k.Exportable || k.PlainBackup:
+		why[keysource.FitProtection] = "may leave the engine in the clear: make one without exportable and " +
+			"allow_plaintext_backup, which cannot be taken back"
+	}
+	return why
+}

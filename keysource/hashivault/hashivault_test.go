@@ -1,0 +1,457 @@
+package hashivault_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/hashivault"
+	"github.com/visage-face/visage/keysource/sourcetest"
+	"github.com/visage-face/visage/test/keystores"
+)
+
+// store is a Vault with an application that may use some of its keys.
+type store struct {
+	*keystores.Vault
+	servers *hashivault.Servers
+	login   hashivault.Login
+	secret  string // the file with the application's secret id
+}
+
+// permitted are the rights of the documents.
+func permitted(key string) map[string][]string {
+	return map[string][]string{
+		"transit/keys/" + key: {"read"}, "transit/encrypt/" + key: {"update"}, "transit/decrypt/" + key: {"update"},
+	}
+}
+
+func newStore(t testing.TB, keyType string) *store {
+	t.Helper()
+	s := &store{Vault: keystores.StartVault(t), secret: filepath.Join(t.TempDir(), "secret")}
+	for _, key := range []string{"faces", "other"} {
+		s.Post("transit/keys/"+key, map[string]any{"type": keyType})
+	}
+	s.Permit("visage", permitted("*"))
+	s.Post("auth/approle/role/visage", map[string]any{"token_policies": "visage", "token_ttl": "10m"})
+	role, _ := s.Do(http.MethodGet, "auth/approle/role/visage/role-id", nil)["role_id"].(string)
+	s.newSecret(t)
+	s.servers = hashivault.NewServers(hashivault.Config{Roots: s.Roots})
+	s.login = hashivault.AppRole("approle", role, s.secret)
+	return s
+}
+
+// newSecret gives the application a new secret id.
+func (s *store) newSecret(t testing.TB) {
+	t.Helper()
+	id, _ := s.Post("auth/approle/role/visage/secret-id", nil)["secret_id"].(string)
+	if err := os.WriteFile(s.secret, []byte(id+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open opens a key of the engine transit.
+func (s *store) open(t testing.TB, name, version string) *hashivault.Source {
+	t.Helper()
+	return s.openAt(t, "hashivault://"+s.Address+"/transit", name, version)
+}
+
+func (s *store) openAt(t testing.TB, address, name, version string) *hashivault.Source {
+	t.Helper()
+	key, err := hashivault.ParseKey(address, name, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := s.servers.Open(key, s.login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+// TestConformance runs the suite of key sources on each type of key, with the failures of a real server.
+func TestConformance(t *testing.T) {
+	for _, keyType := range []string{"aes256-gcm96", "rsa-2048"} {
+		t.Run(keyType, func(t *testing.T) {
+			t.Parallel()
+			// A fault changes the server, so each has one of its own; the key is made there too.
+			s := newStore(t, keyType)
+			sourcetest.Run(t, sourcetest.Provider{
+				Open:   func(t testing.TB) keysource.Source { return s.open(t, "faces", "") },
+				Other:  func(t testing.TB) keysource.Source { return s.open(t, "other", "") },
+				Faults: faults(s),
+				Stride: 3,
+			})
+		})
+	}
+}
+
+// faults are the failures of a server, each undone when its test ends.
+func faults(s *store) []sourcetest.Fault {
+	during := func(t testing.TB, begin, end func()) {
+		begin()
+		t.Cleanup(end)
+	}
+	source := func(begin, end func()) func(testing.TB) keysource.Source {
+		return func(t testing.TB) keysource.Source {
+			during(t, begin, end)
+			return s.open(t, "faces", "")
+		}
+	}
+	permit := func(rules map[string][]string) func() { return func() { s.Permit("visage", rules) } }
+	return []sourcetest.Fault{{
+		Name: "permission taken away", Class: keysource.ErrDenied, Says: "permission denied",
+		Source: source(permit(nil), permit(permitted("*"))),
+	}, {
+		Name: "sealed", Class: keysource.ErrUnknown, Says: "Vault is sealed",
+		Source: source(func() { s.Seal(true) }, func() { s.Seal(false) }),
+	}, {
+		Name: "no server", Class: keysource.ErrUnknown, Says: "refused",
+		Source: func(t testing.TB) keysource.Source {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			address := l.Addr().String()
+			l.Close()
+			return unwrapsAll{s.openAt(t, "hashivault://"+address+"/transit", "faces", ""), address}
+		},
+	}, {
+		Name: "secret replaced", Class: keysource.ErrDenied, Says: "the login is refused",
+		Source: source(func() {
+			if err := os.WriteFile(s.secret, []byte("no-longer\n"), 0o600); err != nil {
+				panic(err)
+			}
+		}, func() {
+			id, _ := s.Post("auth/approle/role/visage/secret-id", nil)["secret_id"].(string)
+			if err := os.WriteFile(s.secret, []byte(id), 0o600); err != nil {
+				panic(err)
+			}
+		}),
+	}, {
+		Name: "key deleted", Class: keysource.ErrDenied, Says: "there is no such key",
+		Source: source(func() {
+			s.Post("transit/keys/faces/config", map[string]any{"deletion_allowed": true})
+			s.Do(http.MethodDelete, "transit/keys/faces", nil)
+		}, func() {
+			s.Post("transit/keys/faces", nil)
+		}),
+	}}
+}
+
+// unwrapsAll is a source at another address, asked to unwrap what the same key wrapped at its own.
+type unwrapsAll struct {
+	*hashivault.Source
+	address string
+}
+
+// Unwrap implements keysource.Source.
+func (u unwrapsAll) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	ref.URI = "hashivault://" + u.address + "/transit/keys/faces"
+	return u.Source.Unwrap(ctx, ref, blob)
+}
+
+var inner = bytes.Repeat([]byte("secret "), 8)
+
+func wrapped(t testing.TB, ctx context.Context, src keysource.Source) ([]byte, keysource.Ref) {
+	t.Helper()
+	blob, ref, err := src.Wrap(ctx, inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob, ref
+}
+
+// want fails unless err has a class, a reason and a text.
+func want(t testing.TB, err, class error, reason keysource.Reason, says string) {
+	t.Helper()
+	e, ok := errors.AsType[*keysource.Error](err)
+	if !ok || !errors.Is(err, class) || e.Reason != reason || !strings.Contains(err.Error(), says) {
+		t.Errorf("got %v, want class %q, reason %q and the text %q", err, class, reason, says)
+	}
+}
+
+// TestLabels holds that the server itself refuses to unwrap a key in the place of another one.
+func TestLabels(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	src := s.open(t, "faces", "")
+	one := keysource.Label{Instance: [16]byte{1}, Resource: [16]byte{2}, Generation: 3}
+	blob, ref := wrapped(t, keysource.WithLabel(t.Context(), one), src)
+	if got, err := src.Unwrap(keysource.WithLabel(t.Context(), one), ref, blob); err != nil || !bytes.Equal(got, inner) {
+		t.Errorf("with its label: %v", err)
+	}
+	for _, other := range []keysource.Label{{}, {Instance: [16]byte{1}, Resource: [16]byte{2}, Generation: 4},
+		{Instance: [16]byte{1}, Resource: [16]byte{9}, Generation: 3},
+		{Instance: [16]byte{9}, Resource: [16]byte{2}, Generation: 3}} {
+		_, err := src.Unwrap(keysource.WithLabel(t.Context(), other), ref, blob)
+		want(t, err, keysource.ErrWrong, "", "")
+	}
+	altered := bytes.Clone(blob)
+	altered[0] = 1 // claims that no label is bound
+	_, err := src.Unwrap(keysource.WithLabel(t.Context(), one), ref, altered)
+	want(t, err, keysource.ErrWrong, "", "")
+}
+
+// TestVersions follows the rotation of a key, pins a version, and revokes one.
+func TestVersions(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	src := s.open(t, "faces", "")
+	blob, ref := wrapped(t, t.Context(), src)
+	s.Post("transit/keys/faces/rotate", nil)
+	if _, newer := wrapped(t, t.Context(), src); ref.Version != "1" || newer.Version != "2" {
+		t.Errorf("versions %s and %s, want 1 and 2", ref.Version, newer.Version)
+	}
+	pinned := s.open(t, "faces", "1")
+	if _, ref := wrapped(t, t.Context(), pinned); ref.Version != "1" {
+		t.Errorf("a pinned source wrapped with version %s", ref.Version)
+	}
+	if got, err := src.Unwrap(t.Context(), ref, blob); err != nil || !bytes.Equal(got, inner) {
+		t.Errorf("unwrap with the version of before: %v", err)
+	}
+	s.Post("transit/keys/faces/config", map[string]any{"min_decryption_version": 2})
+	_, err := src.Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrDenied, keysource.Disabled, "too old")
+	_, _, err = pinned.Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrDenied, keysource.Disabled, "min_decryption_version")
+	if d, err := src.Describe(t.Context(), ref); err != nil || d.Enabled {
+		t.Errorf("a revoked version is described as enabled (%v)", err)
+	}
+	_, _, err = s.open(t, "faces", "7").Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrDenied, keysource.Missing, "no version 7")
+	_, err = src.Unwrap(t.Context(), keysource.Ref{URI: ref.URI, Version: "2"}, blob)
+	want(t, err, keysource.ErrWrong, "", "does not name version 2")
+}
+
+// TestMadeAnew holds the trap of transit: a key that was deleted and made anew under its name is another one, and a
+// deleted key is not made anew by wrapping, even where the policy would permit that.
+func TestMadeAnew(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	src := s.open(t, "faces", "")
+	blob, ref := wrapped(t, t.Context(), src)
+	s.Post("transit/keys/faces/config", map[string]any{"deletion_allowed": true})
+	s.Do(http.MethodDelete, "transit/keys/faces", nil)
+	rules := permitted("*")
+	rules["transit/encrypt/*"] = []string{"create", "update"}
+	s.Permit("visage", rules)
+	_, _, err := src.Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrDenied, keysource.Missing, "no such key")
+	_, err = src.Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrDenied, keysource.Missing, "no such key")
+	if _, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{}); err == nil {
+		t.Fatal("wrapping has made the key anew")
+	}
+	made := time.Now().Unix()
+	for time.Now().Unix() == made { // versions are told apart by the second in which they were made
+		s.Do(http.MethodGet, "transit/keys/other", nil)
+	}
+	s.Post("transit/keys/faces", nil)
+	_, _, err = src.Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrWrong, "", "made anew")
+	_, err = s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrWrong, "", "made anew")
+}
+
+// TestTokens holds that the end of a token is no verdict on the key: the source logs in again.
+func TestTokens(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	src := s.open(t, "faces", "")
+	blob, ref := wrapped(t, t.Context(), src)
+	s.RevokeTokens()
+	if _, err := src.Unwrap(t.Context(), ref, blob); err != nil {
+		t.Errorf("after the token was revoked: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("hvs.nonsense\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.login = hashivault.Token(file)
+	_, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrUnknown, "", "not valid now")
+	if err := os.WriteFile(file, []byte(s.Root), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob); err != nil || !bytes.Equal(got, inner) {
+		t.Errorf("with a token of its own: %v", err)
+	}
+	s.login = hashivault.Token(filepath.Join(t.TempDir(), "none"))
+	_, err = s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrUnknown, "", "no login")
+}
+
+// TestPlaces opens keys in engines with longer paths, and learns nothing from wrong ones.
+func TestPlaces(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	s.Post("keys/of/team/keys/faces", nil)
+	rules := permitted("*")
+	for path, may := range permitted("*") {
+		rules["keys/of/team"+strings.TrimPrefix(path, "transit")] = may
+	}
+	rules["nowhere/*"] = []string{"read", "update"}
+	s.Permit("visage", rules)
+	blob, ref := wrapped(t, t.Context(), s.openAt(t, "hashivault://"+s.Address+"/keys/of/team", "faces", ""))
+	if want := "hashivault://" + s.Address + "/keys/of/team/keys/faces"; ref.URI != want {
+		t.Errorf("the reference is %s, want %s", ref.URI, want)
+	}
+	if _, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob); !errors.Is(err, keysource.ErrWrong) {
+		t.Errorf("by another engine: %v", err)
+	}
+	_, _, err := s.openAt(t, "hashivault://"+s.Address+"/nowhere", "faces", "").Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrUnknown, "", "no transit engine at nowhere")
+	_, _, err = s.openAt(t, "hashivault://"+s.Address+"/transit?namespace=team", "faces", "").Wrap(t.Context(), inner)
+	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "login is refused")
+}
+
+// TestFitness says of each kind of key why it may not protect a resource.
+func TestFitness(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	for name, c := range map[string]struct {
+		key    map[string]any
+		config map[string]any
+		of     keysource.Fitness
+		says   string
+	}{
+		"fit":        {map[string]any{"type": "aes256-gcm96"}, nil, "", ""},
+		"large":      {map[string]any{"type": "rsa-4096"}, nil, "", ""},
+		"signing":    {map[string]any{"type": "ed25519"}, nil, keysource.FitType, `type "ed25519"`},
+		"small":      {map[string]any{"type": "aes128-gcm96"}, nil, keysource.FitType, `type "aes128-gcm96"`},
+		"derived":    {map[string]any{"derived": true}, nil, keysource.FitType, "without derived"},
+		"exportable": {map[string]any{"exportable": true}, nil, keysource.FitProtection, "in the clear"},
+		"deletable": {nil, map[string]any{"deletion_allowed": true}, keysource.FitProtection,
+			"deletion_allowed to false"},
+	} {
+		s.Post("transit/keys/"+name, c.key)
+		if c.config != nil {
+			s.Post("transit/keys/"+name+"/config", c.config)
+		}
+		d, err := s.open(t, name, "").Describe(t.Context(), keysource.Ref{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if c.of == "" && len(d.Unfit) > 0 || c.of != "" && !strings.Contains(d.Unfit[c.of], c.says) {
+			t.Errorf("%s: unfit %v, want %q to say %q", name, d.Unfit, c.of, c.says)
+		}
+	}
+}
+
+// TestAnswers holds that nothing but a server's own words is an answer.
+func TestAnswers(t *testing.T) {
+	const login, key = `{"auth":{"client_token":"t","lease_duration":60}}`,
+		`{"data":{"name":"faces","type":"aes256-gcm96","latest_version":1,"keys":{"1":1700000000}}}`
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		class  error
+		says   string
+	}{
+		"html":             {403, "<html>permission denied</html>", keysource.ErrUnknown, "without a document"},
+		"bare status":      {404, "", keysource.ErrUnknown, "without a document"},
+		"no errors":        {403, `{"message":"permission denied"}`, keysource.ErrUnknown, "without an error document"},
+		"a field twice":    {403, `{"errors":["x"],"Errors":["permission denied"]}`, keysource.ErrUnknown, "document"},
+		"truncated":        {200, `{"data":{"plaintext":"`, keysource.ErrUnknown, "without a document"},
+		"nothing":          {200, `{"data":{}}`, keysource.ErrUnknown, "no plaintext"},
+		"no data":          {200, `{"data":null}`, keysource.ErrUnknown, "not the one to the question"},
+		"too long":         {200, `{"data":{"plaintext":"` + strings.Repeat("A", 70_000) + `"}}`, keysource.ErrUnknown, ""},
+		"redirect":         {307, `{"errors":[]}`, keysource.ErrUnknown, "status 307"},
+		"standby":          {473, `{"errors":["standby"]}`, keysource.ErrUnknown, "473"},
+		"too many":         {429, `{"errors":["rate limit quota exceeded"]}`, keysource.ErrUnknown, "429"},
+		"not yet seen":     {412, `{"errors":["required index state not present"]}`, keysource.ErrUnknown, "412"},
+		"failed":           {500, `{"errors":["internal error"]}`, keysource.ErrUnknown, "internal error"},
+		"RSA":              {500, `{"errors":["failed to RSA decrypt the ciphertext: crypto/rsa: decryption error"]}`, keysource.ErrWrong, ""},
+		"other ciphertext": {400, `{"errors":["invalid ciphertext: no prefix"]}`, keysource.ErrWrong, ""},
+		"too new":          {400, `{"errors":["version is too new"]}`, keysource.ErrWrong, ""},
+		"too old": {400, `{"errors":["ciphertext or signature version is disallowed by policy (too old)"]}`,
+			keysource.ErrDenied, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fake(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case strings.HasSuffix(r.URL.Path, "/login"):
+					_, _ = io.WriteString(w, login)
+				case r.Method == http.MethodGet:
+					_, _ = io.WriteString(w, key)
+				default:
+					w.WriteHeader(c.status)
+					_, _ = io.WriteString(w, c.body)
+				}
+			})
+			ref := keysource.Ref{URI: "hashivault://" + s.Address + "/transit/keys/faces", Version: "1"}
+			blob := append([]byte{1}, "vault:v1:AAAA"...)
+			got, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
+			if got != nil || !errors.Is(err, c.class) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v and %q", err, c.class, c.says)
+			}
+		})
+	}
+	t.Run("another key's answer", func(t *testing.T) {
+		s := fake(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/login") {
+				_, _ = io.WriteString(w, login)
+				return
+			}
+			_, _ = io.WriteString(w, strings.Replace(key, "faces", "other", 1))
+		})
+		_, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
+		want(t, err, keysource.ErrWrong, "", "answered for key")
+	})
+}
+
+// TestLogins holds which refusals of a login are certain.
+func TestLogins(t *testing.T) {
+	for text, class := range map[string]error{
+		`role "visage" could not be found`:                                       keysource.ErrDenied,
+		`error validating token: invalid subject (sub) claim`:                    keysource.ErrDenied,
+		`error validating token: invalid audience (aud) claim: no match`:         keysource.ErrDenied,
+		`error validating claims: claim "sub" does not match any`:                keysource.ErrDenied,
+		`error validating token: error verifying token signature: fetching keys`: keysource.ErrUnknown,
+		`error validating token: invalid expiration time (exp) claim`:            keysource.ErrUnknown,
+		`could not load configuration`:                                           keysource.ErrUnknown,
+	} {
+		logins := 0
+		s := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+			logins++
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, `{"errors":[%q]}`, text)
+		})
+		s.login = hashivault.JWT("jwt", "visage", func(context.Context) (string, time.Time, error) {
+			return "a.b.c", time.Now().Add(time.Minute), nil
+		})
+		_, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
+		if !errors.Is(err, class) {
+			t.Errorf("%s: got %v, want %v", text, err, class)
+		}
+		if certain := errors.Is(class, keysource.ErrDenied); certain != (logins == 2) {
+			t.Errorf("%s: %d logins; a refusal is tried twice", text, logins)
+		}
+	}
+	s := fake(t, func(http.ResponseWriter, *http.Request) { t.Error("nothing is to be sent") })
+	s.login = hashivault.JWT("jwt", "visage", func(context.Context) (string, time.Time, error) {
+		return "", time.Time{}, fmt.Errorf("the identity is gone: %w", keysource.ErrDenied)
+	})
+	_, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
+	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "can no longer get a token")
+}
+
+// fake is a store that answers as a function says.
+func fake(t *testing.T, answer http.HandlerFunc) *store {
+	t.Helper()
+	server := httptest.NewTLSServer(answer)
+	t.Cleanup(server.Close)
+	s := &store{Vault: &keystores.Vault{Address: server.Listener.Addr().String()},
+		secret: filepath.Join(t.TempDir(), "secret")}
+	if err := os.WriteFile(s.secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.servers = hashivault.NewServers(hashivault.Config{Roots: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
+	s.login = hashivault.AppRole("approle", "role", s.secret)
+	return s
+}
