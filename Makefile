@@ -78,8 +78,15 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 
 NODE_TESTS := test/sdk/node_modules/.package-lock.json test/console/node_modules/.package-lock.json
 
+# The key stores of other vendors that tests run: their engines, each in a module of its own.
+KEYSTORES := bin/keystores/vault
+
+bin/keystores/%: test/keystores/%/*.go test/keystores/%/go.mod
+	@echo "building the key store $* ..."
+	@cd test/keystores/$* && go build -trimpath -o ../../../$@ .
+
 # VET=off leaves out what go test vets, for a run after make lint, which vets more.
-test: setup $(NODE_TESTS) ## run all tests
+test: setup $(NODE_TESTS) $(KEYSTORES) ## run all tests
 	@go test $(if $(VET),-vet=$(VET)) ./...
 
 console-check: setup $(NODE_TESTS) ## judge every page of the console with axe and Lighthouse; ONLY=name for some
@@ -103,7 +110,7 @@ clients: setup test/sdk/node_modules/.package-lock.json $(addprefix bin/clients/
 	@go test ./test/clients -count=1 -timeout 30m -args -every -update
 	@sed -n '/^<!-- table -->/,/^<!-- end of table -->/p' docs/clients.md | grep '^|'
 
-fips: setup build $(NODE_TESTS) ## run all tests with the certified module refusing whatever is not approved
+fips: setup build $(NODE_TESTS) $(KEYSTORES) ## run all tests with the certified module refusing whatever is not approved
 	@echo "FIPS mode enforced, module $(GOFIPS140) ..."
 	@GODEBUG=fips140=only go test ./...
 	@GODEBUG=fips140=only ./$(BIN) version
@@ -116,7 +123,7 @@ lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabil
 	@echo "go vet ..."; go vet ./...
 	@echo "staticcheck and deadcode ..."; go tool -modfile=tools/go.mod staticcheck ./... & checks=$$!; \
 		failed=0; ./tools/deadcode || failed=1; wait $$checks || failed=1; exit $$failed
-	@echo "go mod tidy ..."; ./tools/tidy . tools
+	@echo "go mod tidy ..."; ./tools/tidy . tools test/keystores/vault
 	@./tools/vulncheck
 	@echo "layout ..."; go test . -run $(LAYOUT) >/dev/null || go test . -run $(LAYOUT)
 

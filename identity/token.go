@@ -162,6 +162,25 @@ func (d *Directory) method(objectID string) string {
 	return "token"
 }
 
+// Assertion returns a token by which an identity, named by its object id, proves itself to another service, and when it
+// ends: workload identity federation. The claim "sub" is the object id. Such a token is of no use in this instance,
+// because audience must not be one of its own: the other service could act as the identity here. Refusals:
+// PrincipalNotFound, also for a person; InvalidAudience.
+func (d *Directory) Assertion(
+	ctx context.Context, principal, audience string,
+) (token string, expires time.Time, err error) {
+	rec, found := d.state.Load().principals[lower(principal)]
+	if !found || rec.Kind == Person {
+		return "", time.Time{}, refuseUnknown("identity", principal)
+	}
+	if audience == "" || d.cfg.Audience(oneAudience(audience)) {
+		return "", time.Time{}, visage.Refuse(visage.Invalid, "InvalidAudience",
+			"The audience %q is empty or one of this instance, so a token for it must not leave the instance.",
+			short(audience))
+	}
+	return d.made(ctx, rec, audience, "2")
+}
+
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
 	name := oneAudience(audience)
 	if !d.cfg.Audience(name) {
@@ -169,6 +188,14 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 			"Unknown resource %q: request a token for the management address, for a key vault of this instance "+
 				"or for https://cognitiveservices.azure.com.", short(audience))
 	}
+	if strings.HasSuffix(audience, "/") { // clients hold what they get against what they asked for
+		name += "/"
+	}
+	return d.made(ctx, rec, name, proof)
+}
+
+// made makes a token for an audience.
+func (d *Directory) made(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
 	now := time.Now()
 	key, found := d.signer(now)
 	if !found { // the clock was set, or Run does not run
@@ -179,12 +206,9 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 			return "", time.Time{}, errors.New("there is no signing key for this time")
 		}
 	}
-	if strings.HasSuffix(audience, "/") { // clients hold what they get against what they asked for
-		name += "/"
-	}
 	expires := now.Add(tokenLife).Truncate(time.Second)
 	c := claims{
-		Audience: name, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
+		Audience: audience, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
 		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,
 		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: visage.NewUUID().String(),
 		Version: "1.0", Type: "app",

@@ -54,7 +54,7 @@ func (v accountVaults) Locate(key visage.KeyRef) (vault string, err error) {
 	case v.server.isEarlier(key): // account names the keys in use by their present addresses, so this is another key
 		return "", v.server.refuseForeign(key)
 	}
-	return "", v.server.requireAzure(key)
+	return "", v.server.requireStore(key)
 }
 
 // check checks a vault of this instance.

@@ -127,6 +127,9 @@ type Config struct {
 	// keys in this instance's own vaults are accepted.
 	AzureTenant, AzureClient, AzureSecretFile string
 
+	// KeyStores are stores of customers' keys, beside key vaults, that resources may use. Default: none.
+	KeyStores []KeyStore
+
 	// KeyGrace is how long the data of a resource is served while the vault with its customer's key does not answer,
 	// unless the resource has a grace of its own: 1 min to 24 h. An attacker who can block the vault can delay a
 	// revocation by as much. Default: 60 min.
@@ -287,6 +290,11 @@ func (c Config) withDefaults() (Config, error) {
 	if whole := (c.AzureTenant != "") == (c.AzureClient != "") &&
 		(c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
+	}
+	for _, store := range c.KeyStores {
+		if err := store.check(); err != nil {
+			bad("key-stores", "%v", err)
+		}
 	}
 	if c.CertFile != "" && c.PlainHTTP {
 		bad("cert-file", "a certificate is not used without TLS: remove cert-file or plain-http")

@@ -19,11 +19,16 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
+	"github.com/visage-face/visage/keysource/hashivault"
 )
 
 // openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
 // them only when a key is opened.
 func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
+	var err error
+	if s.keyStores, err = s.cfg.openKeyStores(); err != nil {
+		return nil, err
+	}
 	fresh := connections{
 		own: func() *azure.Vaults {
 			roots := x509.NewCertPool()
@@ -32,8 +37,11 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
 		azure: func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
+		transit: func(of KeyStore) *hashivault.Servers {
+			return hashivault.NewServers(hashivault.Config{Roots: of.roots})
+		},
 	}
-	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure)}
+	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure), s.transitOnce(fresh.transit)}
 	return custody.New(ctx, custody.Config{
 		Store: l.store,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
@@ -47,8 +55,11 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 }
 
 // connections are the connections to the stores of customers' keys: to the vaults of this instance, within the process,
-// and to Azure.
-type connections struct{ own, azure func() *azure.Vaults }
+// to Azure, and to a store that the operator has configured.
+type connections struct {
+	own, azure func() *azure.Vaults
+	transit    func(KeyStore) *hashivault.Servers
+}
 
 // openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol: in a vault of this instance as the given
 // principal, with a token issued here; in Azure as the operator's application.
@@ -86,8 +97,13 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 		key.Vault, s.vaultsOrigin().Host())
 }
 
-// requireAzure refuses a vault that is neither of this instance nor one in Azure that this instance can use.
-func (s *Server) requireAzure(key visage.KeyRef) error {
+// requireStore refuses a key that is in no store outside this instance which it can use: in Azure, or in a store that
+// the operator has configured.
+func (s *Server) requireStore(key visage.KeyRef) error {
+	if key.Scheme() != "https" {
+		_, err := s.configuredStore(key)
+		return err
+	}
 	if s.cfg.AzureTenant == "" {
 		return s.refuseForeign(key)
 	}

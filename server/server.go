@@ -71,6 +71,7 @@ type Server struct {
 	backups    backups
 	drills     *drill.Room
 	console    *console.Console
+	keyStores  map[string]KeyStore // by address
 
 	serving atomic.Bool // false before Run serves, and while it stops
 }

@@ -22,7 +22,7 @@ func (b *Bundles) unwrap(
 				continue
 			}
 			var err error
-			if inner, err = src.Unwrap(ctx, keysource.Ref{URI: slot.URI, Version: slot.Version},
+			if inner, err = src.Unwrap(b.about(ctx, id, g), keysource.Ref{URI: slot.URI, Version: slot.Version},
 				slot.Wrapped); err != nil {
 				return err
 			}
@@ -70,6 +70,7 @@ func (b *Bundles) wrapSlot(
 	}
 	slot.Role, slot.URI, slot.Version, slot.Algorithm = Customer, key.Ref.URI, key.Ref.Version, key.Algorithm
 	inner := format.SealInner(b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot), data)
+	ctx = b.about(ctx, id, g)
 	if slot.Wrapped, err = wrapAndCompare(ctx, src, key.Ref, inner); err != nil {
 		return slotDoc{}, err
 	}
@@ -80,6 +81,14 @@ func (b *Bundles) wrapSlot(
 		return slotDoc{}, fmt.Errorf("the probe: %w", err)
 	}
 	return slot, nil
+}
+
+// about returns a context for calls that are about the data key of a generation. What was wrapped stays bound to it in
+// stores that can hold that; the seal inside holds it everywhere.
+func (b *Bundles) about(ctx context.Context, id format.SpaceID, g generationDoc) context.Context {
+	return keysource.WithLabel(ctx, keysource.Label{
+		Instance: b.root.Instance, Resource: id, Generation: uint64(g.Number),
+	})
 }
 
 func wrapAndCompare(ctx context.Context, src keysource.Source, want keysource.Ref, inner []byte) ([]byte, error) {
@@ -117,7 +126,7 @@ func (b *Bundles) Probe(ctx context.Context, id format.SpaceID, doc Doc, src key
 	for _, g := range doc.Generations {
 		for _, slot := range g.Slots {
 			if g.Number == doc.Current.Generation && slot.Role == Customer {
-				return probe(ctx, src, id, g, slot)
+				return probe(b.about(ctx, id, g), src, id, g, slot)
 			}
 		}
 	}

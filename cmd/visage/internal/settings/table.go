@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/visage-face/visage/server"
 )
 
 // setting is one setting: the flag --name, the environment variable VISAGE_NAME or a key of the configuration file, in
@@ -216,6 +218,16 @@ var table = []setting{
 		usage:   "`FILE` whose first line is the secret of azure-client",
 		allowed: "the path of a file",
 		set:     text(func(c *Settings) *string { return &c.Server.AzureSecretFile }),
+	},
+	{
+		name: "key-stores",
+		usage: "JSON `FILE` with the stores of customers' keys beside key vaults, such as HashiCorp Vault, " +
+			"that resources may use (default: none)",
+		allowed: "the path of a file as docs/operations/key-stores.md has it",
+		set: func(c *Settings, v string) (err error) {
+			c.Server.KeyStores, err = server.ReadKeyStores(v)
+			return err
+		},
 	},
 	{
 		name: "trust-issuer", list: true,
