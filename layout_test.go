@@ -32,7 +32,9 @@ internal/weakkey          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
-keysource/azure           : . keysource internal/weakkey
+keysource/internal/answer :
+keysource/azure           : . keysource keysource/internal/answer internal/weakkey
+keysource/hashivault      : . keysource keysource/internal/answer
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource

@@ -36,35 +36,21 @@ func checkDescription(key visage.KeyRef, d keysource.Description) error {
 	return nil
 }
 
-// decidedBy are the requirements that stores other than those of Azure's protocol decide, and the codes of their
-// refusals.
-var decidedBy = map[Requirement]struct {
-	fitness keysource.Fitness
-	code    string
-}{
-	PurgeProtection: {keysource.FitProtection, "KeyVaultPurgeProtectionRequired"},
-	KeyType:         {keysource.FitType, "KeyVaultKeyTypeNotSupported"},
-	KeyOperations:   {keysource.FitOperations, "KeyVaultAccessDenied"},
-}
-
 // checkProperty refuses a key whose properties do not meet one requirement.
 func checkProperty(of Requirement, key visage.KeyRef, d keysource.Description) error {
 	refuse := func(code, format string, args ...any) error {
 		return visage.Refuse(visage.Invalid, code, "The key %s %s.", key, fmt.Sprintf(format, args...))
 	}
-	if key.Scheme() != "https" {
-		switch of {
-		case SoftDelete:
-			return nil // other stores have one protection against deletion
-		case PurgeProtection, KeyType, KeyOperations:
-			if why := d.Unfit[decidedBy[of].fitness]; why != "" {
-				return refuse(decidedBy[of].code, "%s", why)
-			}
-			return nil
-		}
-	}
 	now := time.Now()
-	switch {
+	switch elsewhere := key.Scheme() != "https"; { // then the store decides of what differs between stores
+	case elsewhere && of == PurgeProtection && d.Unfit[keysource.FitProtection] != "":
+		return refuse("KeyVaultPurgeProtectionRequired", "%s", d.Unfit[keysource.FitProtection])
+	case elsewhere && of == KeyType && d.Unfit[keysource.FitType] != "":
+		return refuse("KeyVaultKeyTypeNotSupported", "%s", d.Unfit[keysource.FitType])
+	case elsewhere && of == KeyOperations && d.Unfit[keysource.FitOperations] != "":
+		return refuse("KeyVaultAccessDenied", "%s", d.Unfit[keysource.FitOperations])
+	case elsewhere && slices.Contains([]Requirement{SoftDelete, PurgeProtection, KeyType, KeyOperations}, of):
+		return nil
 	case of == SoftDelete && (d.Recovery == "" || d.Recovery == "Purgeable"):
 		return refuse("KeyVaultSoftDeleteRequired", "is in a vault without soft delete: switch it on")
 	case of == PurgeProtection && strings.Contains(d.Recovery, "Purgeable"):

@@ -164,8 +164,8 @@ func (d *Directory) method(objectID string) string {
 
 // Assertion returns a token by which an identity, named by its object id, proves itself to another service, and when it
 // ends: workload identity federation. The claim "sub" is the object id. Such a token is of no use in this instance,
-// because audience must not be one of its own: the other service could act as the identity here. Refusals:
-// PrincipalNotFound, also for a person; InvalidAudience.
+// because audience must not be one of its own: the other service could act as the identity here. Refusal:
+// PrincipalNotFound, also for a person.
 func (d *Directory) Assertion(
 	ctx context.Context, principal, audience string,
 ) (token string, expires time.Time, err error) {
@@ -174,9 +174,8 @@ func (d *Directory) Assertion(
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
 	if audience == "" || d.cfg.Audience(oneAudience(audience)) {
-		return "", time.Time{}, visage.Refuse(visage.Invalid, "InvalidAudience",
-			"The audience %q is empty or one of this instance, so a token for it must not leave the instance.",
-			short(audience))
+		return "", time.Time{}, fmt.Errorf("the audience %q is empty or one of this instance, so a token for it must "+
+			"not leave the instance", short(audience))
 	}
 	return d.made(ctx, rec, audience, "2")
 }

@@ -43,9 +43,9 @@ type Description struct {
 	Weak       string
 	Operations []string // the permitted operations, for example "wrapKey"; nil: unknown
 	Recovery   string   // how a deleted key is protected, for example "Recoverable+Purgeable"
-	// Unfit says why the key may not protect a resource, each as the end of a sentence that begins with the key and says
-	// what would be right; empty: nothing is known against it. Vaults of Azure's protocol have none: for them the rules
-	// of the contract apply to the properties above.
+	// Unfit says why the key may not protect a resource, each as the end of a sentence that begins with the key and
+	// says what would be right; empty: nothing is known against it. Vaults of Azure's protocol have none: for them the
+	// rules of the contract apply to the properties above.
 	Unfit map[Fitness]string
 }
 

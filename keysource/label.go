@@ -3,6 +3,7 @@ package keysource
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 )
 
@@ -46,6 +47,5 @@ func (l Label) Bytes() []byte {
 	if l == (Label{}) {
 		return nil
 	}
-	return []byte("visage/label/v1 " + hex.EncodeToString(l.Instance[:]) + " " + hex.EncodeToString(l.Resource[:]) + " " +
-		strconv.FormatUint(l.Generation, 10))
+	return fmt.Appendf(nil, "visage/label/v1 %x %x %d", l.Instance, l.Resource, l.Generation)
 }

@@ -127,8 +127,10 @@ type Config struct {
 	// keys in this instance's own vaults are accepted.
 	AzureTenant, AzureClient, AzureSecretFile string
 
-	// KeyStores are stores of customers' keys, beside key vaults, that resources may use. Default: none.
-	KeyStores []KeyStore
+	// KeyStores are stores of customers' keys, beside key vaults, that resources may use, and KeyStoresFile is a file
+	// with further ones, as ReadKeyStores has it. Default: none.
+	KeyStores     []KeyStore
+	KeyStoresFile string
 
 	// KeyGrace is how long the data of a resource is served while the vault with its customer's key does not answer,
 	// unless the resource has a grace of its own: 1 min to 24 h. An attacker who can block the vault can delay a

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,8 @@ import (
 // KeyStore is a store of customers' keys that is no key vault, and the way in which the identities of resources log in
 // to it.
 type KeyStore struct {
-	// Address is that of the store, as a resource's keyVaultUri has it: hashivault://HOST[:PORT]/MOUNT[?namespace=NAME].
+	// Address is that of the store, as the keyVaultUri of resources has it:
+	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME].
 	Address string `json:"address"`
 	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
 	CAFile string        `json:"caFile,omitempty"`
@@ -58,7 +60,7 @@ var loginPath = regexp.MustCompile(`^[A-Za-z0-9_{][A-Za-z0-9_.{}-]*(/[A-Za-z0-9_
 // maxKeyStores is the largest file of key stores that is read, in bytes.
 const maxKeyStores = 1 << 20
 
-// ReadKeyStores reads Config.KeyStores from a file with a JSON array of them.
+// ReadKeyStores reads and checks the stores in a file with a JSON array of them.
 func ReadKeyStores(file string) ([]KeyStore, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -77,6 +79,11 @@ func ReadKeyStores(file string) ([]KeyStore, error) {
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the key stores in %s: there is something behind the list", file)
+	}
+	for _, store := range all {
+		if err := store.check(); err != nil {
+			return nil, fmt.Errorf("read the key stores in %s: %w", file, err)
+		}
 	}
 	return all, nil
 }
@@ -121,8 +128,15 @@ func (k KeyStore) check() error {
 
 // openKeyStores reads the certificates of the configured stores, by their addresses in the one spelling.
 func (c Config) openKeyStores() (map[string]KeyStore, error) {
-	all := map[string]KeyStore{}
-	for _, store := range c.KeyStores {
+	stores, all := c.KeyStores, map[string]KeyStore{}
+	if c.KeyStoresFile != "" {
+		read, err := ReadKeyStores(c.KeyStoresFile)
+		if err != nil {
+			return nil, err
+		}
+		stores = slices.Concat(stores, read)
+	}
+	for _, store := range stores {
 		key, err := hashivault.ParseKey(store.Address, "any", "")
 		if err != nil {
 			return nil, err

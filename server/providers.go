@@ -86,8 +86,8 @@ func (s *Server) keyStore(address string) (keyStore, error) {
 		return keyStore{hashivault.ParseKey, s.openTransitKey}, nil
 	}
 	return keyStore{}, fmt.Errorf("no key store is known at %.200q; the known ones are https://VAULT, for Azure Key "+
-		"Vault and the vaults of this instance, and hashivault://HOST/MOUNT, for the transit engine of HashiCorp Vault "+
-		"and OpenBao", address)
+		"Vault and the vaults of this instance, and hashivault://HOST/MOUNT, for the transit engine of HashiCorp "+
+		"Vault and OpenBao", address)
 }
 
 // parseKey reads which key a customer means, whatever store it is in.

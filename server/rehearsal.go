@@ -100,8 +100,8 @@ func (c copies) config(dir string) (Config, error) {
 		RootKeys: c.cfg.RootKeys, Rate: 100_000,
 		// a copy uses the same key vaults
 		AzureTenant: c.cfg.AzureTenant, AzureClient: c.cfg.AzureClient, AzureSecretFile: c.cfg.AzureSecretFile,
-		KeyStores: c.cfg.KeyStores,
-		Logger:    slog.New(slog.DiscardHandler),
+		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile,
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(copied.RootKeys) == 0 {
 		copied.RootKeys = []string{"file:" + filepath.Join(c.cfg.keysDir(), "root.key")}

@@ -62,8 +62,8 @@ func (s *Source) call(ctx context.Context, method, path string, request, into an
 	return err
 }
 
-// ask makes a call with a token. A refusal may be that of a token that has expired or was revoked, which says nothing of
-// the key; so it counts only with a token that is known to be valid.
+// ask makes a call with a token. A refusal may be that of a token that has expired or was revoked, which says nothing
+// of the key; so it counts only with a token that is known to be valid.
 func (s *Source) ask(ctx context.Context, method, path string, request, into any) error {
 	now, fresh, err := s.token(ctx, "")
 	if err != nil {
@@ -176,7 +176,8 @@ type envelope struct {
 	Errors    *[]string       `json:"errors"`
 }
 
-// send makes one request. Only an error document of the server is a *said: a bare status may come from any intermediary.
+// send makes one request. Only an error document of the server is a *said: a bare status may come from any
+// intermediary.
 func (s *Source) send(ctx context.Context, token, method, path string, request, want any) error {
 	var body io.Reader
 	if request != nil {

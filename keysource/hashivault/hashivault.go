@@ -151,7 +151,7 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 		return nil, err
 	}
 	if len(blob) == 0 || blob[0] != unlabelled && blob[0] != labelled {
-		return nil, s.failure("unwrap", keysource.ErrWrong, "", "the wrapped key is not of a form that this source makes")
+		return nil, s.failure("unwrap", keysource.ErrWrong, "", "this source makes no wrapped keys of this form")
 	}
 	text := string(blob[1:])
 	if version, ok := versionOf(text); !ok || version != ref.Version {
@@ -217,8 +217,8 @@ func (s *Source) remember(version string, made time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first, known := s.made[version]; known && !first.Equal(made) {
-		return &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("version %s was made on %s and no longer is "+
-			"the one of %s: the key was deleted and made anew under its name", version,
+		return &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("version %s was made on %s and is not "+
+			"the one of %s any more: the key was deleted and made anew under its name", version,
 			made.UTC().Format(time.RFC3339), first.UTC().Format(time.RFC3339))}
 	}
 	s.made[version] = made
@@ -239,8 +239,8 @@ func (s *Source) explain(ctx context.Context, err error, version string) error {
 	case gone && errors.Is(readErr, keysource.ErrDenied):
 		return readErr
 	case readErr == nil && found && !gone:
-		return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; its version %s was made on %s, so if what it "+
-			"shall open is older, the key was deleted and made anew under its name", err, version,
+		return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; its version %s was made on %s, so if what "+
+			"it shall open is older, the key was deleted and made anew under its name", err, version,
 			made.UTC().Format(time.RFC3339)))
 	}
 	return failure
@@ -249,7 +249,8 @@ func (s *Source) explain(ctx context.Context, err error, version string) error {
 // mine checks that ref names a version of this key.
 func (s *Source) mine(verb string, ref keysource.Ref) error {
 	if ref.URI != s.key.Unversioned() || !versionPattern.MatchString(ref.Version) {
-		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
+		return s.failure(verb, keysource.ErrWrong, "",
+			fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
 	}
 	return nil
 }
@@ -297,11 +298,12 @@ func (s *Source) read(ctx context.Context, verb string) (key, error) {
 		return key{}, s.classified(verb, err)
 	}
 	if said.Name != s.key.Name {
-		return key{}, s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("the server answered for key %.200q", said.Name))
+		return key{}, s.failure(verb, keysource.ErrWrong, "",
+			fmt.Sprintf("the server answered for key %.200q", said.Name))
 	}
 	k := key{
-		said.Type, said.Latest, said.MinAvailable, said.MinDecryption, said.MinEncryption, said.Derived, said.DeletionAllowed,
-		said.Exportable, said.PlainBackup, map[string]time.Time{},
+		said.Type, said.Latest, said.MinAvailable, said.MinDecryption, said.MinEncryption, said.Derived,
+		said.DeletionAllowed, said.Exportable, said.PlainBackup, map[string]time.Time{},
 	}
 	for version, raw := range said.Keys {
 		made, err := madeAt(raw)

@@ -3,6 +3,7 @@ package hashivault_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -187,7 +188,8 @@ func TestLabels(t *testing.T) {
 	src := s.open(t, "faces", "")
 	one := keysource.Label{Instance: [16]byte{1}, Resource: [16]byte{2}, Generation: 3}
 	blob, ref := wrapped(t, keysource.WithLabel(t.Context(), one), src)
-	if got, err := src.Unwrap(keysource.WithLabel(t.Context(), one), ref, blob); err != nil || !bytes.Equal(got, inner) {
+	got, err := src.Unwrap(keysource.WithLabel(t.Context(), one), ref, blob)
+	if err != nil || !bytes.Equal(got, inner) {
 		t.Errorf("with its label: %v", err)
 	}
 	for _, other := range []keysource.Label{{}, {Instance: [16]byte{1}, Resource: [16]byte{2}, Generation: 4},
@@ -198,7 +200,7 @@ func TestLabels(t *testing.T) {
 	}
 	altered := bytes.Clone(blob)
 	altered[0] = 1 // claims that no label is bound
-	_, err := src.Unwrap(keysource.WithLabel(t.Context(), one), ref, altered)
+	_, err = src.Unwrap(keysource.WithLabel(t.Context(), one), ref, altered)
 	want(t, err, keysource.ErrWrong, "", "")
 }
 
@@ -451,7 +453,9 @@ func fake(t *testing.T, answer http.HandlerFunc) *store {
 	if err := os.WriteFile(s.secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.servers = hashivault.NewServers(hashivault.Config{Roots: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	s.servers = hashivault.NewServers(hashivault.Config{Roots: roots})
 	s.login = hashivault.AppRole("approle", "role", s.secret)
 	return s
 }

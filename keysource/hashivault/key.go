@@ -62,7 +62,8 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	case err != nil || strings.ToLower(u.Scheme) != Scheme || u.Opaque != "":
 		return visage.KeyRef{}, fmt.Errorf("%.200q is not the address of a transit engine: give %s", address, form)
 	case u.User != nil:
-		return visage.KeyRef{}, fmt.Errorf("the address of the transit engine at %.200q has a user; leave it out", u.Host)
+		return visage.KeyRef{}, fmt.Errorf("the address of the transit engine at %.200q has a user; leave it out",
+			u.Host)
 	case u.Fragment != "" || strings.Contains(address, "#"):
 		return visage.KeyRef{}, fmt.Errorf("the address of the transit engine at %.200q has a fragment; leave it out",
 			u.Host)
@@ -156,8 +157,8 @@ func checkPath(what string, segments []string) error {
 	}
 	for _, s := range segments {
 		if !segmentPattern.MatchString(s) {
-			return fmt.Errorf("a segment of %s has 1 to 128 letters, digits, hyphens, dots and underscores, and begins "+
-				"and ends with a letter, digit or underscore; got %.200q", what, s)
+			return fmt.Errorf("a segment of %s has 1 to 128 letters, digits, hyphens, dots and underscores, and "+
+				"begins and ends with a letter, digit or underscore; got %.200q", what, s)
 		}
 	}
 	return nil

@@ -87,7 +87,9 @@ func completePaths(backend logical.Backend) {
 	for _, p := range b.Paths {
 		_, creates := p.Operations[logical.CreateOperation]
 		if _, old := p.Callbacks[logical.CreateOperation]; (creates || old) && p.ExistenceCheck == nil {
-			p.ExistenceCheck = func(context.Context, *logical.Request, *framework.FieldData) (bool, error) { return true, nil }
+			p.ExistenceCheck = func(context.Context, *logical.Request, *framework.FieldData) (bool, error) {
+				return true, nil
+			}
 		}
 	}
 }

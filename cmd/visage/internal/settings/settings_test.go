@@ -41,7 +41,7 @@ var brokenConfigs = map[string][]string{
 			`domain, public-port, names, cert-file, key-file, plain-http, pack, model, closed-pack, library, ` +
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
-			`azure-secret-file, trust-issuer, console-issuer, console-issuer-secret-file, issuer-ca-file, ` +
+			`azure-secret-file, key-stores, trust-issuer, console-issuer, console-issuer-secret-file, issuer-ca-file, ` +
 			`identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`,
 	},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
@@ -114,6 +114,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"allow-private-urls": "true", "auto-approve": "true", "rate": "50", "connections": "100", "vault-rate": "1",
 		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
 		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
+		"key-stores":                 "/s",
 		"trust-issuer":               "https://login.example=visage",
 		"issuer-ca-file":             "/i",
 		"console-issuer":             "https://login.example=visage",

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/visage-face/visage/server"
 )
 
 // setting is one setting: the flag --name, the environment variable VISAGE_NAME or a key of the configuration file, in
@@ -223,11 +221,8 @@ var table = []setting{
 		name: "key-stores",
 		usage: "JSON `FILE` with the stores of customers' keys beside key vaults, such as HashiCorp Vault, " +
 			"that resources may use (default: none)",
-		allowed: "the path of a file as docs/operations/key-stores.md has it",
-		set: func(c *Settings, v string) (err error) {
-			c.Server.KeyStores, err = server.ReadKeyStores(v)
-			return err
-		},
+		allowed: "the path of a file",
+		set:     text(func(c *Settings) *string { return &c.Server.KeyStoresFile }),
 	},
 	{
 		name: "trust-issuer", list: true,
