@@ -213,6 +213,10 @@ func TestKeyURI(t *testing.T) {
 		{"https://safe.vault.azure.net/keys/one", "cannot use that vault", "ne peut pas utiliser ce coffre"},
 		{strings.Replace(second, "/two/", "/one/", 1), "a version of another key", "une version d’une autre clé"},
 		{strings.Replace(first, "//safe.", "//none.", 1), "does not exist or is deleted", "coffre"},
+		{"hashivault://vault.example/transit/keys/one", "the operator has not configured it",
+			"ne peut pas utiliser ce"},
+		{"hashivault://vault.example/keys/one", "names no key: give hashivault", "ne peut pas utiliser ce"},
+		{"ftp://vault.example/keys/one", "the known ones are", "ne peut pas utiliser ce"},
 		{"<script>alert(1)</script>", "must begin with https://", "doit commencer par https://"},
 	} {
 		for lang, p := range map[string]servertest.Page{wrong.en: ask(b, wrong.uri), wrong.fr: ask(fr, wrong.uri)} {

@@ -261,7 +261,8 @@ func (c *Console) uriProblem(v *visit, chosen choice, found account.Preflight) s
 		if key := uriMistake(chosen.URI); key != "" {
 			return v.text(key)
 		}
-	case first.Precondition == custody.VaultKnown && first.Refusal.Code == "InvalidKeyVaultProperties":
+	case first.Precondition == custody.VaultKnown && first.Refusal.Code == "InvalidKeyVaultProperties" &&
+		found.Key.Scheme() == "https":
 		return v.text("encryption.uri.foreign", strings.TrimPrefix(c.cfg.VaultAddress("*"), "https://"))
 	case first.Precondition == custody.KeyExists && found.Key.Version != "" && c.hasKey(v, found.Key):
 		return v.text("encryption.uri.version", found.Key.Name, found.Key.Version)
@@ -276,8 +277,10 @@ func uriMistake(text string) string {
 	switch {
 	case strings.ContainsFunc(text, unicode.IsSpace):
 		return "encryption.uri.space"
-	case !strings.HasPrefix(lower, "https://"):
+	case !strings.Contains(lower, "://"), strings.HasPrefix(lower, "http://"):
 		return "encryption.uri.scheme"
+	case !strings.HasPrefix(lower, "https://"):
+		return "" // of another store, whose own sentence helps
 	case strings.Contains(lower, "/secrets/"):
 		return "encryption.uri.secret"
 	case strings.Contains(lower, "/certificates/"):
