@@ -16,9 +16,9 @@ export { assert };
 
 let connected;
 
-// browser connects to the running Chromium.
+// browser connects to the running Chromium, once: walks side by side share the connection.
 export async function browser() {
-  connected ??= await chromium.connectOverCDP(`http://127.0.0.1:${port}`);
+  connected ??= chromium.connectOverCDP(`http://127.0.0.1:${port}`);
   return connected;
 }
 
@@ -113,7 +113,7 @@ export async function tell(name, step) {
 
 // finish ends the script: the connection to the browser would keep it alive.
 export async function finish() {
-  await connected?.close();
+  await (await connected)?.close();
 }
 
 // spread calls work for every item, a few at a time.
