@@ -117,6 +117,11 @@ func vaultRefusal(b binding, verb string, err error) error {
 	case keysource.Firewall:
 		return invalid("KeyVaultFirewall", "The firewall of the vault of key %s does not let this service in.", b.Key)
 	}
+	if b.Key.Scheme() != "https" {
+		return invalid("KeyVaultAccessDenied",
+			"The key store refuses %s with key %s to principal %s: give it the rights that docs/operations/key-stores.md "+
+				"lists.", verb, b.Key, b.As)
+	}
 	if b.As == "" {
 		return invalid("KeyVaultAccessDenied",
 			"The vault refuses %s with key %s to the identity that the resource will have: give it the permissions "+

@@ -16,7 +16,9 @@ import (
 
 const (
 	tokenLife = time.Hour
-	leeway    = 5 * time.Minute // how far clocks may be apart (contract §5)
+	// of an assertion, which is used at once; long enough for a clock that is a few minutes off
+	assertionLife = 5 * time.Minute
+	leeway        = 5 * time.Minute // how far clocks may be apart (contract §5)
 )
 
 // claims are what a token says, as Entra's first version has them (contract §5).
@@ -173,11 +175,13 @@ func (d *Directory) Assertion(
 	if !found || rec.Kind == Person {
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
-	if audience == "" || d.cfg.Audience(oneAudience(audience)) {
+	if audience == "" || d.cfg.Audience(lower(oneAudience(audience))) {
 		return "", time.Time{}, fmt.Errorf("the audience %q is empty or one of this instance, so a token for it must "+
 			"not leave the instance", short(audience))
 	}
-	return d.made(ctx, rec, audience, "2")
+	token, expires, err = d.made(ctx, rec, audience, "2", assertionLife)
+	return d.granted(ctx, attempt{subject: rec.ID, clientID: rec.ClientID, audience: audience, proof: "none"}, token,
+		expires, err)
 }
 
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
@@ -190,11 +194,13 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	if strings.HasSuffix(audience, "/") { // clients hold what they get against what they asked for
 		name += "/"
 	}
-	return d.made(ctx, rec, name, proof)
+	return d.made(ctx, rec, name, proof, tokenLife)
 }
 
 // made makes a token for an audience.
-func (d *Directory) made(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {
+func (d *Directory) made(
+	ctx context.Context, rec principalRecord, audience, proof string, life time.Duration,
+) (string, time.Time, error) {
 	now := time.Now()
 	key, found := d.signer(now)
 	if !found { // the clock was set, or Run does not run
@@ -205,7 +211,7 @@ func (d *Directory) made(ctx context.Context, rec principalRecord, audience, pro
 			return "", time.Time{}, errors.New("there is no signing key for this time")
 		}
 	}
-	expires := now.Add(tokenLife).Truncate(time.Second)
+	expires := now.Add(life).Truncate(time.Second)
 	c := claims{
 		Audience: audience, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
 		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,

@@ -228,3 +228,34 @@ func TestGrantRefusals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAssertion holds that a token for another service proves an identity there and nowhere here, and that none is made
+// for an audience of this instance, in whatever spelling.
+func TestAssertion(t *testing.T) {
+	d := open(t, config(nil))
+	p, err := d.EnsureManaged(t.Context(), tenant, "/subscriptions/s/resourceGroups/g/a", identity.SystemAssigned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, expires, err := d.Assertion(t.Context(), p.ID, "vault.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := claimsOf(t, token)
+	if c["sub"] != p.ID || c["aud"] != "vault.example" || time.Until(expires) > 5*time.Minute {
+		t.Errorf("the token says %v, until %v", c, expires)
+	}
+	for _, audience := range []string{faces, management} {
+		if _, err := d.Verify(t.Context(), token, audience); err == nil {
+			t.Errorf("the token is accepted for %s", audience)
+		}
+		for _, spelling := range []string{audience, audience + "/", strings.ToUpper(audience),
+			strings.Replace(audience, "https:", "HTTPS:", 1) + ":443"} {
+			if _, _, err := d.Assertion(t.Context(), p.ID, spelling); err == nil {
+				t.Errorf("a token for %s is made", spelling)
+			}
+		}
+	}
+	_, _, err = d.Assertion(t.Context(), "11111111-2222-4333-8444-555555555555", "vault.example")
+	wantRefusal(t, "an assertion of nobody", err, "PrincipalNotFound", "")
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -111,6 +112,10 @@ func (k KeyStore) check() error {
 	}
 	switch l.Method {
 	case "jwt":
+		if l.Role != "" && !strings.Contains(l.Role, principalMark) {
+			return fmt.Errorf("%s: the role %q is the same for all resources, so that the key of one could be used "+
+				"for another: write %s into it", key.Vault, l.Role, principalMark)
+		}
 		return unused(l.RoleID, l.SecretFile)
 	case "approle":
 		if l.RoleID == "" || l.SecretFile == "" {
@@ -126,7 +131,7 @@ func (k KeyStore) check() error {
 	return fmt.Errorf("%s: the login is jwt, approle or token; got %.40q", key.Vault, l.Method)
 }
 
-// openKeyStores reads the certificates of the configured stores, by their addresses in the one spelling.
+// openKeyStores reads the certificates of the configured stores, and returns the stores by their addresses.
 func (c Config) openKeyStores() (map[string]KeyStore, error) {
 	stores, all := c.KeyStores, map[string]KeyStore{}
 	if c.KeyStoresFile != "" {
@@ -145,6 +150,9 @@ func (c Config) openKeyStores() (map[string]KeyStore, error) {
 			return nil, fmt.Errorf("the key store %s is configured twice", key.Vault)
 		}
 		store.Address = key.Vault
+		if store.Login.Method == "jwt" && store.Login.Audience == "" {
+			store.Login.Audience = key.Vault
+		}
 		if store.CAFile != "" {
 			raw, err := os.ReadFile(store.CAFile)
 			if err != nil {
@@ -159,6 +167,31 @@ func (c Config) openKeyStores() (map[string]KeyStore, error) {
 		all[key.Vault] = store
 	}
 	return all, nil
+}
+
+// checkAudiences refuses audiences of the tokens for key stores with which the operator of a store could use them
+// elsewhere: in this instance, or in a store on another host.
+func (s *Server) checkAudiences() error {
+	hosts := map[string]string{}
+	for _, address := range slices.Sorted(maps.Keys(s.keyStores)) {
+		login := s.keyStores[address].Login
+		if login.Method != "jwt" {
+			continue
+		}
+		_, host, _ := strings.Cut(address, "://")
+		host, _, _ = strings.Cut(host, "/")
+		audience := strings.TrimSuffix(strings.ToLower(login.Audience), "/")
+		if s.isAudience(audience) {
+			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
+				login.Audience)
+		}
+		if other := hosts[audience]; other != "" && other != host {
+			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
+				login.Audience, other)
+		}
+		hosts[audience] = host
+	}
+	return nil
 }
 
 // configuredStore returns the configured store that a key is in.
@@ -188,7 +221,7 @@ func (s *Server) openTransitKey(
 	if err != nil {
 		return nil, err
 	}
-	src, err := by.transit(store).Open(key, store.Login.login(l, store.Address, as))
+	src, err := by.transit(store).Open(key, store.Login.login(l, as))
 	if err != nil {
 		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
 			err)
@@ -197,7 +230,7 @@ func (s *Server) openTransitKey(
 }
 
 // login is the login of an identity.
-func (k KeyStoreLogin) login(l *layers, address string, as visage.PrincipalID) hashivault.Login {
+func (k KeyStoreLogin) login(l *layers, as visage.PrincipalID) hashivault.Login {
 	or := func(text, otherwise string) string {
 		if text == "" {
 			return otherwise
@@ -213,7 +246,7 @@ func (k KeyStoreLogin) login(l *layers, address string, as visage.PrincipalID) h
 	}
 	role := strings.ReplaceAll(or(k.Role, "visage-"+principalMark), principalMark, string(as))
 	return hashivault.JWT(mount, role, func(ctx context.Context) (string, time.Time, error) {
-		token, expires, err := l.identities.Assertion(ctx, string(as), or(k.Audience, address))
+		token, expires, err := l.identities.Assertion(ctx, string(as), k.Audience)
 		if isMissing(err) {
 			err = fmt.Errorf("%w: %w", keysource.ErrDenied, err)
 		}

@@ -149,6 +149,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if s.origin, err = s.cfg.originAt(s.address); err != nil {
 		return err
 	}
+	if err := s.checkAudiences(); err != nil {
+		return err
+	}
 	certificates, err := s.certificates(ctx, layers)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
@@ -159,8 +161,7 @@ func TestTransit(t *testing.T) {
 	s.Custody().Recheck(key)
 	s.until(t, "the restoration", active)
 
-	s.store.RevokeTokens() // no verdict on the key
-	s.Custody().Recheck(key)
+	s.store.RevokeTokens() // no verdict on the key: the next poll logs in again
 	s.store.Post("transit/keys/faces/rotate", nil)
 	s.Custody().Recheck(key)
 	s.until(t, "the move to the new version", func(s custody.Status) bool { return active(s) && s.Version == "2" })
@@ -237,6 +238,34 @@ func TestTransitOfOthers(t *testing.T) {
 	}
 }
 
+// TestAudiences holds that no token for a key store is of use elsewhere.
+func TestAudiences(t *testing.T) {
+	start := func(stores ...server.KeyStore) error {
+		srv, err := server.New(server.Config{Dir: filepath.Join(t.TempDir(), "visage"), Listen: "127.0.0.1:0",
+			KeyStores: stores, Recogniser: servertest.Faces{}})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it is refused before it serves
+		defer cancel()
+		return srv.Run(ctx)
+	}
+	store := func(host, audience string) server.KeyStore {
+		return server.KeyStore{Address: "hashivault://" + host + "/transit",
+			Login: server.KeyStoreLogin{Method: "jwt", Audience: audience}}
+	}
+	for _, own := range []string{"https://cognitiveservices.azure.com", "https://Management.azure.com/",
+		"https://graph.microsoft.com"} {
+		if err := start(store("vault.example", own)); err == nil || !strings.Contains(err.Error(), "of this instance") {
+			t.Errorf("audience %s: %v", own, err)
+		}
+	}
+	err := start(store("one.example", "vault"), store("two.example", "Vault/"))
+	if err == nil || !strings.Contains(err.Error(), "also that of a store on one.example") {
+		t.Errorf("one audience for two hosts: %v", err)
+	}
+}
+
 // TestKeyStoreFile reads the file of key stores, and refuses what is incomplete or contradicts itself.
 func TestKeyStoreFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stores.json")
@@ -261,6 +290,7 @@ func TestKeyStoreFile(t *testing.T) {
 		`[{"address":"hashivault://vault.example/transit","login":{"method":"approle","roleId":"r"}}]`:        "secretFile",
 		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","secretFile":"s"}}]`:        "does not use",
 		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"../../sys/seal"}}]`: "mount and the role",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"visage"}}]`:         "the same for all resources",
 		`[{"adress":"hashivault://vault.example/transit"}]`:                                                   "unknown field",
 		`[] []`: "behind the list",
 		``:      "EOF",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,26 +24,54 @@ type session struct {
 	until time.Time // when it is replaced; zero: there is none
 }
 
-// longest is how long a token is used at most, however long it lives.
-const longest = time.Hour
-
-// said is an error document of the server: its own words.
-type said struct {
+// refusal is an error document of the server: its own words.
+type refusal struct {
 	status int
 	errors []string
 	login  bool // it answers a login
-	given  bool // the token was not from a login
 }
 
-func (e *said) Error() string {
+func (e *refusal) Error() string {
+	if e.login { // the whole text may repeat what was sent
+		phrase := e.loginPhrase()
+		for _, other := range []string{"Vault is sealed", "permission denied", "error verifying token signature"} {
+			if phrase == "" && e.says(other, e.status) {
+				phrase = other
+			}
+		}
+		return strings.TrimSpace(fmt.Sprintf("status %d %s", e.status, phrase))
+	}
 	return fmt.Sprintf("status %d %.300s", e.status, strings.Join(e.errors, "; "))
 }
 
-// says reports whether one of the errors contains one of the texts.
-func (e *said) says(texts ...string) bool {
-	return slices.ContainsFunc(e.errors, func(line string) bool {
-		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) })
-	})
+// says reports whether the status is one of statuses and one of the errors contains text.
+func (e *refusal) says(text string, statuses ...int) bool {
+	return slices.Contains(statuses, e.status) &&
+		slices.ContainsFunc(e.errors, func(line string) bool { return strings.Contains(line, text) })
+}
+
+// loginPhrases are the words in which a server says for certain that a principal may not log in. That it cannot verify
+// the signature or the time of a token is no certainty: its clock, or its way to the issuer's keys, may be wrong. Nor is
+// a bare "permission denied": servers say it also while they lock an account out because of somebody else's attempts.
+var loginPhrases = []string{
+	"could not be found", "invalid role ID", "invalid role or secret ID", "invalid secret id", "invalid secret_id",
+	"error validating claims", "invalid subject (sub) claim", "invalid audience (aud) claim",
+	"invalid issuer (iss) claim", "no audiences bound to the role", "role_type is not allowed",
+}
+
+func (e *refusal) loginPhrase() string {
+	for _, phrase := range loginPhrases {
+		if e.says(phrase, http.StatusBadRequest) {
+			return phrase
+		}
+	}
+	return ""
+}
+
+// loginDenied reports whether an error certainly means that the principal may no longer log in.
+func loginDenied(err error) bool {
+	e, ok := errors.AsType[*refusal](err)
+	return ok && e.login && e.loginPhrase() != ""
 }
 
 // ended is the cause of an ended context, which is an answer of nobody.
@@ -50,117 +79,125 @@ type ended struct{ cause error }
 
 func (e ended) Error() string { return e.cause.Error() }
 
-// call makes one call below the engine within the deadline, and decodes the data of its answer. classified turns its
-// error into one of a key source.
+// errSlow ends the context of a call after the deadline.
+var errSlow = fmt.Errorf("no answer within %v", deadline)
+
+// timed returns a context that ends after the deadline of a call of a source, with all its requests.
+func timed(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, deadline, errSlow)
+}
+
+// call makes one call below the engine and decodes the data of its answer. classified turns its error into one of a key
+// source.
 func (s *Source) call(ctx context.Context, method, path string, request, into any) error {
-	within, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	err := s.ask(within, method, s.at.mount+"/"+path, request, into)
-	if err != nil && ctx.Err() != nil {
-		return ended{context.Cause(ctx)}
+	err := s.ask(ctx, method, s.at.mount+"/"+path, request, into)
+	switch cause := context.Cause(ctx); {
+	case err == nil || cause == nil:
+		return err
+	case errors.Is(cause, errSlow):
+		return errSlow
+	default:
+		return ended{cause}
 	}
-	return err
 }
 
 // ask makes a call with a token. A refusal may be that of a token that has expired or was revoked, which says nothing
-// of the key; so it counts only with a token that is known to be valid.
+// of the key; so it counts only with a token that the server is known to know.
 func (s *Source) ask(ctx context.Context, method, path string, request, into any) error {
-	now, fresh, err := s.token(ctx, "")
+	current, fresh, err := s.token(ctx, "")
 	if err != nil {
 		return err
 	}
-	err = s.send(ctx, now.token, method, path, request, data{into})
-	if !refused(err) {
+	err = s.send(ctx, current.token, method, path, request, data{into})
+	if !denied(err) {
 		return err
 	}
 	if !fresh {
-		if now, _, err = s.token(ctx, now.token); err != nil {
+		if current, _, err = s.token(ctx, current.token); err != nil {
 			return err
 		}
-		err = s.send(ctx, now.token, method, path, request, data{into})
+		err = s.send(ctx, current.token, method, path, request, data{into})
 	}
-	if now.given && refused(err) {
-		if known := s.send(ctx, now.token, http.MethodGet, "auth/token/lookup-self", nil, nil); known != nil {
-			return errors.New("the token that was given is not valid now")
-		}
+	if !denied(err) || knowsToken(err) {
+		return err
+	}
+	if unknown := s.send(ctx, current.token, http.MethodGet, "auth/token/lookup-self", nil, nil); unknown != nil {
+		return errors.New("the server does not know its token at the moment")
 	}
 	return err
 }
 
-// refused reports whether an error is the server's refusal of a token or of what it was used for.
-func refused(err error) bool {
-	e, ok := errors.AsType[*said](err)
-	return ok && !e.login && e.status == http.StatusForbidden && e.says("permission denied")
+// denied reports whether an error is the server's refusal of a token or of what it was used for.
+func denied(err error) bool {
+	e, ok := errors.AsType[*refusal](err)
+	return ok && !e.login && e.says("permission denied", http.StatusForbidden)
+}
+
+// knowsToken reports whether a refusal is about what a token may do: of a token that a server does not know, it says
+// nothing else, or more than one error.
+func knowsToken(err error) bool {
+	e, ok := errors.AsType[*refusal](err)
+	return ok && e.says("1 error occurred:", http.StatusForbidden)
 }
 
 // token returns a token that is not the given one, and whether it is new.
-func (s *Source) token(ctx context.Context, not string) (now session, fresh bool, err error) {
+func (s *Source) token(ctx context.Context, not string) (current session, fresh bool, err error) {
 	select {
-	case now = <-s.session:
-		defer func() { s.session <- now }()
+	case current = <-s.session:
+		defer func() { s.session <- current }()
 	case <-ctx.Done():
 		return session{}, false, context.Cause(ctx)
 	}
-	if now.token != "" && now.token != not && time.Now().Before(now.until) {
-		return now, false, nil
+	if current.token != "" && current.token != not && time.Now().Before(current.until) {
+		return current, false, nil
 	}
-	next, err := s.logIn(ctx)
-	if loginDenied(err) {
-		next, err = s.logIn(ctx) // with new tokens: one refusal could be about a moment
+	next, sent, err := s.logIn(ctx, nil)
+	if loginDenied(err) { // perhaps only of a secret that had just been replaced
+		if other, _, againErr := s.logIn(ctx, sent); !errors.Is(againErr, errSame) {
+			next, err = other, againErr
+		}
 	}
 	if err != nil {
 		return session{}, false, err
 	}
-	now = next
-	return now, true, nil
+	current = next
+	return current, true, nil
 }
 
-// logIn gets a token.
-func (s *Source) logIn(ctx context.Context) (session, error) {
+// errSame says that a login would send what was refused before: servers count bad attempts.
+var errSame = errors.New("the login would be the same")
+
+// logIn gets a token, unless it would send the same fields as before, and returns what it sent.
+func (s *Source) logIn(ctx context.Context, before map[string]string) (session, map[string]string, error) {
 	path, fields, token, err := s.login(ctx)
 	if err != nil {
-		return session{}, &loginError{err}
+		return session{}, nil, &loginError{err}
 	}
 	if path == "" {
-		return session{token, true, time.Now().Add(longest)}, nil
+		return session{token, true, time.Now().Add(s.servers.tokenLife)}, nil, nil
+	}
+	if before != nil && maps.Equal(before, fields) {
+		return session{}, fields, errSame
 	}
 	var auth struct {
 		Token string `json:"client_token"`
-		Lease int64  `json:"lease_duration"` // seconds; 0: it does not end
 	}
 	if err := s.send(ctx, "", http.MethodPost, path, fields, login{&auth}); err != nil {
-		if e, ok := errors.AsType[*said](err); ok {
+		if e, ok := errors.AsType[*refusal](err); ok {
 			e.login = true
 		}
-		return session{}, err
+		return session{}, fields, err
 	}
-	if auth.Token == "" || auth.Lease < 0 {
-		return session{}, errors.New("the answer to the login holds no token")
+	if auth.Token == "" {
+		return session{}, fields, errors.New("the answer to the login holds no token")
 	}
-	life := longest
-	if auth.Lease > 0 {
-		life = min(life, time.Duration(min(auth.Lease, int64(longest/time.Second)))*time.Second*4/5)
-	}
-	return session{auth.Token, false, time.Now().Add(life)}, nil
+	return session{auth.Token, false, time.Now().Add(s.servers.tokenLife)}, fields, nil
 }
 
 // loginError is the failure to make a login, before anything was sent.
 type loginError struct{ err error }
 
 func (e *loginError) Error() string { return e.err.Error() }
-
-// loginDenied reports whether an error certainly means that the principal may no longer log in. A token whose signature
-// or time the server cannot verify is no certainty: its clock, or its way to the issuer's keys, may be wrong.
-func loginDenied(err error) bool {
-	e, ok := errors.AsType[*said](err)
-	if !ok || !e.login || e.status != http.StatusBadRequest && e.status != http.StatusForbidden {
-		return false
-	}
-	return e.says("permission denied", "could not be found", "invalid role ID", "invalid role or secret ID",
-		"invalid secret id", "invalid secret_id", "error validating claims", "invalid subject (sub) claim",
-		"invalid audience (aud) claim", "invalid issuer (iss) claim", "no audiences bound to the role",
-		"role_type is not allowed")
-}
 
 // data and login are the two places of an answer that hold what was asked for; see envelope.
 type (
@@ -176,7 +213,7 @@ type envelope struct {
 	Errors    *[]string       `json:"errors"`
 }
 
-// send makes one request. Only an error document of the server is a *said: a bare status may come from any
+// send makes one request. Only an error document of the server is a *refusal: a bare status may come from any
 // intermediary.
 func (s *Source) send(ctx context.Context, token, method, path string, request, want any) error {
 	var body io.Reader
@@ -199,7 +236,7 @@ func (s *Source) send(ctx context.Context, token, method, path string, request, 
 	if s.at.namespace != "" {
 		req.Header.Set("X-Vault-Namespace", s.at.namespace)
 	}
-	res, err := s.client.Do(req)
+	res, err := s.servers.client.Do(req)
 	if err != nil {
 		return errors.New(withoutURL(err))
 	}
@@ -213,12 +250,14 @@ func (s *Source) send(ctx context.Context, token, method, path string, request, 
 	if len(raw) > maxAnswer || !answer.Unambiguous(raw) || json.Unmarshal(raw, &got) != nil {
 		return fmt.Errorf("status %d without a document of the server", res.StatusCode)
 	}
-	keysource.TraceOf(ctx).Answered(got.RequestID)
+	if _, isLogin := want.(login); !isLogin { // the id is that of the use of the key
+		keysource.TraceOf(ctx).Answered(got.RequestID)
+	}
 	if res.StatusCode != http.StatusOK {
 		if got.Errors == nil {
 			return fmt.Errorf("status %d without an error document of the server", res.StatusCode)
 		}
-		return &said{status: res.StatusCode, errors: *got.Errors}
+		return &refusal{status: res.StatusCode, errors: *got.Errors}
 	}
 	switch want := want.(type) {
 	case data:
@@ -238,14 +277,14 @@ func decode(raw json.RawMessage, into any) error {
 
 // withoutURL returns the text of an error of the HTTP client without the address, which the message has already.
 func withoutURL(err error) string {
-	type unwrapper interface{ Unwrap() error }
-	if outer, ok := err.(unwrapper); ok && outer.Unwrap() != nil {
-		err = outer.Unwrap()
+	if outer := errors.Unwrap(err); outer != nil {
+		err = outer
 	}
 	return fmt.Sprintf("%.300s", err)
 }
 
-// classified gives an error its class. Only what the server says in its own words is an answer.
+// classified gives an error its class. Only what the server says in its own words, with the status that belongs to them,
+// is an answer: a fault of its storage may come in the same words with another status.
 func (s *Source) classified(verb string, err error) error {
 	if e, ok := errors.AsType[ended](err); ok {
 		return e.cause
@@ -257,28 +296,32 @@ func (s *Source) classified(verb string, err error) error {
 		if errors.Is(e.err, keysource.ErrDenied) {
 			return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "its principal can no longer get a token")
 		}
-		return s.failure(verb, keysource.ErrUnknown, "", "no login could be made")
+		return s.failure(verb, keysource.ErrUnknown, "", fmt.Sprintf("no login could be made: %.300s", e))
 	}
-	e, ok := errors.AsType[*said](err)
+	e, ok := errors.AsType[*refusal](err)
 	if !ok {
 		return s.failure(verb, keysource.ErrUnknown, "", err.Error())
 	}
+	const bad = http.StatusBadRequest
 	switch {
 	case loginDenied(err):
 		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "the login is refused: "+e.Error())
-	case e.login || e.says("Vault is sealed"):
-		return s.failure(verb, keysource.ErrUnknown, "", e.Error())
-	case e.status == http.StatusForbidden && e.says("permission denied"):
+	case e.login:
+		return s.failure(verb, keysource.ErrUnknown, "", "the login failed: "+e.Error())
+	case denied(err):
 		return s.failure(verb, keysource.ErrDenied, keysource.Permission, e.Error())
 	case e.status == http.StatusNotFound && len(e.errors) == 0:
 		return s.failure(verb, keysource.ErrDenied, keysource.Missing, "there is no such key")
 	case e.status == http.StatusNotFound:
 		// An engine that was unmounted has lost its keys, but a wrong path or namespace looks the same.
 		return s.failure(verb, keysource.ErrUnknown, "", "there is no transit engine at "+s.at.mount+": "+e.Error())
-	case e.says("disallowed by policy (too old)"):
+	case e.says("disallowed by policy (too old)", bad):
 		return s.failure(verb, keysource.ErrDenied, keysource.Disabled, e.Error())
-	case e.says("message authentication failed", "invalid ciphertext", "version is too new",
-		"failed to RSA decrypt the ciphertext: crypto/rsa: decryption error"):
+	case e.says("version is too new", bad): // a server that lags behind the one that has rotated the key
+		return s.failure(verb, keysource.ErrUnknown, "", e.Error())
+	case e.says("message authentication failed", bad), e.says("invalid ciphertext", bad),
+		e.says("failed to RSA decrypt the ciphertext: crypto/rsa: decryption error", bad,
+			http.StatusInternalServerError):
 		return s.failure(verb, keysource.ErrWrong, "", e.Error())
 	}
 	return s.failure(verb, keysource.ErrUnknown, "", e.Error())

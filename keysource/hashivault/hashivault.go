@@ -30,10 +30,13 @@ import (
 
 // The HTTP policy. Callers poll sources, so nothing is retried here but a login.
 const (
-	deadline  = 5 * time.Second  // of a call with its login
+	deadline  = 5 * time.Second  // of a call of a source, with its login
 	idleTime  = 60 * time.Second // longer than the interval of polls
 	idle      = 8                // connections to a server that are kept open between calls
-	maxAnswer = 64 << 10         // bytes of an answer that are read; a key with 100 RSA versions has 60,000
+	maxAnswer = 1 << 20          // bytes of an answer that are read; a key has about 900 for each RSA version
+	// how long a token is used: shorter than the interval of polls, so that every poll asks whether the principal may
+	// still log in, however long tokens live
+	tokenLife = 20 * time.Second
 )
 
 // Config is the way to the servers.
@@ -45,7 +48,10 @@ type Config struct {
 }
 
 // Servers opens sources that share the connections to each server. It is safe for concurrent use.
-type Servers struct{ client *http.Client }
+type Servers struct {
+	client    *http.Client
+	tokenLife time.Duration
+}
 
 // NewServers returns the servers that cfg leads to. Nothing is sent yet.
 func NewServers(cfg Config) *Servers {
@@ -53,7 +59,7 @@ func NewServers(cfg Config) *Servers {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
-	return &Servers{&http.Client{
+	client := &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
@@ -64,15 +70,16 @@ func NewServers(cfg Config) *Servers {
 		},
 		// A redirect could carry a token to another host. A standby server answers for the active one by itself.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return &Servers{client, tokenLife}
 }
 
 // Source is a keysource.Source over one key. It has tokens of its own, and the shared connections of its Servers.
 type Source struct {
-	key    visage.KeyRef
-	at     place
-	login  Login
-	client *http.Client
+	key     visage.KeyRef
+	at      place
+	login   Login
+	servers *Servers
 
 	session chan session // holds one; a call that logs in keeps it meanwhile
 
@@ -92,7 +99,7 @@ func (s *Servers) Open(key visage.KeyRef, login Login) (*Source, error) {
 		return nil, fmt.Errorf("open key %s: no login", key)
 	}
 	src := &Source{
-		key: key, at: at, login: login, client: s.client, session: make(chan session, 1), made: map[string]time.Time{},
+		key: key, at: at, login: login, servers: s, session: make(chan session, 1), made: map[string]time.Time{},
 	}
 	src.session <- session{}
 	return src, nil
@@ -105,8 +112,10 @@ const (
 )
 
 // Wrap implements keysource.Source. It reads the key first: a key that is missing is not made anew, whatever the policy
-// permits, and one that was made anew is refused with ErrWrong.
+// permits, and one that this source has seen before it was made anew is refused with ErrWrong.
 func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	ctx, cancel := timed(ctx)
+	defer cancel()
 	k, err := s.read(ctx, "wrap")
 	if err != nil {
 		return nil, keysource.Ref{}, err
@@ -126,20 +135,20 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	if label := keysource.LabelOf(ctx).Bytes(); label != nil && k.aead() {
 		form, request["associated_data"] = labelled, base64.StdEncoding.EncodeToString(label)
 	}
-	var said struct {
+	var answered struct {
 		Ciphertext string `json:"ciphertext"`
 		Version    int    `json:"key_version"`
 	}
-	if err := s.call(ctx, http.MethodPost, "encrypt/"+s.key.Name, request, &said); err != nil {
+	if err := s.call(ctx, http.MethodPost, "encrypt/"+s.key.Name, request, &answered); err != nil {
 		return nil, keysource.Ref{}, s.classified("wrap", err)
 	}
-	if got, ok := versionOf(said.Ciphertext); !ok {
+	if got, ok := versionOf(answered.Ciphertext); !ok {
 		return nil, keysource.Ref{}, s.failure("wrap", keysource.ErrUnknown, "", "the answer holds no ciphertext")
 	} else if got != version {
 		return nil, keysource.Ref{}, s.failure("wrap", keysource.ErrWrong, "",
 			fmt.Sprintf("version %s was asked for, and version %s has wrapped", version, got))
 	}
-	return append([]byte{form}, said.Ciphertext...), keysource.Ref{URI: s.key.Unversioned(), Version: version}, nil
+	return append([]byte{form}, answered.Ciphertext...), keysource.Ref{URI: s.key.Unversioned(), Version: version}, nil
 }
 
 // Unwrap implements keysource.Source.
@@ -147,6 +156,8 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	ctx, cancel := timed(ctx)
+	defer cancel()
 	if err := s.mine("unwrap", ref); err != nil {
 		return nil, err
 	}
@@ -162,13 +173,13 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 	if blob[0] == labelled {
 		request["associated_data"] = base64.StdEncoding.EncodeToString(keysource.LabelOf(ctx).Bytes())
 	}
-	var said struct {
+	var answered struct {
 		Plaintext string `json:"plaintext"`
 	}
-	if err := s.call(ctx, http.MethodPost, "decrypt/"+s.key.Name, request, &said); err != nil {
+	if err := s.call(ctx, http.MethodPost, "decrypt/"+s.key.Name, request, &answered); err != nil {
 		return nil, s.explain(ctx, err, ref.Version)
 	}
-	inner, err := base64.StdEncoding.DecodeString(said.Plaintext)
+	inner, err := base64.StdEncoding.DecodeString(answered.Plaintext)
 	if err != nil || len(inner) == 0 {
 		clear(inner)
 		return nil, s.failure("unwrap", keysource.ErrUnknown, "", "the answer holds no plaintext")
@@ -181,6 +192,8 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	if ctx.Err() != nil {
 		return keysource.Description{}, context.Cause(ctx)
 	}
+	ctx, cancel := timed(ctx)
+	defer cancel()
 	asked := s.key.Version
 	if ref != (keysource.Ref{}) {
 		if err := s.mine("get", ref); err != nil {
@@ -228,8 +241,8 @@ func (s *Source) remember(version string, made time.Time) error {
 // explain asks the server about the key that does not open something: the key may be gone, or, if it is newer than what
 // was wrapped, be another one under the same name.
 func (s *Source) explain(ctx context.Context, err error, version string) error {
-	answer, _ := errors.AsType[*said](err)
-	gone := answer != nil && answer.says("encryption key not found")
+	answer, _ := errors.AsType[*refusal](err)
+	gone := answer != nil && answer.says("encryption key not found", http.StatusBadRequest)
 	failure := s.classified("unwrap", err)
 	if !gone && !errors.Is(failure, keysource.ErrWrong) {
 		return failure
@@ -239,8 +252,8 @@ func (s *Source) explain(ctx context.Context, err error, version string) error {
 	case gone && errors.Is(readErr, keysource.ErrDenied):
 		return readErr
 	case readErr == nil && found && !gone:
-		return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; its version %s was made on %s, so if what "+
-			"it shall open is older, the key was deleted and made anew under its name", err, version,
+		return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; version %s was made on %s: a key that "+
+			"was deleted and made anew under its name does not open what is older", err, version,
 			made.UTC().Format(time.RFC3339)))
 	}
 	return failure
@@ -278,10 +291,7 @@ type key struct {
 
 // read reads the key.
 func (s *Source) read(ctx context.Context, verb string) (key, error) {
-	if ctx.Err() != nil {
-		return key{}, context.Cause(ctx)
-	}
-	var said struct {
+	var answered struct {
 		Name            string                     `json:"name"`
 		Type            string                     `json:"type"`
 		Latest          int                        `json:"latest_version"`
@@ -294,18 +304,21 @@ func (s *Source) read(ctx context.Context, verb string) (key, error) {
 		PlainBackup     bool                       `json:"allow_plaintext_backup"`
 		Keys            map[string]json.RawMessage `json:"keys"`
 	}
-	if err := s.call(ctx, http.MethodGet, "keys/"+s.key.Name, nil, &said); err != nil {
+	if err := s.call(ctx, http.MethodGet, "keys/"+s.key.Name, nil, &answered); err != nil {
 		return key{}, s.classified(verb, err)
 	}
-	if said.Name != s.key.Name {
+	if answered.Name == "" {
+		return key{}, s.failure(verb, keysource.ErrUnknown, "", "the answer describes no key")
+	}
+	if answered.Name != s.key.Name {
 		return key{}, s.failure(verb, keysource.ErrWrong, "",
-			fmt.Sprintf("the server answered for key %.200q", said.Name))
+			fmt.Sprintf("the server answered for key %.200q", answered.Name))
 	}
 	k := key{
-		said.Type, said.Latest, said.MinAvailable, said.MinDecryption, said.MinEncryption, said.Derived,
-		said.DeletionAllowed, said.Exportable, said.PlainBackup, map[string]time.Time{},
+		answered.Type, answered.Latest, answered.MinAvailable, answered.MinDecryption, answered.MinEncryption, answered.Derived,
+		answered.DeletionAllowed, answered.Exportable, answered.PlainBackup, map[string]time.Time{},
 	}
-	for version, raw := range said.Keys {
+	for version, raw := range answered.Keys {
 		made, err := madeAt(raw)
 		if err != nil || !versionPattern.MatchString(version) {
 			return key{}, s.failure(verb, keysource.ErrUnknown, "", "the answer describes no key")

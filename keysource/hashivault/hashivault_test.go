@@ -278,7 +278,7 @@ func TestTokens(t *testing.T) {
 	}
 	s.login = hashivault.Token(file)
 	_, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
-	want(t, err, keysource.ErrUnknown, "", "not valid now")
+	want(t, err, keysource.ErrUnknown, "", "does not know its token")
 	if err := os.WriteFile(file, []byte(s.Root), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +288,30 @@ func TestTokens(t *testing.T) {
 	s.login = hashivault.Token(filepath.Join(t.TempDir(), "none"))
 	_, err = s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
 	want(t, err, keysource.ErrUnknown, "", "no login")
+}
+
+// TestLoginTakenAway holds that a principal who may no longer log in is noticed, however long its tokens live, and that
+// a refused secret is not sent twice, because servers lock accounts out.
+func TestLoginTakenAway(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	s.servers.UseTokensFor(0) // each call logs in
+	src := s.open(t, "faces", "")
+	blob, ref := wrapped(t, t.Context(), src)
+	s.Do(http.MethodDelete, "auth/approle/role/visage", nil)
+	_, err := src.Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "the login is refused")
+
+	var logins int
+	f := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+		logins++
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"errors":[%q]}`, `invalid secret_id "secret"`)
+	})
+	_, err = f.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
+	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "invalid secret_id")
+	if logins != 1 || strings.Contains(err.Error(), `"secret"`) {
+		t.Errorf("%d logins, and the error %v; the secret is sent once, and not repeated", logins, err)
+	}
 }
 
 // TestPlaces opens keys in engines with longer paths, and learns nothing from wrong ones.
@@ -310,7 +334,7 @@ func TestPlaces(t *testing.T) {
 	_, _, err := s.openAt(t, "hashivault://"+s.Address+"/nowhere", "faces", "").Wrap(t.Context(), inner)
 	want(t, err, keysource.ErrUnknown, "", "no transit engine at nowhere")
 	_, _, err = s.openAt(t, "hashivault://"+s.Address+"/transit?namespace=team", "faces", "").Wrap(t.Context(), inner)
-	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "login is refused")
+	want(t, err, keysource.ErrUnknown, "", "the login failed") // as while an account is locked out
 }
 
 // TestFitness says of each kind of key why it may not protect a resource.
@@ -355,22 +379,30 @@ func TestAnswers(t *testing.T) {
 		class  error
 		says   string
 	}{
-		"html":             {403, "<html>permission denied</html>", keysource.ErrUnknown, "without a document"},
-		"bare status":      {404, "", keysource.ErrUnknown, "without a document"},
-		"no errors":        {403, `{"message":"permission denied"}`, keysource.ErrUnknown, "without an error document"},
-		"a field twice":    {403, `{"errors":["x"],"Errors":["permission denied"]}`, keysource.ErrUnknown, "document"},
-		"truncated":        {200, `{"data":{"plaintext":"`, keysource.ErrUnknown, "without a document"},
-		"nothing":          {200, `{"data":{}}`, keysource.ErrUnknown, "no plaintext"},
-		"no data":          {200, `{"data":null}`, keysource.ErrUnknown, "not the one to the question"},
-		"too long":         {200, `{"data":{"plaintext":"` + strings.Repeat("A", 70_000) + `"}}`, keysource.ErrUnknown, ""},
-		"redirect":         {307, `{"errors":[]}`, keysource.ErrUnknown, "status 307"},
-		"standby":          {473, `{"errors":["standby"]}`, keysource.ErrUnknown, "473"},
-		"too many":         {429, `{"errors":["rate limit quota exceeded"]}`, keysource.ErrUnknown, "429"},
-		"not yet seen":     {412, `{"errors":["required index state not present"]}`, keysource.ErrUnknown, "412"},
-		"failed":           {500, `{"errors":["internal error"]}`, keysource.ErrUnknown, "internal error"},
+		"html":          {403, "<html>permission denied</html>", keysource.ErrUnknown, "without a document"},
+		"bare status":   {404, "", keysource.ErrUnknown, "without a document"},
+		"no errors":     {403, `{"message":"permission denied"}`, keysource.ErrUnknown, "without an error document"},
+		"a field twice": {403, `{"errors":["x"],"Errors":["permission denied"]}`, keysource.ErrUnknown, "document"},
+		"truncated":     {200, `{"data":{"plaintext":"`, keysource.ErrUnknown, "without a document"},
+		"nothing":       {200, `{"data":{}}`, keysource.ErrUnknown, "no plaintext"},
+		"no data":       {200, `{"data":null}`, keysource.ErrUnknown, "not the one to the question"},
+		"too long":      {200, `{"data":{"plaintext":"` + strings.Repeat("A", 1<<20) + `"}}`, keysource.ErrUnknown, ""},
+		"redirect":      {307, "", keysource.ErrUnknown, "status 307"},
+		"standby":       {473, `{"errors":["standby"]}`, keysource.ErrUnknown, "473"},
+		"too many":      {429, `{"errors":["rate limit quota exceeded"]}`, keysource.ErrUnknown, "429"},
+		"not yet seen":  {412, `{"errors":["required index state not present"]}`, keysource.ErrUnknown, "412"},
+		"failed":        {500, `{"errors":["internal error"]}`, keysource.ErrUnknown, "internal error"},
+		"storage":       {500, `{"errors":["decryption failed: cipher: message authentication failed"]}`, keysource.ErrUnknown, ""},
+		"gateway":       {502, `{"errors":["invalid ciphertext: no prefix"]}`, keysource.ErrUnknown, ""},
+		"overloaded": {503, `{"errors":["ciphertext or signature version is disallowed by policy (too old)"]}`,
+			keysource.ErrUnknown, ""},
+		"folded":           {400, `{"errors":["x"],"errorſ":["cipher: message authentication failed"]}`, keysource.ErrUnknown, ""},
+		"unknown token":    {403, `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`, keysource.ErrUnknown, "its token"},
+		"known token":      {403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`, keysource.ErrDenied, ""},
+		"altered":          {400, `{"errors":["cipher: message authentication failed"]}`, keysource.ErrWrong, ""},
 		"RSA":              {500, `{"errors":["failed to RSA decrypt the ciphertext: crypto/rsa: decryption error"]}`, keysource.ErrWrong, ""},
 		"other ciphertext": {400, `{"errors":["invalid ciphertext: no prefix"]}`, keysource.ErrWrong, ""},
-		"too new":          {400, `{"errors":["version is too new"]}`, keysource.ErrWrong, ""},
+		"too new":          {400, `{"errors":["version is too new"]}`, keysource.ErrUnknown, ""},
 		"too old": {400, `{"errors":["ciphertext or signature version is disallowed by policy (too old)"]}`,
 			keysource.ErrDenied, ""},
 	} {
@@ -379,8 +411,15 @@ func TestAnswers(t *testing.T) {
 				switch {
 				case strings.HasSuffix(r.URL.Path, "/login"):
 					_, _ = io.WriteString(w, login)
+				case strings.HasSuffix(r.URL.Path, "/lookup-self"):
+					w.WriteHeader(http.StatusForbidden)
+					_, _ = io.WriteString(w, `{"errors":["permission denied"]}`)
 				case r.Method == http.MethodGet:
 					_, _ = io.WriteString(w, key)
+				case c.status == http.StatusTemporaryRedirect && r.URL.RawQuery == "":
+					http.Redirect(w, r, r.URL.Path+"?again", c.status)
+				case c.status == http.StatusTemporaryRedirect:
+					t.Error("the token went where a redirect led")
 				default:
 					w.WriteHeader(c.status)
 					_, _ = io.WriteString(w, c.body)
@@ -417,15 +456,17 @@ func TestLogins(t *testing.T) {
 		`error validating token: error verifying token signature: fetching keys`: keysource.ErrUnknown,
 		`error validating token: invalid expiration time (exp) claim`:            keysource.ErrUnknown,
 		`could not load configuration`:                                           keysource.ErrUnknown,
+		`permission denied`:                                                      keysource.ErrUnknown,
 	} {
-		logins := 0
+		logins, made := 0, 0
 		s := fake(t, func(w http.ResponseWriter, _ *http.Request) {
 			logins++
 			w.WriteHeader(http.StatusBadRequest)
 			fmt.Fprintf(w, `{"errors":[%q]}`, text)
 		})
 		s.login = hashivault.JWT("jwt", "visage", func(context.Context) (string, time.Time, error) {
-			return "a.b.c", time.Now().Add(time.Minute), nil
+			made++
+			return fmt.Sprintf("a.b.%d", made), time.Now().Add(time.Minute), nil
 		})
 		_, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
 		if !errors.Is(err, class) {

@@ -96,6 +96,9 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	case !segmentPattern.MatchString(name):
 		return visage.KeyRef{}, fmt.Errorf("the name of a transit key has 1 to 128 letters, digits, hyphens, dots and "+
 			"underscores, and begins and ends with a letter, digit or underscore; got %.200q", name)
+	case name == "keys":
+		return visage.KeyRef{}, errors.New("a transit key of the name keys cannot be used: its identifier would be " +
+			"ambiguous")
 	case version != "" && !versionPattern.MatchString(version):
 		return visage.KeyRef{}, fmt.Errorf("the version of a transit key is a number from 1; got %.200q", version)
 	}
@@ -121,8 +124,12 @@ func parseHost(u *url.URL) (string, error) {
 	} else if !hostPattern.MatchString(host) || strings.Contains(host, "..") {
 		return "", fmt.Errorf("%.200q is not the host of a transit engine: give a name or an IP address", u.Host)
 	}
-	if number, err := strconv.ParseUint(port, 10, 16); port != "" && (err != nil || number == 0) {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if port != "" && (err != nil || number == 0) {
 		return "", fmt.Errorf("%.20q is not a port", port)
+	}
+	if port != "" {
+		port = strconv.FormatUint(number, 10)
 	}
 	if port == "" || port == defaultPort {
 		if strings.Contains(host, ":") {
@@ -146,6 +153,10 @@ func parseNamespace(u *url.URL) (string, error) {
 				u.Host)
 		}
 		return "", nil
+	}
+	if namespace == "root" {
+		return "", fmt.Errorf("the address of the transit engine at %.200q names the root namespace; leave it out",
+			u.Host)
 	}
 	return namespace, checkPath("a namespace", strings.Split(namespace, "/"))
 }

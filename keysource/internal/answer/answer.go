@@ -7,10 +7,15 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 )
 
-// maxNesting exceeds the nesting of any answer of a key store.
-const maxNesting = 16
+// maxNesting exceeds the nesting of any answer of a key store, and maxFields the number of fields of an object in one:
+// a key has one for each version.
+const (
+	maxNesting = 16
+	maxFields  = 4096
+)
 
 // Unambiguous reports whether raw is one JSON value in which no object has a field twice, in whatever spelling:
 // encoding/json ignores case, so that readers could disagree on such an answer.
@@ -32,7 +37,7 @@ func distinct(d *json.Decoder, depth int) bool {
 	if !isDelim {
 		return true
 	}
-	var names [][]byte
+	var names []string
 	for d.More() {
 		if opening == '{' {
 			name, err := d.Token()
@@ -40,11 +45,12 @@ func distinct(d *json.Decoder, depth int) bool {
 			if err != nil || !isText {
 				return false
 			}
-			folded := bytes.ToLower([]byte(text))
-			if slices.ContainsFunc(names, func(n []byte) bool { return bytes.Equal(n, folded) }) {
+			// the same folding as that of encoding/json
+			if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, text) }) ||
+				len(names) == maxFields {
 				return false
 			}
-			names = append(names, folded)
+			names = append(names, text)
 		}
 		if !distinct(d, depth+1) {
 			return false
