@@ -119,8 +119,8 @@ func vaultRefusal(b binding, verb string, err error) error {
 	}
 	if b.Key.Scheme() != "https" {
 		return invalid("KeyVaultAccessDenied",
-			"The key store refuses %s with key %s to principal %s: give it the rights that docs/operations/key-stores.md "+
-				"lists.", verb, b.Key, b.As)
+			"The key store refuses %s with key %s to principal %s: give it the rights that "+
+				"docs/operations/key-stores.md lists.", verb, b.Key, b.As)
 	}
 	if b.As == "" {
 		return invalid("KeyVaultAccessDenied",

@@ -47,8 +47,8 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 			"%s is asked for by principal %s, whose identity no longer exists: restore the identity", name, as,
 		)
 		if b, _ := sp.keyInUse(); b != nil && b.Key.Scheme() != "https" {
-			sentence = fmt.Sprintf("%s is in a key store that does not let principal %s log in: restore its role there, "+
-				"or, if the identity of the resource is another now, make a role for that", name, as)
+			sentence = fmt.Sprintf("%s is in a key store that does not let principal %s log in: restore its role "+
+				"there, or, if the identity of the resource is another now, make a role for that", name, as)
 		}
 	case keysource.Permission:
 		sentence = fmt.Sprintf("%s is refused to principal %s: give it the permissions get, wrapKey and unwrapKey",

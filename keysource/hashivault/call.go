@@ -51,8 +51,8 @@ func (e *refusal) says(text string, statuses ...int) bool {
 }
 
 // loginPhrases are the words in which a server says for certain that a principal may not log in. That it cannot verify
-// the signature or the time of a token is no certainty: its clock, or its way to the issuer's keys, may be wrong. Nor is
-// a bare "permission denied": servers say it also while they lock an account out because of somebody else's attempts.
+// the signature or the time of a token is no certainty: its clock, or its way to the issuer's keys, may be wrong. Nor
+// is a bare "permission denied": servers say it also while they lock an account out for somebody else's attempts.
 var loginPhrases = []string{
 	"could not be found", "invalid role ID", "invalid role or secret ID", "invalid secret id", "invalid secret_id",
 	"error validating claims", "invalid subject (sub) claim", "invalid audience (aud) claim",
@@ -283,8 +283,8 @@ func withoutURL(err error) string {
 	return fmt.Sprintf("%.300s", err)
 }
 
-// classified gives an error its class. Only what the server says in its own words, with the status that belongs to them,
-// is an answer: a fault of its storage may come in the same words with another status.
+// classified gives an error its class. Only what the server says in its own words, with the status that belongs to
+// them, is an answer: a fault of its storage may come in the same words with another status.
 func (s *Source) classified(verb string, err error) error {
 	if e, ok := errors.AsType[ended](err); ok {
 		return e.cause

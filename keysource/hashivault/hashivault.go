@@ -315,8 +315,8 @@ func (s *Source) read(ctx context.Context, verb string) (key, error) {
 			fmt.Sprintf("the server answered for key %.200q", answered.Name))
 	}
 	k := key{
-		answered.Type, answered.Latest, answered.MinAvailable, answered.MinDecryption, answered.MinEncryption, answered.Derived,
-		answered.DeletionAllowed, answered.Exportable, answered.PlainBackup, map[string]time.Time{},
+		answered.Type, answered.Latest, answered.MinAvailable, answered.MinDecryption, answered.MinEncryption,
+		answered.Derived, answered.DeletionAllowed, answered.Exportable, answered.PlainBackup, map[string]time.Time{},
 	}
 	for version, raw := range answered.Keys {
 		made, err := madeAt(raw)
