@@ -66,7 +66,8 @@ func reasonOf(err error) keysource.Reason {
 // data may open, its keys are loaded with src in the background: loading takes time, and polls must go on for the other
 // resources under the key. A refusal while they are loaded counts only if it is confirmed, as in a poll.
 func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Source, a answer) {
-	e := event{kind: keyAnswered, class: classOf(a.err), round: a.round, subject: c.keySubject(sp)}
+	e := event{kind: keyAnswered, class: classOf(a.err), round: a.round, subject: c.keySubject(sp),
+		reason: reasonOf(a.err)}
 	switch {
 	case e.class == classOK && a.expired:
 		e.class = classExpired
@@ -78,7 +79,6 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err",
 			a.err)
 	}
-	sp.noteCause(e.class, reasonOf(a.err))
 	load := c.applyEvent(ctx, sp, e)
 	if load == nil {
 		return
@@ -96,26 +96,9 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
 		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
-			explanation: c.explainRefusal(sp, answer{err: err})}
-		sp.noteCause(class, reasonOf(err))
+			reason: reasonOf(err), explanation: c.explainRefusal(sp, answer{err: err})}
 		c.applyEvent(ctx, sp, failed)
 	})
-}
-
-// noteCause remembers the class and reason of the key's last answer, for Status.Cause. Like the condition, the cause of
-// a refusal outlasts missing answers, and an answer that opens nothing yet.
-func (sp *space) noteCause(of class, reason keysource.Reason) {
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	switch {
-	case of == classOK && sp.state.DataLocked, of == classUnknown && sp.state.Condition == Revoked:
-	case of == classOK:
-		sp.cause = ""
-	case reason != "":
-		sp.cause = string(reason)
-	default:
-		sp.cause = string(of)
-	}
 }
 
 // confirmOpening loads keys again after a refusal, later and on new connections.

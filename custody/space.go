@@ -32,7 +32,6 @@ type space struct {
 	queue    []*followUp        // transitions with records to be written, in order
 	writing  bool               // a goroutine writes the queue
 	next     time.Time          // when the watch asks the key next
-	cause    string             // see Status.Cause
 }
 
 // followUp holds the effects of one transition that are carried out without mu.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
 )
 
 // Condition is whether a resource's data can be used, and if not why.
@@ -58,6 +59,7 @@ type state struct {
 	Round       uint64    // numbers questions: an answer from an earlier round changes nothing
 	LockCount   uint64    // counts how often the data was locked: loading that began before the last lock opens nothing
 	Answer      class     // the last one; empty: none yet
+	Cause       string    // of the last answer that counts, see Status.Cause
 	LastOK      time.Time // the last yes; zero: none since the start
 	Since       time.Time // of the condition
 	Code        string    // of the refusal of data operations
@@ -98,14 +100,15 @@ const (
 // event is a change of what is known about a resource or its key. The comments name the kinds that use a field.
 type event struct {
 	kind        eventKind
-	class       class     // of the answer: keyAnswered, openingFailed
-	round       uint64    // in which the key was asked: keyAnswered, openingFailed
-	lockCount   uint64    // state.LockCount when loading began: opened, openingFailed
-	asked       time.Time // when loading began: opened
-	expired     bool      // the key's expiry date has passed: opened
-	subject     string    // of a sentence about the key
-	explanation string    // of the answer, for the owner: keyAnswered, openingFailed
-	stored      stored    // started
+	class       class            // of the answer: keyAnswered, openingFailed
+	round       uint64           // in which the key was asked: keyAnswered, openingFailed
+	lockCount   uint64           // state.LockCount when loading began: opened, openingFailed
+	asked       time.Time        // when loading began: opened
+	expired     bool             // the key's expiry date has passed: opened
+	subject     string           // of a sentence about the key
+	explanation string           // of the answer, for the owner: keyAnswered, openingFailed
+	reason      keysource.Reason // of the answer, if its source gives one: keyAnswered, openingFailed
+	stored      stored           // started
 }
 
 // stored is the stored part of a state, as a start finds it.
@@ -314,6 +317,7 @@ func (t *transition) onAnswer(e event) {
 	if e.round != t.Round || t.Deleted || !t.customerDecides() {
 		return
 	}
+	t.noteCause(e)
 	if t.Answer != e.class {
 		t.Answer = e.class
 		t.do(effect{kind: auditEvent, audit: audit.KeyProbe, outcome: outcomeOf(e.class),
@@ -334,6 +338,20 @@ func (t *transition) onAnswer(e event) {
 		t.lockByAnswer(Revoked, e.subject+" does not open the data: another key answers in its place.")
 	case classUnknown:
 		t.onNoAnswer(e)
+	}
+}
+
+// noteCause remembers the class and reason of an answer that counts, for Status.Cause. Like the condition, the cause of
+// a refusal outlasts missing answers, and an answer that opens nothing yet.
+func (t *transition) noteCause(e event) {
+	switch {
+	case e.class == classOK && t.DataLocked, e.class == classUnknown && t.Condition == Revoked:
+	case e.class == classOK:
+		t.Cause = ""
+	case e.reason != "":
+		t.Cause = string(e.reason)
+	default:
+		t.Cause = string(e.class)
 	}
 }
 
@@ -520,6 +538,9 @@ func (t *transition) onOpeningFailed(e event) {
 		return
 	}
 	t.Opening = false
+	if e.round == t.Round {
+		t.noteCause(e)
+	}
 	if e.round == t.Round && (e.class == classDenied || e.class == classWrong) {
 		t.lockByAnswer(Revoked, e.explanation)
 	}

@@ -52,7 +52,7 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
 	}
 	if s.Condition == Degraded || s.Condition == Revoked || s.Condition == Unavailable {
-		s.Cause = sp.cause
+		s.Cause = now.Cause
 	}
 	if sp.note.Key != nil {
 		s.Kept, s.As = sp.note.Key.Key, sp.note.Key.As
