@@ -32,13 +32,18 @@ type Protected struct {
 const readAccount = "Microsoft.CognitiveServices/accounts/read"
 
 // ProtectedBy returns the accounts whose data is locked if a key is disabled, deleted or purged: a version of it, the
-// whole key if of has no version, or all keys of a vault if it has no name. Deleted accounts that can be recovered
-// count, and so do changes under way. It asks no key. The caller must be allowed to see the key; of accounts that it
-// may not read, it only learns the number.
-func (a *Accounts) ProtectedBy(_ context.Context, by visage.Caller, of visage.KeyRef) (Protected, error) {
+// whole key if of has no version, or all keys of a vault if it has no name; of all accounts if as is empty, else of
+// those that use the key as that identity. Deleted accounts that can be recovered count, and so do changes under way.
+// It asks no key. The caller must be allowed to see the key; of accounts that it may not read, it only learns the
+// number.
+func (a *Accounts) ProtectedBy(
+	_ context.Context, by visage.Caller, of visage.KeyRef, as visage.PrincipalID,
+) (Protected, error) {
 	uses := map[sealed.SpaceID][]custody.Use{}
 	for _, u := range a.cfg.Custody.Uses(of) {
-		uses[u.ID] = append(uses[u.ID], u)
+		if as == "" || strings.EqualFold(string(u.As), string(as)) {
+			uses[u.ID] = append(uses[u.ID], u)
+		}
 	}
 	var found Protected
 	if len(uses) == 0 {

@@ -55,13 +55,13 @@ func (v *visit) protectedFor(principal string, of ...visage.KeyRef) (*protected,
 	p := &protected{}
 	seen := map[visage.ResourceID]bool{}
 	for _, one := range of {
-		found, err := v.c.cfg.Accounts.ProtectedBy(v.Context(), v.Caller(), one)
+		found, err := v.c.cfg.Accounts.ProtectedBy(v.Context(), v.Caller(), one, visage.PrincipalID(principal))
 		if err != nil {
 			return nil, err
 		}
 		p.Others = max(p.Others, found.Others)
 		for _, r := range found.Resources {
-			if seen[r.ID] || principal != "" && !strings.EqualFold(string(r.Principal), principal) {
+			if seen[r.ID] {
 				continue
 			}
 			seen[r.ID] = true
@@ -71,9 +71,6 @@ func (v *visit) protectedFor(principal string, of ...visage.KeyRef) (*protected,
 			}
 			p.Resources = append(p.Resources, v.protectedResource(r))
 		}
-	}
-	if principal != "" && p.Count() > 0 {
-		p.Others = 0 // they have identities of their own
 	}
 	if p.Count()+p.Others == 0 {
 		return nil, nil

@@ -232,24 +232,29 @@ func TestProtectedBy(t *testing.T) {
 	w.must(err)
 	vault, version, other := keys[1], keys[1], keys[1]
 	vault.Name, version.Version, other.Version = "", status.Version, strings.Repeat("f", 32)
+	identityOf := first.Identity.System.PrincipalID
 	reader := w.as("reader", groupPath+"/"+names[0], identity.Reader)
 	for _, c := range []struct {
 		what   string
 		by     visage.Caller
 		of     visage.KeyRef
+		as     string
 		want   []string
 		others int
 	}{
-		{"the key", w.operator(), keys[1], names[:2], 0},
-		{"its vault", w.operator(), vault, names[:2], 0},
-		{"its version", w.operator(), version, names[:2], 0},
-		{"another version", w.operator(), other, nil, 0},
-		{"another key", w.operator(), keys[2], names[2:], 0},
-		{"the key it left", w.operator(), keys[0], nil, 0},
-		{"the key, to a reader of one", reader, keys[1], names[:1], 1},
-		{"the key, to a stranger", w.as("nobody", ""), keys[1], nil, 2},
+		{"the key", w.operator(), keys[1], "", names[:2], 0},
+		{"its vault", w.operator(), vault, "", names[:2], 0},
+		{"its version", w.operator(), version, "", names[:2], 0},
+		{"another version", w.operator(), other, "", nil, 0},
+		{"another key", w.operator(), keys[2], "", names[2:], 0},
+		{"the key it left", w.operator(), keys[0], "", nil, 0},
+		{"the key, to a reader of one", reader, keys[1], "", names[:1], 1},
+		{"the key, to a stranger", w.as("nobody", ""), keys[1], "", nil, 2},
+		{"its vault, for one identity", w.operator(), vault, strings.ToUpper(identityOf), names[:1], 0},
+		{"its vault, for one identity, to a stranger", w.as("nobody", ""), vault, identityOf, nil, 1},
+		{"its vault, for another, to a stranger", w.as("nobody", ""), vault, visage.NewUUID().String(), nil, 0},
 	} {
-		got, err := w.Accounts().ProtectedBy(t.Context(), c.by, c.of)
+		got, err := w.Accounts().ProtectedBy(t.Context(), c.by, c.of, visage.PrincipalID(c.as))
 		w.must(err)
 		var found []string
 		for _, r := range got.Resources {
@@ -362,7 +367,7 @@ func BenchmarkChoices(b *testing.B) {
 	})
 	b.Run("protected", func(b *testing.B) {
 		for b.Loop() {
-			_, err := s.Accounts().ProtectedBy(b.Context(), by, visage.KeyRef{Vault: "https://x.example"})
+			_, err := s.Accounts().ProtectedBy(b.Context(), by, visage.KeyRef{Vault: "https://x.example"}, "")
 			must(err)
 		}
 	})
