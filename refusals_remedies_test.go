@@ -24,6 +24,7 @@ var remedies = map[string]string{
 	"IssuerAnswerInvalid":  "Begin to sign in again.",
 	"PasskeysNotSupported": "Sign in as a person, at the name of the service.",
 	"SignInExpired":        "Begin to sign in again.",
+	"TaskEnded":            "Sign in, and start the task again.",
 
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",

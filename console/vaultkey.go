@@ -104,7 +104,7 @@ func vaultDecides(one keyvault.Permission) need {
 		if seen || failed != nil {
 			return false, cmp.Or(failed, err)
 		}
-		v.Recorded = keyvault.Recorded(err)
+		v.Recorded = v.Recorded || keyvault.Recorded(err)
 		return false, nil
 	}}
 }
