@@ -50,7 +50,7 @@ func (c *Console) home(v *visit) (*view, error) {
 		return nil, err
 	}
 	data := homeData{Search: v.field("search")}
-	after, some := v.field("after"), 0
+	after := v.field("after")
 	at, _ := slices.BinarySearchFunc(all, after, func(a account.Account, name string) int {
 		if strings.ToLower(a.Name) <= strings.ToLower(name) {
 			return -1
@@ -64,20 +64,16 @@ func (c *Console) home(v *visit) (*view, error) {
 			!everywhere && !v.may(readAccount, c.cfg.AccountPath(a)) {
 			continue
 		}
-		if some++; some > rows {
+		if len(data.Resources) == rows {
 			data.More = prefix + "?" + query("after", data.Resources[rows-1].Name, "search", data.Search)
 			break
 		}
-		e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+		row, err := c.resourceRow(v, a)
+		if now, found := c.cfg.Accounts.Find(a.Name); err != nil && (!found || now.ID != a.ID) {
+			continue // it was purged since it was listed
+		}
 		if err != nil {
 			return nil, err
-		}
-		row := resourceRow{Name: a.Name, To: resourcePath(a.Name, ""), Tier: a.Tier, Location: a.Location,
-			Key: v.keyBadge(e.Status)}
-		if e.Status.Code == "" {
-			if row.Persons, row.Faces, err = c.enrolledIn(v, a); err != nil {
-				return nil, err
-			}
 		}
 		data.Resources, listed = append(data.Resources, row), append(listed, a)
 	}
@@ -106,6 +102,20 @@ func (c *Console) home(v *visit) (*view, error) {
 		}
 	}
 	return v.page("home", v.text("home.title"), data), nil
+}
+
+// resourceRow describes a resource for the first page.
+func (c *Console) resourceRow(v *visit, a account.Account) (resourceRow, error) {
+	row := resourceRow{Name: a.Name, To: resourcePath(a.Name, ""), Tier: a.Tier, Location: a.Location}
+	e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+	if err != nil {
+		return row, err
+	}
+	row.Key = v.keyBadge(e.Status)
+	if e.Status.Code == "" {
+		row.Persons, row.Faces, err = c.enrolledIn(v, a)
+	}
+	return row, err
 }
 
 // enrolledIn counts the persons and faces of a resource, for people with a role for its data.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"html/template"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -150,7 +151,9 @@ func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 	if waiting > 0 {
 		add("warn", prefix+"/requests", "operations.alert.requests", waiting)
 	}
-	for condition, n := range c.cfg.Conditions() {
+	conditions := c.cfg.Conditions()
+	for _, condition := range slices.Sorted(maps.Keys(conditions)) {
+		n := conditions[condition]
 		switch condition {
 		case custody.Revoked, custody.Locked, custody.Unavailable:
 			if n > 0 {
