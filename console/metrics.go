@@ -67,7 +67,7 @@ func (c *Console) resourceMetrics(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := c.metricsData(v, a.ID, resourcePath(a.Name, "metrics"))
+	data, err := c.metricsData(v, a.ID, resourcePath(a.Name, "metrics"), v.mayData(useFaces, c.cfg.AccountPath(a)))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (c *Console) resourceMetrics(v *visit) (*view, error) {
 }
 
 func (c *Console) instanceMetrics(v *visit) (*view, error) {
-	data, err := c.metricsData(v, visage.ResourceID{}, prefix+"/metrics")
+	data, err := c.metricsData(v, visage.ResourceID{}, prefix+"/metrics", true)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,9 @@ type line struct {
 	text  func(float64) string
 }
 
-func (c *Console) metricsData(v *visit, of visage.ResourceID, path string) (*metricsData, error) {
+// metricsData has the figures of a resource or of the instance. The memory of galleries tells how many faces are
+// enrolled: counted says whether the person may know that.
+func (c *Console) metricsData(v *visit, of visage.ResourceID, path string, counted bool) (*metricsData, error) {
 	chosen := spans[0]
 	for _, s := range spans {
 		if s.name == v.field("span") {
@@ -130,9 +132,12 @@ func (c *Console) metricsData(v *visit, of visage.ResourceID, path string) (*met
 		v.picture("latency", series, chart.Axis{Label: v.text("metrics.ms.unit"), Format: v.lang.short},
 			line{"metrics.p50", func(p metrics.Point) float64 { return ms(p.P50) }, milliseconds},
 			line{"metrics.p95", func(p metrics.Point) float64 { return ms(p.P95) }, milliseconds},
-			line{"metrics.p99", func(p metrics.Point) float64 { return ms(p.P99) }, milliseconds}),
-		v.picture("gallery", series, chart.Axis{Steps: chart.Binary, Format: size},
-			line{"metrics.gallery", func(p metrics.Point) float64 { return float64(p.GalleryBytes) }, size}),
+			line{"metrics.p99", func(p metrics.Point) float64 { return ms(p.P99) }, milliseconds}))
+	if counted {
+		d.Pictures = append(d.Pictures, v.picture("gallery", series, chart.Axis{Steps: chart.Binary, Format: size},
+			line{"metrics.gallery", func(p metrics.Point) float64 { return float64(p.GalleryBytes) }, size}))
+	}
+	d.Pictures = append(d.Pictures,
 		v.picture("checks", series, chart.Axis{Steps: chart.Whole, Format: count},
 			line{"metrics.checks.ok", func(p metrics.Point) float64 { return float64(p.Checks.OK) }, count},
 			line{"metrics.checks.refused", func(p metrics.Point) float64 { return float64(p.Checks.Refused) }, count},

@@ -66,6 +66,15 @@ func TestMetricsPages(t *testing.T) {
 			}
 		}
 	}
+	// how many faces there are is for people with a role for the data
+	const resource, memory = "/console/resources/default/metrics", "Memory of galleries"
+	reader := s.As(t, "Rita Reader", identity.Reader)
+	if p := reader.Get(resource); p.Status != http.StatusOK || strings.Contains(p.Body, memory) {
+		t.Errorf("for a reader: %d %s", p.Status, p.Body)
+	}
+	if p := b.Get(resource); !strings.Contains(p.Body, memory) {
+		t.Errorf("for the operator: %s", p.Body)
+	}
 	if p := b.Submit("/console", "/console/language", url.Values{"language": {"fr"}}); p.Status != http.StatusSeeOther {
 		t.Fatalf("choose French: %d %s", p.Status, p.Body)
 	}
