@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -31,6 +32,15 @@ func TestFirstSteps(t *testing.T) {
 	p = b.Get(resource)
 	if !strings.Contains(p.Body, "&lt;script&gt;alert(1)") || strings.Contains(p.Body, "<script>alert") {
 		t.Errorf("overview: %s", p.Body)
+	}
+	create(t, b, "persongroups", "staff", "Staff")
+	for used, body := range map[string]string{
+		"1 of 1,000,000": b.Get(resource).Body,
+		"— of 1,000,000": s.As(t, "Rita Reader", identity.Reader).Get(resource).Body,
+	} {
+		if !strings.Contains(body, "<dt>Person groups</dt><dd>"+used+"</dd>") {
+			t.Errorf("the limits have no %q: %s", used, body)
+		}
 	}
 	keys := b.Get(resource + "/keys")
 	if !strings.Contains(keys.Body, s.Key) {

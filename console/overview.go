@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
+	"github.com/visage-face/visage/face"
 )
 
 func (c *Console) overviewRoutes() []route {
@@ -46,14 +47,18 @@ func (c *Console) overview(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.overviewPage(a, c.overviewData(v, a)), nil
+	data, err := c.overviewData(v, a)
+	if err != nil {
+		return nil, err
+	}
+	return v.overviewPage(a, data), nil
 }
 
 func (v *visit) overviewPage(a account.Account, data *overviewData) *view {
 	return v.resourcePage("overview", "", a, data)
 }
 
-func (c *Console) overviewData(v *visit, a account.Account) *overviewData {
+func (c *Console) overviewData(v *visit, a account.Account) (*overviewData, error) {
 	endpoint := c.cfg.Endpoint(a.Host())
 	d := &overviewData{
 		Facts: []fact{
@@ -71,20 +76,9 @@ func (c *Console) overviewData(v *visit, a account.Account) *overviewData {
 	if a.Subdomain != "" {
 		d.Facts = append(d.Facts, fact{v.text("overview.subdomain"), a.Subdomain, true})
 	}
-	limits := a.Tier.Limits()
-	for _, l := range []struct {
-		key   string
-		value int
-	}{
-		{"overview.limit.persongroups", limits.PersonGroups},
-		{"overview.limit.personsof", limits.PersonsPerPersonGroup},
-		{"overview.limit.largepersongroups", limits.LargePersonGroups},
-		{"overview.limit.personsoflarge", limits.PersonsPerLargeGroup},
-		{"overview.limit.facelists", limits.FaceLists},
-		{"overview.limit.facesof", limits.FacesPerFaceList},
-		{"overview.limit.facesofperson", limits.FacesPerPerson},
-	} {
-		d.Limits = append(d.Limits, fact{v.text(l.key), v.lang.number(l.value), false})
+	var err error
+	if d.Limits, err = c.limitFacts(v, a); err != nil {
+		return nil, err
 	}
 	for _, name := range sortedKeys(a.Tags) {
 		d.TagList = append(d.TagList, fact{name, a.Tags[name], false})
@@ -100,7 +94,54 @@ func (c *Console) overviewData(v *visit, a account.Account) *overviewData {
 		d.Tags = v.tagsForm(a)
 		d.LocalAuth = v.localAuthForm(a)
 	}
-	return d
+	return d, nil
+}
+
+// limitFacts are the limits of the pricing tier. Those of the whole resource come with what is used of them; a dash
+// stands for that while the data is closed, and for people without a role for it.
+func (c *Console) limitFacts(v *visit, a account.Account) (all []fact, err error) {
+	used := map[face.Kind]face.Usage{}
+	if v.mayData(useFaces, c.cfg.AccountPath(a)) {
+		usage, err := c.cfg.Faces.Usage(v.Context(), a.Resource)
+		if err != nil && !closed(err) {
+			return nil, err
+		}
+		for _, u := range usage {
+			used[u.Kind] = u
+		}
+	}
+	collections := func(u face.Usage) int { return u.Collections }
+	persons := func(u face.Usage) int { return u.Persons }
+	limits := a.Tier.Limits()
+	for _, l := range []struct {
+		key   string
+		value int
+		kind  face.Kind
+		used  func(face.Usage) int // nil: it is no limit of the whole resource
+	}{
+		{"overview.limit.persongroups", limits.PersonGroups, face.PersonGroup, collections},
+		{"overview.limit.persons", limits.PersonsInPersonGroups, face.PersonGroup, persons},
+		{"overview.limit.personsof", limits.PersonsPerPersonGroup, 0, nil},
+		{"overview.limit.largepersongroups", limits.LargePersonGroups, face.LargePersonGroup, collections},
+		{"overview.limit.personslarge", limits.PersonsInLargeOnes, face.LargePersonGroup, persons},
+		{"overview.limit.personsoflarge", limits.PersonsPerLargeGroup, 0, nil},
+		{"overview.limit.facelists", limits.FaceLists, face.FaceList, collections},
+		{"overview.limit.facesof", limits.FacesPerFaceList, 0, nil},
+		{"overview.limit.largefacelists", limits.LargeFaceLists, face.LargeFaceList, collections},
+		{"overview.limit.facesoflarge", limits.FacesPerLargeFaceList, 0, nil},
+		{"overview.limit.facesofperson", limits.FacesPerPerson, 0, nil},
+	} {
+		text := v.lang.number(l.value)
+		if l.used != nil {
+			n := "—"
+			if u, known := used[l.kind]; known {
+				n = v.lang.number(l.used(u))
+			}
+			text = v.text("overview.limit.used", n, text)
+		}
+		all = append(all, fact{v.text(l.key), text, false})
+	}
+	return all, nil
 }
 
 // revision is a hidden field with the state of a resource that a form was made for.
@@ -158,7 +199,10 @@ func (c *Console) overviewAgain(
 	if err != nil {
 		return nil, err
 	}
-	data := c.overviewData(v, a)
+	data, err := c.overviewData(v, a)
+	if err != nil {
+		return nil, err
+	}
 	f := pick(data)
 	if f == nil || !v.refused(f, refused, fields) {
 		return nil, refused
