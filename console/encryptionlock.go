@@ -60,7 +60,10 @@ func (c *Console) keyCommandRefused(v *visit, err error) (*view, error) {
 }
 
 // keyPolicyData is the page with the form of a resource's key policy.
-type keyPolicyData struct{ Form *form }
+type keyPolicyData struct {
+	Form    *form
+	Warning *protected // the resource, if the policy would lock it; nil: it would not, or that was not asked
+}
 
 func (c *Console) keyPolicyPage(v *visit) (*view, error) {
 	a, err := c.cfg.Accounts.Get(v.Context(), v.Path("account"))
@@ -71,11 +74,11 @@ func (c *Console) keyPolicyPage(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.keyPolicyPage(a, v.keyPolicyForm(a, e.Status.Policy)), nil
+	return v.keyPolicyPage(a, v.keyPolicyForm(a, e.Status.Policy), nil), nil
 }
 
-func (v *visit) keyPolicyPage(a account.Account, f *form) *view {
-	return v.encryptionStep(a, "encryptionpolicy", v.text("encryption.policy"), keyPolicyData{f})
+func (v *visit) keyPolicyPage(a account.Account, f *form, warning *protected) *view {
+	return v.encryptionStep(a, "encryptionpolicy", v.text("encryption.policy"), keyPolicyData{f, warning})
 }
 
 func (v *visit) keyPolicyForm(a account.Account, p account.Policy) *form {
@@ -107,6 +110,7 @@ func (c *Console) setKeyPolicy(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	var locks *protected
 	minutes, err := strconv.Atoi(v.field("grace"))
 	switch {
 	case err != nil || minutes < 1 || minutes > int(custody.MaxGrace/time.Minute):
@@ -116,19 +120,38 @@ func (c *Console) setKeyPolicy(v *visit) (*view, error) {
 		err = visage.Refuse(visage.Conflict, "ChangedMeanwhile",
 			"Somebody changed the policy after you opened the page: check what it is now, and send the form again.")
 	default:
-		err = c.cfg.Accounts.SetPolicy(v.Context(), v.Caller(), a.Name, account.Policy{
-			Grace: time.Duration(minutes) * time.Minute, LockOnExpiry: v.checked("expiry"),
-			ManualRestore: v.checked("manual"),
-		})
+		want := account.Policy{Grace: time.Duration(minutes) * time.Minute, LockOnExpiry: v.checked("expiry"),
+			ManualRestore: v.checked("manual")}
+		if policyMayLock(e.Status, want) {
+			locks = &protected{Resources: []protectedResource{
+				v.protectedResource(account.ProtectedResource{Resource: a.Resource, Condition: e.Status.Condition}),
+			}}
+		}
+		if err = v.confirmLock(locks); err == nil {
+			err = c.cfg.Accounts.SetPolicy(v.Context(), v.Caller(), a.Name, want)
+		}
 	}
 	if err != nil {
 		f := v.keyPolicyForm(a, e.Status.Policy)
+		v.mayConfirm(f, locks)
 		if !v.refused(f, err, map[string]string{"InvalidEncryptionPolicy": "grace"}) {
 			return nil, err
 		}
-		return v.again(v.keyPolicyPage(a, f), f.Error), nil
+		return v.again(v.keyPolicyPage(a, f, locks), f.Error), nil
 	}
 	return v.done(encryptionPath(a, ""), "encryption.policy.saved"), nil
+}
+
+// policyMayLock reports whether another policy locks open data at the next check of the key, or may do so: the key has
+// ended, or does not answer, so that nobody knows.
+func policyMayLock(now custody.Status, want account.Policy) bool {
+	if now.Condition != custody.Active && now.Condition != custody.Degraded {
+		return false
+	}
+	ended := !now.KeyEnds.IsZero() && !now.KeyEnds.After(time.Now())
+	silent := now.Condition == custody.Degraded && now.Cause != "expired"
+	return want.LockOnExpiry && !now.Policy.LockOnExpiry && (ended || now.Condition == custody.Degraded) ||
+		want.Grace < now.Policy.Grace && (silent || time.Since(now.LastSuccess) >= want.Grace)
 }
 
 // returnToServicePage asks before a resource returns to the service's key.

@@ -48,7 +48,7 @@ func (c *Console) faceRoutes() []route {
 		page(oneResource+"/keeping", onAccount("retention/read"), c.onData(c.keeping)),
 		send(oneResource+"/keeping/retention", onAccount("retention/write"), c.onData(c.setRetention)),
 		send(oneResource+"/keeping/hold", onAccount("placeHold/action"), c.onData(c.placeHold)),
-		send(oneResource+"/keeping/release", onAccount("releaseHold/action"), c.onData(c.releaseHold)),
+		send(oneResource+"/keeping/release", freshly(onAccount("releaseHold/action")), c.onData(c.releaseHold)),
 		page(oneResource+"/receipts/{entry}", onAccount("auditEvents/proof/read"), c.receipt),
 		page(oneResource+"/receipts/{entry}/file", onAccount("auditEvents/proof/read"), c.receiptFile),
 	}

@@ -416,6 +416,48 @@ func TestKeeping(t *testing.T) {
 	}
 }
 
+// TestErasingByRetentionNeedsAFreshProof: what can erase people within the hour asks for a proof that is a few minutes
+// old, and what keeps them longer does not.
+func TestErasingByRetentionNeedsAFreshProof(t *testing.T) {
+	i := newIssuer(t)
+	s := servertest.Start(t, issuing(t, i))
+	fresh, b := s.Browser(t, ""), stale(t, s, i)
+	create(t, fresh, "persongroups", "staff", "Staff")
+	const keeping = "/console/resources/default/keeping"
+	const own = keeping + "?of=persongroups%2Fstaff"
+	for _, step := range []struct {
+		what, page, days, since string
+		asks                    bool
+	}{
+		{"for ever, as it was", keeping, "0", "enrolment", false},
+		{"the first", keeping, "30", "enrolment", true},
+		{"a longer one", keeping, "60", "enrolment", false},
+		{"counted from later", keeping, "60", "lastMatch", false},
+		{"counted from earlier", keeping, "90", "enrolment", true},
+		{"a shorter one", keeping, "20", "enrolment", true},
+		{"shorter for a group", own, "1", "enrolment", true},
+		{"longer for a group", own, "400", "enrolment", false},
+		{"as for the resource", own, "", "enrolment", true},
+		{"for ever for a group", own, "0", "enrolment", false},
+		{"no longer for ever", own, "", "enrolment", true},
+		{"none", keeping, "", "enrolment", false},
+	} {
+		fields := url.Values{"days": {step.days}, "since": {step.since}}
+		p := b.Submit(step.page, keeping+"/retention", fields)
+		if !step.asks {
+			want(t, step.what, p, http.StatusSeeOther)
+			continue
+		}
+		want(t, step.what, p, http.StatusForbidden, "Prove again who you are")
+		want(t, step.what, fresh.Submit(step.page, keeping+"/retention", fields), http.StatusSeeOther)
+	}
+	want(t, "hold", b.Submit(keeping, keeping+"/hold", url.Values{"reason": {"case 4711"}}), http.StatusSeeOther)
+	want(t, "release", b.Submit(keeping, keeping+"/release", nil), http.StatusForbidden, "Prove again who you are")
+	want(t, "still held", fresh.Get(keeping), http.StatusOK, "case 4711",
+		"erased for good within the hour after its release")
+	want(t, "release", fresh.Submit(keeping, keeping+"/release", nil), http.StatusSeeOther)
+}
+
 // TestClosedData: while the key of a resource refuses access, every page about its people says why, with the status of
 // the refusal and the way to the encryption, and shows nothing that is stored.
 func TestClosedData(t *testing.T) {

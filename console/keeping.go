@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -43,7 +44,8 @@ type keepingData struct {
 	Whole     bool            // the page is about the whole resource
 	Retention *form           // nil: the person may not change it
 	Holds     []holdRow
-	Others    int // holds that are not shown
+	Others    int  // holds that are not shown
+	Releases  bool // the person may release holds
 	Place     *form
 	Lists     []retentionRow // groups and lists with a retention of their own
 }
@@ -81,7 +83,7 @@ func (c *Console) keepingPage(v *visit, a account.Account, on face.Held) (*view,
 		About: v.keptName(on), Item: on.Item != "", Whole: on == (face.Held{}), Default: all.Default,
 	}
 	scope := c.cfg.AccountPath(a)
-	mayRelease := v.may("Microsoft.CognitiveServices/accounts/releaseHold/action", scope)
+	data.Releases = v.may("Microsoft.CognitiveServices/accounts/releaseHold/action", scope)
 	for _, r := range all.Collections {
 		if r.Ref == on.Ref {
 			data.Own = &r.Retention
@@ -106,7 +108,7 @@ func (c *Console) keepingPage(v *visit, a account.Account, on face.Held) (*view,
 		}
 		row := holdRow{On: v.keptName(h.On), Reason: h.Reason, By: c.nameOf(h.By), Placed: h.Placed,
 			To: keepingPath(a.Name, h.On)}
-		if mayRelease {
+		if data.Releases {
 			row.Release = v.keepingForm(a, "release", v.text("keeping.release"), h.On)
 			row.Release.Style = "plain"
 		}
@@ -220,6 +222,11 @@ func (c *Console) setRetention(v *visit, a account.Account) (*view, error) {
 		err = visage.Refuse(visage.Conflict, "ChangedMeanwhile", "Somebody has changed the retention after you opened "+
 			"the page, which now shows it as it is. Check it, and send the form again.")
 	}
+	if err == nil && shorter(data, want) {
+		if err := v.needFresh(); err != nil {
+			return nil, err // within the hour, it can erase many people
+		}
+	}
 	if err == nil {
 		err = c.cfg.Faces.SetRetention(v.Context(), a.Resource, on.Ref, want)
 	}
@@ -227,6 +234,21 @@ func (c *Console) setRetention(v *visit, a account.Account) (*view, error) {
 		return v.done(keepingPath(a.Name, on), "keeping.saved"), nil
 	}
 	return c.keepingAgain(v, w, data.Retention, err, "days")
+}
+
+// shorter reports whether another retention, nil: none, can end sooner for somebody than the one of the page.
+func shorter(page *keepingData, want *face.Retention) bool {
+	now := page.Own
+	if !page.Whole {
+		now, want = cmp.Or(now, page.Default), cmp.Or(want, page.Default)
+	}
+	switch {
+	case want == nil || want.Days == 0:
+		return false
+	case now == nil || now.Days == 0:
+		return true
+	}
+	return want.Days < now.Days || now.Since == face.SinceMatch && want.Since != face.SinceMatch
 }
 
 // keepingAgain shows the page about retention and holds with a form that was refused.

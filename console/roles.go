@@ -308,8 +308,8 @@ func (v *visit) principalField(options []option) *field {
 }
 
 func (s roleScope) add(v *visit) (*view, error) {
-	if v.field("role") == identity.VisageOperator && !v.fresh(freshToSend) {
-		return v.proofPage(), nil // a browser that was left open must not be enough to become an operator
+	if err := v.needFresh(); err != nil {
+		return nil, err // a browser that was left open must not be enough to give somebody access
 	}
 	p, err := v.findPrincipal(v.field("principal"))
 	if err == nil {

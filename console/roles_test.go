@@ -123,6 +123,24 @@ func TestRoleAssignments(t *testing.T) {
 		"Attribuer des rôles")
 }
 
+// TestRolesNeedAFreshProof holds that no role is given, on any scope, without a proof of the person that is a few
+// minutes old.
+func TestRolesNeedAFreshProof(t *testing.T) {
+	i := newIssuer(t)
+	s := servertest.Start(t, issuing(t, i))
+	b := stale(t, s, i)
+	_, adaID := visitorWith(t, s, "Ada")
+	for _, path := range []string{
+		"/console/access/roles", "/console/access/group", "/console/resources/default/access",
+	} {
+		for _, role := range []string{identity.Reader, identity.Owner} {
+			p := b.Submit(path, path+"/add", url.Values{"principal": {adaID}, "role": {role}})
+			want(t, "add", p, http.StatusForbidden, "Prove again who you are")
+		}
+		want(t, path, b.Get(path+"?who="+adaID), http.StatusOK, "See the resource: no", "Assign roles: no")
+	}
+}
+
 // TestRolesOnTheGroup assigns and removes a role on the resource group, which resources inherit.
 func TestRolesOnTheGroup(t *testing.T) {
 	s := servertest.Start(t, server.Config{})

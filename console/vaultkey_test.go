@@ -573,19 +573,57 @@ func TestLockingNeedsAFreshProof(t *testing.T) {
 	o.lacks(b.Get(one), "This is what you typed")
 
 	other := visage.NewUUID().String()
+	o.sent(fresh.Submit(policy, policy, everyPermission(other)), safe+"/policies")
+
 	for _, l := range []lock{
 		{one, one, url.Values{"expires": {"2099-01-01T00:00"}}},
 		{spare, spare, url.Values{"op-wrapkey": nil}},
 		{spare, spare, url.Values{"expires": {"2020-01-01T00:00"}}},
 		{network, network, url.Values{"from": {"selected"}, "addresses": {"127.0.0.1"}}},
-		{policy + "?object=" + principal, policy, url.Values{"may-list": {"on"}}},
-		{policy, policy, everyPermission(other)},
+		{policy + "?object=" + principal, policy, nil},
 		{safe + "/policies/remove?object=" + other, safe + "/policies/remove", nil},
 	} {
 		if p := b.Submit(l.page, l.form, l.sent); p.Status != http.StatusSeeOther {
 			t.Errorf("%s asks for %v: %d %s", l.page, l.sent, p.Status, p.Body)
 		}
 	}
+
+	// nor does a browser that was left open give anybody access to keys
+	for _, l := range []lock{
+		{policy + "?object=" + principal, policy, url.Values{"may-rotate": {"on"}}},
+		{policy, policy, everyPermission(other)},
+	} {
+		o.shows(b.Submit(l.page, l.form, l.sent), http.StatusForbidden, "Prove again who you are")
+	}
+	o.lacks(fresh.Get(safe+"/policies"), other)
+}
+
+// TestKeyPolicyOfAnEndedKey holds that a policy that locks the data at the next check of the key names the resource,
+// and asks for a fresh proof and a tick; and that the same form does not ask where nothing would lock.
+func TestKeyPolicyOfAnEndedKey(t *testing.T) {
+	i := newIssuer(t)
+	o, fresh, one, _ := protecting(t, issuing(t, i), "policies")
+	b := stale(t, o.Server, i)
+	const encryption = "/console/resources/reception/encryption"
+	const policy = encryption + "/policy"
+	o.sent(b.Submit(policy, policy, url.Values{"grace": {"30"}, "expiry": {"on"}}), encryption)
+	o.sent(b.Submit(policy, policy, url.Values{"expiry": nil}), encryption)
+	o.sent(fresh.Submit(one, one, url.Values{"expires": {"2020-01-01T00:00"}, "confirmed": {"on"}}), one)
+	await(t, fresh, encryption, "has expired")
+
+	o.sent(b.Submit(policy, policy, url.Values{"grace": {"20"}}), encryption) // the key answers
+	p := b.Submit(policy, policy, url.Values{"expiry": {"on"}, "confirmed": {"on"}})
+	o.shows(p, http.StatusForbidden, "Prove again who you are", "locks the data of 1 resource", "reception")
+	p = fresh.Submit(policy, policy, url.Values{"expiry": {"on"}})
+	o.shows(p, http.StatusConflict, "WouldLockResources", "reception", `name="confirmed"`)
+	fields, _ := p.Form(policy)
+	if !fields.Has("expiry") {
+		t.Errorf("the form has lost what was ticked: %v", fields)
+	}
+	fields.Set("confirmed", "on")
+	o.sent(fresh.Send(policy, fields), encryption)
+	await(t, fresh, encryption, "access revoked")
+	o.sent(b.Submit(policy, policy, url.Values{"expiry": nil}), encryption)
 }
 
 // TestRoleOfAResource takes the role away that a resource needs to use its key.

@@ -298,6 +298,12 @@ func (c *Console) writePolicy(v *visit, keys []keyvault.Permission) (*protected,
 		return nil, visage.Refuse(visage.Invalid, "PermissionsRequired", "An access policy gives at least one "+
 			"permission: tick one, or remove the policy.")
 	}
+	more := func(k keyvault.Permission) bool { return !gives(p.Keys, k) }
+	if !found || slices.ContainsFunc(keys, more) {
+		if err := v.needFresh(); err != nil {
+			return nil, err // a browser that was left open must not be enough to give somebody access
+		}
+	}
 	locks := found && slices.ContainsFunc(forResources, func(k keyvault.Permission) bool {
 		return gives(p.Keys, k) && !gives(keys, k)
 	})

@@ -146,6 +146,18 @@ const (
 // fresh reports whether the person proved who they are not longer ago than limit.
 func (v *visit) fresh(limit time.Duration) bool { return time.Since(v.session.Proved) < limit }
 
+// needFresh asks the person to prove again who they are, if that was too long ago.
+func (v *visit) needFresh() error {
+	limit := freshToSee
+	if v.sends() {
+		limit = freshToSend
+	}
+	if v.fresh(limit) {
+		return nil
+	}
+	return errStale
+}
+
 // setCookie returns the header that sets a cookie of this origin; a life of 0 removes it.
 func setCookie(name, value string, life time.Duration) string {
 	c := http.Cookie{
