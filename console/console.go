@@ -59,8 +59,9 @@ type Config struct {
 	Operates func(visage.Principal) bool
 	// Conditions counts the resources by the condition of their key.
 	Conditions func() map[custody.Condition]int
-	// KeysEnding returns the resources whose customer's key ends soon, or has ended, each with its end.
-	KeysEnding func() map[visage.ResourceID]time.Time
+	// KeysExpiring returns the resources whose customer-managed key expires soon or has expired, each with the expiry
+	// date.
+	KeysExpiring func() map[visage.ResourceID]time.Time
 	// Instance is the running instance.
 	Instance Instance
 	// Endpoint returns the base address of the resource at the subdomain label, with a final slash; without a label,
@@ -102,7 +103,7 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
 		cfg.Identities == nil ||
 		cfg.Figures == nil ||
-		cfg.Conditions == nil || cfg.KeysEnding == nil || cfg.Instance == nil || cfg.Origin == "" ||
+		cfg.Conditions == nil || cfg.KeysExpiring == nil || cfg.Instance == nil || cfg.Origin == "" ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||
 		cfg.VaultAddress == nil || cfg.Rehearse == nil {

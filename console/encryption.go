@@ -165,7 +165,7 @@ func encryptionPath(a account.Account, page string, pairs ...string) string {
 	return path
 }
 
-// keyAlerts says that a key ends soon, and what the last change of keys came to if it failed.
+// keyAlerts says that a key expires soon, and what the last change of keys came to if it failed.
 func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
 	s := e.Status
 	if left := time.Until(s.KeyEnds); left > 0 && left < endsSoon {

@@ -369,9 +369,9 @@ func TestMendPreconditions(t *testing.T) {
 	}
 }
 
-// TestKeysThatEnd: the operator, and those who control the key, are told of a key that ends soon, where they look
+// TestKeysThatExpire: the operator, and those who control the key, are told of a key that expires soon, where they look
 // first; the operator is told of certificates too.
-func TestKeysThatEnd(t *testing.T) {
+func TestKeysThatExpire(t *testing.T) {
 	r := newRealm(t, server.Config{})
 	r.resource("face1")
 	r.resource("face2")
@@ -385,20 +385,20 @@ func TestKeysThatEnd(t *testing.T) {
 	b := r.Browser(t, "")
 	r.enable(b, "face1", "safe", "soon")
 	r.enable(b, "face2", "safe", "later")
-	const told = "The customer-managed key of face1 ends in 10 days."
+	const told = "The customer-managed key of face1 expires in 10 days."
 	await(t, b, "/console", told)
-	await(t, b, "/console/resources/face2/encryption", "Key ends")
+	await(t, b, "/console/resources/face2/encryption", "Key expires")
 	p := b.Get("/console/operations")
 	hold(t, p, 200, told, `<th scope="row"><a href="/console/resources/face1/encryption"><bdi>face1</bdi></a></th>`,
-		"Ends soon", "local authority, which signs")
+		"Expires soon", "local authority, which signs")
 	if strings.Contains(p.Body, "<bdi>face2</bdi>") {
-		t.Error("a key that ends in 50 days is listed")
+		t.Error("a key that expires in 50 days is listed")
 	}
 	officer := r.somebody(identity.VisageSecurityOfficer)
 	hold(t, officer.Get("/console"), 200, told)
-	hold(t, officer.Get("/console/resources/face1/encryption"), 200, "The key ends on")
-	if p = officer.Get("/console/resources/face2/encryption"); strings.Contains(p.Body, "The key ends on") {
-		t.Error("a warning of a key that ends in 50 days")
+	hold(t, officer.Get("/console/resources/face1/encryption"), 200, "The key expires on")
+	if p = officer.Get("/console/resources/face2/encryption"); strings.Contains(p.Body, "The key expires on") {
+		t.Error("a warning of a key that expires in 50 days")
 	}
 	if p = r.somebody(identity.Reader).Get("/console"); strings.Contains(p.Body, told) {
 		t.Error("a reader is asked to replace a key")

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// keyEnd is a resource whose customer-managed key ends soon, or has ended.
+// keyEnd is a resource whose customer-managed key expires soon or has expired.
 type keyEnd struct {
 	resource, page string // its name, and the address of the page about its key
 	ends           time.Time
 }
 
-// keysEnding returns those of the resources whose key the person controls, the first to end first; of all resources for
-// operators.
+// keysEnding returns those of the resources whose key the person controls, the first to expire first; for operators,
+// of all resources.
 func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
-	ending := c.cfg.KeysEnding()
+	ending := c.cfg.KeysExpiring()
 	if len(ending) == 0 {
 		return nil, nil
 	}
@@ -36,10 +36,10 @@ func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
 	return some, nil
 }
 
-// mostKeyAlerts is how many keys that end are told one by one.
+// mostKeyAlerts is how many keys that expire are told one by one.
 const mostKeyAlerts = 5
 
-// keyEndAlerts asks for keys that end to be replaced, or given a later date.
+// keyEndAlerts asks for keys that expire to be replaced, or given a later date.
 func (v *visit) keyEndAlerts(keys []keyEnd) (all []task) {
 	for i, k := range keys {
 		if i == mostKeyAlerts {
@@ -47,7 +47,8 @@ func (v *visit) keyEndAlerts(keys []keyEnd) (all []task) {
 		}
 		left := time.Until(k.ends)
 		if left <= 0 {
-			all = append(all, task{"bad", v.text("operations.alert.key.ended", k.resource, v.lang.day(k.ends)), k.page})
+			text := v.text("operations.alert.key.expired", k.resource, v.lang.day(k.ends))
+			all = append(all, task{"bad", text, k.page})
 			continue
 		}
 		all = append(all, task{"warn", v.text("operations.alert.key", int(left/(24*time.Hour)), k.resource), k.page})

@@ -47,13 +47,13 @@ func (c *Custody) count() (counts map[Condition]int, silence time.Duration) {
 	return counts, silence
 }
 
-// KeyEndsSoon is how long before the end of a key its resources count as having a key that ends.
-const KeyEndsSoon = 30 * 24 * time.Hour
+// KeyExpiresSoon is how long before its key expires a resource counts as having a key that expires.
+const KeyExpiresSoon = 30 * 24 * time.Hour
 
-// KeysEnding returns the resources whose customer-managed key ends soon, or has ended, each with its end: the expiry
-// date as the vault gave it last.
-func (c *Custody) KeysEnding() map[visage.ResourceID]time.Time {
-	before := time.Now().Add(KeyEndsSoon)
+// KeysExpiring returns the resources whose customer-managed key expires soon or has expired, each with the expiry date
+// as the vault gave it last.
+func (c *Custody) KeysExpiring() map[visage.ResourceID]time.Time {
+	before := time.Now().Add(KeyExpiresSoon)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := map[visage.ResourceID]time.Time{}
@@ -78,15 +78,15 @@ var (
 		[]string{"state"}, nil)
 	silenceDesc = prometheus.NewDesc("visage_custody_seconds_since_success",
 		"The longest time since the customer-managed key of an open resource last answered.", nil, nil)
-	endingDesc = prometheus.NewDesc("visage_custody_keys_ending",
-		"Resources whose customer-managed key ends within 30 days, or has ended.", nil, nil)
+	expiringDesc = prometheus.NewDesc("visage_custody_keys_expiring",
+		"Resources whose customer-managed key expires within 30 days or has expired.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- resourcesDesc
 	ch <- silenceDesc
-	ch <- endingDesc
+	ch <- expiringDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -96,5 +96,5 @@ func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(resourcesDesc, prometheus.GaugeValue, float64(counts[cond]), string(cond))
 	}
 	ch <- prometheus.MustNewConstMetric(silenceDesc, prometheus.GaugeValue, silence.Seconds())
-	ch <- prometheus.MustNewConstMetric(endingDesc, prometheus.GaugeValue, float64(len(s.c.KeysEnding())))
+	ch <- prometheus.MustNewConstMetric(expiringDesc, prometheus.GaugeValue, float64(len(s.c.KeysExpiring())))
 }

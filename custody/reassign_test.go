@@ -138,25 +138,25 @@ func TestExpiryLocksWithinThePromise(t *testing.T) {
 	})
 }
 
-// TestKeysThatEndAreKnown: the expiry date of the version in use, as the vault gives it, until the resource leaves the
-// key.
-func TestKeysThatEndAreKnown(t *testing.T) {
+// TestKeysThatExpireAreKnown: the expiry date of the version in use, as the vault gives it, until the resource
+// leaves the key.
+func TestKeysThatExpireAreKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStoreAndVaults(t, memory())
 		r.run()
 		r.first().add("k1")
-		expires := time.Now().Add(custody.KeyEndsSoon + time.Hour)
+		expires := time.Now().Add(custody.KeyExpiresSoon + time.Hour)
 		r.first().change("k1", func(d *keysource.Description) { d.Expires = expires })
 		check := func(when string, ends time.Time, soon bool) {
 			t.Helper()
 			time.Sleep(10 * time.Minute) // the date is read at every tenth poll
 			synctest.Wait()
 			if s := r.state(spaceA); !s.KeyEnds.Equal(ends) {
-				t.Errorf("%s the key ends at %v, want %v", when, s.KeyEnds, ends)
+				t.Errorf("%s the key expires at %v, want %v", when, s.KeyEnds, ends)
 			}
-			all := r.custody.KeysEnding()
+			all := r.custody.KeysExpiring()
 			if at, found := all[visage.ResourceID(spaceA)]; found != soon || found && !at.Equal(ends) || len(all) > 1 {
-				t.Errorf("%s these end soon: %v", when, all)
+				t.Errorf("%s these expire soon: %v", when, all)
 			}
 		}
 		check("with the service's key", time.Time{}, false)

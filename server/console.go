@@ -34,7 +34,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,
 		Identities: s.directory(l.identities, l.forOperator), Origin: s.Endpoint(), Issuers: issuers,
 		Operates: l.identities.IsOperator, Conditions: l.custody.Conditions,
-		KeysEnding: l.custody.KeysEnding,
+		KeysExpiring: l.custody.KeysExpiring,
 		Instance: instance{
 			backups: l.backups, layers: l, cfg: s.cfg, started: time.Now(),
 			certificates: certificates, served: &s.served,
