@@ -55,7 +55,7 @@ func TestCreateResource(t *testing.T) {
 	want(t, "in French", b.Submit(create, create, url.Values{"name": {"!"}}), http.StatusBadRequest, `lang="fr"`,
 		"Le nom n’est pas valide", "The name &#34;!&#34;")
 
-	// Who has no role for it is not offered the page, and refused.
+	// A person without a role for it is not offered the page, and is refused.
 	r, _ := visitorWith(t, s, "Rita", identity.Reader)
 	wantNot(t, "home of a reader", r.Get("/console"), `href="/console/create"`)
 	want(t, "the page, for a reader", r.Get(create), http.StatusForbidden)

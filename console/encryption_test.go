@@ -199,7 +199,7 @@ func TestKeyURI(t *testing.T) {
 			t.Errorf("%q: pinned: %v", right, pinned)
 		}
 	}
-	hold(t, ask(fr, first), http.StatusOK, ">Enregistrer<", "La clé est de type RSA à 2048 bits")
+	hold(t, ask(fr, first), http.StatusOK, ">Enregistrer<", "La clé est de type RSA à 2048\u00a0bits")
 	for _, wrong := range []struct{ uri, en, fr string }{
 		{"", "Enter the identifier of a key.", "Entrez l’identificateur d’une clé."},
 		{strings.Replace(first, "/keys/", "/ keys/", 1), "has a space", "contient une espace"},

@@ -428,7 +428,7 @@ func TestOpenIDRefuses(t *testing.T) {
 	}
 	want(t, "no issuer", comesBack(t, s, b, strings.Replace(path, own, "answer/x", 1)), http.StatusUnauthorized)
 
-	// Who cannot be reached is said so, and a second attempt does not wait for it.
+	// The page names the provider that cannot be reached, and a second attempt does not wait for it.
 	other.Close()
 	b = s.Visitor(t)
 	page := b.Get("/console/signin")

@@ -55,8 +55,8 @@ func (c *Console) admit(r *api.Request) (who visage.Principal, err error) {
 	return who, err
 }
 
-// isRefresh reports whether a page asks again by itself, as layout.html has it: nobody may be there to read it. Who
-// forges that only ends their own session sooner.
+// isRefresh reports whether a page asks again by itself, as layout.html has it: nobody may be there to read it. A
+// visitor who forges the header only ends their own session sooner.
 func isRefresh(r *api.Request) bool {
 	return r.Header("HX-Trigger") == "live" || strings.HasSuffix(r.URL(), refreshMark)
 }
