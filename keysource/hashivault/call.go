@@ -20,7 +20,6 @@ import (
 // session is a token of the server.
 type session struct {
 	token string
-	given bool      // by the login as it is, and not by the server
 	until time.Time // when it is replaced; zero: there is none
 }
 
@@ -174,7 +173,7 @@ func (s *Source) logIn(ctx context.Context, before map[string]string) (session, 
 		return session{}, nil, &loginError{err}
 	}
 	if path == "" {
-		return session{token, true, time.Now().Add(s.servers.tokenLife)}, nil, nil
+		return session{token, time.Now().Add(s.servers.tokenLife)}, nil, nil
 	}
 	if before != nil && maps.Equal(before, fields) {
 		return session{}, fields, errSame
@@ -191,7 +190,7 @@ func (s *Source) logIn(ctx context.Context, before map[string]string) (session, 
 	if auth.Token == "" {
 		return session{}, fields, errors.New("the answer to the login holds no token")
 	}
-	return session{auth.Token, false, time.Now().Add(s.servers.tokenLife)}, fields, nil
+	return session{auth.Token, time.Now().Add(s.servers.tokenLife)}, fields, nil
 }
 
 // loginError is the failure to make a login, before anything was sent.
