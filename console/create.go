@@ -12,7 +12,7 @@ import (
 func (c *Console) createRoutes() []route {
 	return []route{
 		page(prefix+"/create", onGroup(writeAccount), c.create),
-		send(prefix+"/create", onGroup(writeAccount), c.createResource),
+		texts(send(prefix+"/create", onGroup(writeAccount), c.createResource)),
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +21,8 @@ type draft struct {
 	key             [sha256.Size]byte // of the secret that the browser has
 	principal, name string            // of the person
 	action          string            // of the form, as its page has it
-	typed           url.Values
-	timer           *time.Timer // forgets it
+	typed           string            // the fields, encoded
+	timer           *time.Timer       // forgets it
 }
 
 // drafts are the drafts of all people.
@@ -30,12 +32,13 @@ type drafts struct {
 	byKey map[[sha256.Size]byte]*list.Element
 }
 
-// Limits of drafts: at most 8 MB in all. Where there are more, the oldest is forgotten: first one of the same person.
+// Limits of drafts: their texts have at most 8 MB in all. Where there are more, the oldest is forgotten: first one of
+// the same person.
 const (
 	draftsLast     = 10 * time.Minute
 	maxDrafts      = 256
 	maxDraftsOfOne = 4
-	draftBytes     = 32 << 10 // of the form
+	draftBytes     = 32 << 10 // of the texts of one
 )
 
 // draftCookie carries the secret of a draft.
@@ -45,13 +48,19 @@ func newDrafts() *drafts {
 	return &drafts{all: list.New(), byKey: map[[sha256.Size]byte]*list.Element{}}
 }
 
-// keep keeps a draft, and returns the header that gives its secret to the browser.
-func (s *drafts) keep(d draft) string {
+// keep keeps what was typed as a draft, and returns the header that gives its secret to the browser; empty: it is too
+// long, and not kept.
+func (s *drafts) keep(d draft, typed url.Values) string {
+	typed = maps.Clone(typed)
+	typed.Del("token")
+	d.typed = typed.Encode()
+	if len(d.typed)+len(d.action)+len(d.name) > draftBytes {
+		return ""
+	}
 	random := make([]byte, 32)
 	_, _ = rand.Read(random) // never fails, see crypto/rand
 	secret := base64.RawURLEncoding.EncodeToString(random)
 	d.key = sha256.Sum256([]byte(secret))
-	d.typed.Del("token")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ofOne, first := 0, s.all.Front()
@@ -103,8 +112,8 @@ func (s *drafts) find(secret string) (draft, bool) {
 // keptDraft tells the page for signing in what became of a form.
 type keptDraft struct{ cookie string } // empty: it was not kept
 
-// keepTyped keeps what a form has whose session has ended, and adds to the refusal that it did. Forms with files are
-// not kept, so no photo and no private key; nor are those that need a fresh proof, which confirm what cannot be undone.
+// keepTyped keeps what a form has whose session has ended lately, and adds to the refusal that it did. Only the forms
+// that say so are kept, see texts: no photo, no private key, and nothing that confirms what cannot be undone.
 func (c *Console) keepTyped(r *api.Request, refusal error) error {
 	p, internal := api.ProblemOf(r.Context(), refusal)
 	if internal || p.Status != http.StatusUnauthorized {
@@ -113,7 +122,7 @@ func (c *Console) keepTyped(r *api.Request, refusal error) error {
 	secret := r.Cookie(sessionCookie)
 	principal, name, found := c.cfg.Directory.WhoseWas(secret)
 	n := r.BodyLength()
-	if !found || !c.keeps(r.Route().Pattern) || n < 0 || n > draftBytes || r.CheckOrigin() != nil ||
+	if !found || !c.keepsText(r.Route().Pattern) || n < 0 || n > draftBytes || r.CheckOrigin() != nil ||
 		r.ContentType() != "application/x-www-form-urlencoded" {
 		return p
 	}
@@ -125,18 +134,15 @@ func (c *Console) keepTyped(r *api.Request, refusal error) error {
 	if err != nil || clean(typed) != nil || !validToken(secret, typed.Get("token")) {
 		return p
 	}
-	p.Note = keptDraft{c.drafts.keep(draft{principal: principal, name: name, action: r.URL(), typed: typed})}
+	p.Note = keptDraft{c.drafts.keep(draft{principal: principal, name: name, action: r.URL()}, typed)}
 	return p
 }
 
-// keeps reports whether what is typed into the form of a pattern may be kept.
-func (c *Console) keeps(pattern string) bool {
-	for _, r := range c.routes {
-		if r.method == http.MethodPost && r.pattern == pattern {
-			return !r.need.open && !r.need.fresh
-		}
-	}
-	return false
+// keepsText reports whether what is typed into the form of a pattern may be kept.
+func (c *Console) keepsText(pattern string) bool {
+	return slices.ContainsFunc(c.routes, func(r route) bool {
+		return r.method == http.MethodPost && r.pattern == pattern && r.texts
+	})
 }
 
 // fillDraft puts what the person typed before into the form of a page, if it is the form that they typed it into. It
@@ -150,16 +156,21 @@ func (v *visit) fillDraft(w *view) string {
 	if !found || d.principal != v.Principal.ObjectID || d.name != v.session.Name {
 		return v.c.drafts.drop(secret)
 	}
+	typed, err := url.ParseQuery(d.typed)
+	if err != nil {
+		return v.c.drafts.drop(secret)
+	}
 	var its []*form
 	for _, f := range v.forms {
-		if f.Action == d.action && f.visible() {
+		if f.Action == d.action && f.visible() && f.isFor(typed) {
 			its = append(its, f)
 		}
 	}
 	if len(its) != 1 { // the page is another one, or which form it was is not sure
 		return ""
 	}
-	its[0].fill(d.typed.Get)
+	its[0].fill(typed.Get)
+	its[0].keepState(typed)
 	w.notices = append(w.notices, notice{"info", v.text("form.kept")})
 	return v.c.drafts.drop(secret)
 }
@@ -172,4 +183,27 @@ func (f *form) visible() bool {
 		}
 	}
 	return false
+}
+
+// states are the hidden fields with the state of what a form changes, as it was when the form was made.
+var states = []string{"revision", "was", "state"}
+
+// isFor reports whether a form is for the same object as one that was sent: what else is hidden in it says for which.
+func (f *form) isFor(sent url.Values) bool {
+	for _, x := range f.Fields {
+		if x.Kind == "hidden" && !slices.Contains(states, x.Name) && x.Value != sent.Get(x.Name) {
+			return false
+		}
+	}
+	return true
+}
+
+// keepState makes a form one for the state that the one had that was sent: so it undoes no change of somebody else
+// between the two.
+func (f *form) keepState(sent url.Values) {
+	for _, x := range f.Fields {
+		if x.Kind == "hidden" && slices.Contains(states, x.Name) {
+			x.Value = sent.Get(x.Name)
+		}
+	}
 }

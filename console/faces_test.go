@@ -450,6 +450,8 @@ func TestErasingByRetentionNeedsAFreshProof(t *testing.T) {
 		}
 		want(t, step.what, p, http.StatusForbidden, "Prove again who you are")
 		want(t, step.what, fresh.Submit(step.page, keeping+"/retention", fields), http.StatusSeeOther)
+		kept := b.Submit(step.page, keeping+"/retention", nil) // it was typed before that change
+		want(t, step.what+", sent later", kept, http.StatusConflict)
 	}
 	want(t, "hold", b.Submit(keeping, keeping+"/hold", url.Values{"reason": {"case 4711"}}), http.StatusSeeOther)
 	want(t, "release", b.Submit(keeping, keeping+"/release", nil), http.StatusForbidden, "Prove again who you are")

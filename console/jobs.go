@@ -42,8 +42,9 @@ type job struct {
 	Result  *link // a page with the result
 	Files   []jobFile
 
-	cancel context.CancelCauseFunc
-	right  right
+	session identity.Session // that it was started in, or that replaced that one; guarded by the lock of jobs
+	cancel  context.CancelCauseFunc
+	right   right
 }
 
 // right reports whether a principal may do what a job does, as long as it does it.
@@ -117,13 +118,15 @@ func (p progress) attach(name string, data []byte) {
 }
 
 // start runs work as a job of the visitor, and leads to its page. The context of work ends after an hour, when the
-// person cancels it, when the session is ended before its time or the person has no longer the right, and when the
-// server stops; it carries the caller, for the audit log.
+// person cancels it, when the session is ended before its time or the person signs out everywhere or has no longer the
+// right, and when the server stops; it carries the caller, for the audit log.
 func (v *visit) start(
 	title string, back link, may right, work func(context.Context, progress) error,
 ) (*view, error) {
-	j, err := v.c.jobs.start(&job{By: v.Principal.ObjectID, Name: v.session.Name, Title: title, Back: back, right: may},
-		v.Caller(), v.lang, v.stays(may), work)
+	begun := &job{
+		By: v.Principal.ObjectID, Name: v.session.Name, Title: title, Back: back, right: may, session: v.session,
+	}
+	j, err := v.c.jobs.start(begun, v.Caller(), v.lang, v.stays(begun), work)
 	if err != nil {
 		return nil, err
 	}
@@ -132,17 +135,42 @@ func (v *visit) start(
 
 // stays returns what reports whether a job of the visitor may go on: the person has the right to it, and the session
 // was not ended before its time. That it ends because nobody uses it ends no job.
-func (v *visit) stays(may right) func() bool {
-	session, who, d := v.session, v.Principal, v.c.cfg.Directory
+func (v *visit) stays(of *job) func() bool {
+	who, d, j := v.Principal, v.c.cfg.Directory, v.c.jobs
 	over := false
 	return func() bool {
+		j.mu.Lock()
+		defer j.mu.Unlock() // so that a session is not replaced between the two
 		open := d.Sessions(who.ObjectID)
-		i := slices.IndexFunc(open, func(s identity.Session) bool { return s.ID == session.ID })
+		i := slices.IndexFunc(open, func(s identity.Session) bool { return s.ID == of.session.ID })
 		if i >= 0 {
-			session = open[i]
+			of.session = open[i]
 		}
-		over = over || i < 0 && !time.Now().Before(session.Expires)
-		return may(who) && (i >= 0 || over)
+		over = over || i < 0 && !time.Now().Before(of.session.Expires)
+		return of.right(who) && (i >= 0 || over)
+	}
+}
+
+// handOver lets the jobs of a session go on in the one of the same person that replaces it.
+func (j *jobs) handOver(old, replacing identity.Session) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, one := range j.all {
+		if one.session.ID == old.ID {
+			one.session = replacing
+		}
+	}
+}
+
+// signedOut ends the jobs of a person who is signed out everywhere, also those whose session has ended because nobody
+// used it; an empty name stands for all who act as the principal.
+func (j *jobs) signedOut(principal, name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, one := range j.all {
+		if one.By == principal && (name == "" || one.Name == name) && one.Ended.IsZero() {
+			one.cancel(refuseEnded())
+		}
 	}
 }
 
@@ -208,8 +236,7 @@ func watchJob(ctx context.Context, cancel context.CancelCauseFunc, stays func() 
 		case <-look.C:
 		}
 		if !stays() {
-			cancel(visage.Refuse(visage.Denied, "TaskEnded", "This task was ended with its session, or with the "+
-				"right to it, and what it had done by then stays: sign in, and start it again."))
+			cancel(refuseEnded())
 			return
 		}
 	}
@@ -278,6 +305,11 @@ func (c *Console) cancelJob(v *visit) (*view, error) {
 	}
 	j.cancel(nil)
 	return v.redirect(prefix + "/jobs/" + j.ID), nil
+}
+
+func refuseEnded() error {
+	return visage.Refuse(visage.Denied, "TaskEnded", "This task was ended with its session, or with the "+
+		"right to it, and what it had done by then stays: sign in, and start it again.")
 }
 
 func refuseTooManyJobs() error {

@@ -82,3 +82,44 @@ func TestTasksEndWithTheRightToThem(t *testing.T) {
 	s.Manage(t, http.MethodDelete, "/providers/Visage.Identity/people/"+person, nil)
 	end()
 }
+
+// TestTasksOutliveASignInAgain signs in again in the browser that has begun a task, so that another session replaces
+// the first: the task goes on, until the person signs out.
+func TestTasksOutliveASignInAgain(t *testing.T) {
+	slow := slowly{ended: make(chan struct{}, 1)}
+	i := newIssuer(t)
+	cfg := issuing(t, i)
+	cfg.Recogniser = slow
+	s := servertest.Start(t, cfg)
+	end := func() {
+		t.Helper()
+		select {
+		case <-slow.ended:
+		case <-t.Context().Done():
+			t.Fatal("the task does not end")
+		}
+	}
+	group := create(t, s.Browser(t, ""), "persongroups", "staff", "Staff")
+	b := stale(t, s, i)
+	p := b.Upload(group+"/photos", group+"/photos", url.Values{"into": {"new"}}, photo("a.png", 1, "ada"),
+		photo("b.png", 2, "ben"))
+	task := p.Header.Get("Location")
+	if p.Status != http.StatusSeeOther || !strings.HasPrefix(task, "/console/jobs/") {
+		t.Fatalf("add photos: %d %s", p.Status, p.Body)
+	}
+	token := b.Token()
+	// The issuer says again that it asked the person long ago: the session is another one.
+	want(t, "sign in again", finish(t, b, comesBack(t, s, b, i.signs(begins(t, b, "/console/signin", i), "op"))),
+		http.StatusSeeOther)
+	want(t, "a form of the former session", b.Send("/console/jobs/none/cancel", url.Values{"token": {token}}),
+		http.StatusForbidden)
+	// A task that begins now and loses its session ends when tasks are looked at, and the first has been by then.
+	other := s.Browser(t, "")
+	other.Upload(group+"/photos", group+"/photos", url.Values{"into": {"new"}}, photo("a.png", 1, "ada"),
+		photo("b.png", 2, "ben"))
+	other.Submit("/console", "/console/signout", nil)
+	end()
+	want(t, "the task", b.Get(task), http.StatusOK, `http-equiv="refresh"`)
+	b.Submit("/console", "/console/signout", nil)
+	end()
+}

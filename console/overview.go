@@ -13,7 +13,7 @@ import (
 func (c *Console) overviewRoutes() []route {
 	return []route{
 		page(oneResource, onAccount("read"), c.overview),
-		send(oneResource+"/tags", onAccount("write"), c.changeTags),
+		texts(send(oneResource+"/tags", onAccount("write"), c.changeTags)),
 		send(oneResource+"/localauth", onAccount("write"), c.changeLocalAuth),
 		page(oneResource+"/keys", onAccount("listkeys/action"), c.accessKeys),
 		send(oneResource+"/keys", onAccount("regenerateKey/action"), c.regenerateKey),

@@ -27,7 +27,7 @@ type Identities interface {
 func (c *Console) peopleRoutes() []route {
 	return []route{
 		page(accessPath, onSubscription(readPeople), c.people),
-		send(accessPath+"/people", operator, c.createPerson),
+		texts(send(accessPath+"/people", operator, c.createPerson)),
 		page(onePerson, onSubscription(readPeople), c.person),
 		send(onePerson+"/change", operator, c.changePerson),
 		send(onePerson+"/invite", freshly(operator), c.invitePerson),
@@ -371,6 +371,7 @@ func (c *Console) signOutPerson(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.jobs.signedOut(p.ID, "")
 	return v.done(personPath(p.ID, ""), "sessions.ended.all"), nil
 }
 

@@ -14,7 +14,7 @@ func (c *Console) requestRoutes() []route {
 	decides := operator
 	return []route{
 		page(prefix+"/requests", onSubscription(readRequests), c.accessRequests),
-		send(prefix+"/requests", onSubscription(writeRequests), c.submitRequest),
+		texts(send(prefix+"/requests", onSubscription(writeRequests), c.submitRequest)),
 		send(prefix+"/requests/capacity", decides, c.setCapacity),
 		page(oneRequest, onSubscription(readRequests), c.accessRequest),
 		send(oneRequest+"/withdraw", onSubscription(withdrawRequests), c.withdrawRequest),

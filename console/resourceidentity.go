@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -174,20 +173,20 @@ func (c *Console) switchIdentityOffPage(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if stale, err := c.needsProof(v, a, freshToSee); stale || err != nil {
-		return v.proofPage(), err
+	if err := c.needProofToSwitchOff(v, a); err != nil {
+		return nil, err
 	}
 	return c.identityOffPage(v, a, nil)
 }
 
-// needsProof reports whether a person must prove again who they are before the identity of a resource is switched off:
+// needProofToSwitchOff asks the person to prove again who they are before the identity of a resource is switched off:
 // under a customer's key, that locks the data.
-func (c *Console) needsProof(v *visit, a account.Account, limit time.Duration) (bool, error) {
+func (c *Console) needProofToSwitchOff(v *visit, a account.Account) error {
 	e, err := c.cfg.Accounts.Encryption(v.Context(), a)
-	if err != nil {
-		return false, err
+	if err != nil || e.Key == (visage.KeyRef{}) {
+		return err
 	}
-	return e.Key != visage.KeyRef{} && !v.fresh(limit), nil
+	return v.needFresh()
 }
 
 func (c *Console) identityOffPage(v *visit, a account.Account, said *explanation) (*view, error) {
@@ -215,8 +214,8 @@ func (c *Console) switchIdentityOff(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if stale, err := c.needsProof(v, a, freshToSend); stale || err != nil {
-		return v.proofPage(), err
+	if err := c.needProofToSwitchOff(v, a); err != nil {
+		return nil, err
 	}
 	if err := c.switchIdentity(v, a.Name, false); err != nil {
 		return c.identityRefused(v, err)

@@ -26,7 +26,7 @@ func (c *Console) roleRoutes() []route {
 		roles := roleScope{s.scope, s.frame}
 		all = append(all,
 			page(s.pattern, roles.need(readRoles), roles.show),
-			send(s.pattern+"/add", roles.need(writeRoles), roles.add),
+			texts(send(s.pattern+"/add", roles.need(writeRoles), roles.add)),
 			send(s.pattern+"/remove", roles.need(deleteRoles), roles.remove),
 		)
 	}

@@ -22,6 +22,7 @@ type route struct {
 	handle          handle
 	body            int64         // of a form, in bytes; 0: formBytes
 	time            time.Duration // 0: pageTime or formTime
+	texts           bool          // what is typed into the form may wait for the person in memory, see draft
 }
 
 // need says who may see a page or send a form.
@@ -129,6 +130,13 @@ func send(pattern string, need need, handle handle) route {
 	return route{method: http.MethodPost, pattern: pattern, need: need, handle: handle}
 }
 
+// texts is the route of a form with ordinary texts, which may be kept in memory: it has no files and no secrets,
+// destroys nothing, and either makes something new or carries the state of what it changes.
+func texts(r route) route {
+	r.texts = true
+	return r
+}
+
 // made makes the plane's route of a page or form.
 func (r route) made(c *Console) api.Route {
 	made := api.Route{
@@ -180,9 +188,11 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 	w, err := handle()
 	if errors.Is(err, errStale) {
 		w = v.proofPage()
-		if len(v.files) == 0 {
-			d := draft{principal: v.Principal.ObjectID, name: v.session.Name, action: v.URL(), typed: v.typed}
-			w.header.Add("Set-Cookie", c.drafts.keep(d))
+		if r.texts && v.sends() {
+			d := draft{principal: v.Principal.ObjectID, name: v.session.Name, action: v.URL()}
+			if kept := c.drafts.keep(d, v.typed); kept != "" {
+				w.header.Add("Set-Cookie", kept)
+			}
 		}
 		return v.reply(w)
 	}
@@ -196,15 +206,14 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 // needProof asks the person to prove again who they are, if that was too long ago, before what locks resources; nil:
 // none.
 func (v *visit) needProof(locks *protected) error {
-	limit := freshToSee
-	if v.sends() {
-		limit = freshToSend
-	}
-	if locks == nil || v.fresh(limit) {
+	if locks == nil {
 		return nil
 	}
-	v.locks = locks
-	return errStale
+	err := v.needFresh()
+	if err != nil {
+		v.locks = locks
+	}
+	return err
 }
 
 // errStale says that a person has to prove again who they are.
@@ -224,12 +233,8 @@ func (v *visit) admitted(r route) error {
 		return visage.Refuse(visage.Denied, "AuthorizationFailed",
 			"You have no role that allows this. Ask an owner of the resource or the operator of the service for one.")
 	}
-	limit := freshToSend
-	if r.method == http.MethodGet {
-		limit = freshToSee
-	}
-	if r.need.fresh && !v.fresh(limit) {
-		return errStale
+	if r.need.fresh {
+		return v.needFresh()
 	}
 	return nil
 }

@@ -161,6 +161,7 @@ func (c *Console) signOutEverywhere(v *visit) (*view, error) {
 			return nil, err
 		}
 	}
+	v.c.jobs.signedOut(v.Principal.ObjectID, v.session.Name)
 	return v.leave(), nil
 }
 

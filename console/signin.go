@@ -2,11 +2,13 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
 )
 
@@ -120,18 +122,22 @@ func (c *Console) oneTime(v *visit) (*view, error) {
 const renewable = time.Hour
 
 // enterAs lets a person in who has proved at a time who they are; name is that of the human if the principal is an
-// application. Their own session is kept, under a new secret. Another one that the browser had ends.
+// application. Their own session is kept, under a new secret. Another one that the browser had ends, and the tasks that
+// the same person has started in it go on.
 func (v *visit) enterAs(who identity.Principal, name string, method identity.Method, proved time.Time) error {
 	d := v.c.cfg.Directory
+	var own identity.Session // of the same person, that ends
 	if old, _, err := d.Session(v.Context(), v.secret, v.ClientAddress()); err == nil {
 		left := time.Until(old.Created.Add(identity.SessionLife))
-		if old.Principal == who.ID && old.Name == cmp.Or(name, who.Name) && left > renewable &&
-			time.Since(proved) < freshToSee {
+		same := old.Principal == who.ID && old.Name == cmp.Or(name, who.Name)
+		if same && left > renewable && time.Since(proved) < freshToSee {
 			v.secret, err = d.Prove(v.Context(), v.secret, method)
 			v.session = old
 			return err
 		}
-		if err := d.EndSession(v.Context(), old.ID); err != nil {
+		if same {
+			own = old
+		} else if err := d.EndSession(v.Context(), old.ID); err != nil {
 			return err
 		}
 	}
@@ -143,7 +149,15 @@ func (v *visit) enterAs(who identity.Principal, name string, method identity.Met
 		return err
 	}
 	v.secret, v.session = secret, s
-	return nil
+	if own.ID == "" {
+		return nil
+	}
+	v.c.jobs.handOver(own, s)
+	err = d.EndSession(v.Context(), own.ID)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+		return nil // it has ended meanwhile
+	}
+	return err
 }
 
 // enter leads to a page with the cookie of the session that was just opened or proved.

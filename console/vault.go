@@ -20,14 +20,14 @@ func (c *Console) vaultRoutes() []route {
 	return slices.Concat([]route{
 		page(all, signedIn, c.vaults),
 		page(all+"/-/new", onGroup("Microsoft.KeyVault/vaults/write"), c.newVault),
-		send(all+"/-/new", onGroup("Microsoft.KeyVault/vaults/write"), c.createVault),
+		texts(send(all+"/-/new", onGroup("Microsoft.KeyVault/vaults/write"), c.createVault)),
 		page(deleted, onSubscription("Microsoft.KeyVault/deletedVaults/read"), c.deletedVaults),
 		send(deleted+"/{vault}/recover", onVault("write"), c.recoverVault),
 		page(deleted+"/{vault}/purge", freshly(onDeletedVault), c.askPurgeVault),
 		send(deleted+"/{vault}/purge", freshly(onDeletedVault), c.purgeVault),
 
 		page(oneVault, onVault("read"), c.vault),
-		send(oneVault+"/tags", onVault("write"), c.changeVaultTags),
+		texts(send(oneVault+"/tags", onVault("write"), c.changeVaultTags)),
 		page(oneVault+"/purgeprotection", onVault("write"), c.askPurgeProtection),
 		send(oneVault+"/purgeprotection", onVault("write"), c.protectFromPurge),
 		page(oneVault+"/model", onVault("write"), c.vaultModel),
@@ -37,11 +37,11 @@ func (c *Console) vaultRoutes() []route {
 
 		page(oneVault+"/policies", onVault("read"), c.vaultPolicies),
 		page(oneVault+"/policies/edit", onVault("accessPolicies/write"), c.editPolicy),
-		send(oneVault+"/policies/edit", onVault("accessPolicies/write"), c.savePolicy),
+		texts(send(oneVault+"/policies/edit", onVault("accessPolicies/write"), c.savePolicy)),
 		page(oneVault+"/policies/remove", onVault("accessPolicies/write"), c.askRemovePolicy),
 		send(oneVault+"/policies/remove", onVault("accessPolicies/write"), c.removePolicy),
 		page(oneVault+"/network", onVault("read"), c.vaultNetwork),
-		send(oneVault+"/network", onVault("write"), c.changeVaultNetwork),
+		texts(send(oneVault+"/network", onVault("write"), c.changeVaultNetwork)),
 	}, c.vaultKeyRoutes())
 }
 

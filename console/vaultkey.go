@@ -27,7 +27,7 @@ func (c *Console) vaultKeyRoutes() []route {
 	return []route{
 		page(oneVault+"/keys", onVaultKeys, c.vaultKeys),
 		page(oneVault+"/newkey", mayCreateVaultKey, c.newVaultKey),
-		send(oneVault+"/newkey", createsVaultKey, c.generateVaultKey),
+		texts(send(oneVault+"/newkey", createsVaultKey, c.generateVaultKey)),
 		page(oneVault+"/importkey", permittedInVault(keyvault.MayImport), c.newImport),
 		send(oneVault+"/importkey", vaultDecides(keyvault.MayImport), c.importVaultKey),
 		page(oneVault+"/restorekey", permittedInVault(keyvault.MayRestore), c.newRestore),
@@ -43,7 +43,7 @@ func (c *Console) vaultKeyRoutes() []route {
 		send(oneVaultKey+"/delete", freshly(vaultDecides(keyvault.MayDelete)), c.deleteVaultKey),
 
 		page(oneVaultKeyVersion, onVaultKeys, c.vaultKeyVersion),
-		send(oneVaultKeyVersion, vaultDecides(keyvault.MayUpdate), c.changeVaultKey),
+		texts(send(oneVaultKeyVersion, vaultDecides(keyvault.MayUpdate), c.changeVaultKey)),
 		page(oneVaultKeyVersion+"/disable", freshly(permittedInVault(keyvault.MayUpdate)), c.askDisableVaultKey),
 		send(oneVaultKeyVersion+"/disable", freshly(vaultDecides(keyvault.MayUpdate)), c.disableVaultKey),
 		send(oneVaultKeyVersion+"/enable", vaultDecides(keyvault.MayUpdate), c.enableVaultKey),

@@ -114,6 +114,9 @@ type openSessions struct {
 	ended  []endedSession              // guarded by mu: the latest last
 }
 
+// signedOut is how a session ends that its own principal ends.
+const signedOut = "sign-out"
+
 // endedSession says whose a session was that has ended lately.
 type endedSession struct {
 	hash            secretHash
@@ -124,17 +127,20 @@ type endedSession struct {
 // What bounds the memory of ended sessions.
 const (
 	maxEnded   = 1000
-	endedsLast = SessionLife
+	endedsLast = 10 * time.Minute
 )
 
-// end removes sessions that have ended, and remembers for a while whose they were.
-func (o *openSessions) end(all []sessionRecord) {
+// end removes sessions that have ended, and remembers for a while whose those were whose person has not signed out.
+func (o *openSessions) end(all []sessionRecord, how func(sessionRecord) string) {
 	o.remove(idsOf(all))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
 	for _, r := range all {
-		o.ended = append(o.ended, endedSession{secretHash(r.Hash), r.Principal, r.Name, now})
+		if how(r) != signedOut {
+			at := time.Unix(0, min(now.UnixNano(), r.expires()))
+			o.ended = append(o.ended, endedSession{secretHash(r.Hash), r.Principal, r.Name, at})
+		}
 	}
 	o.ended = slices.DeleteFunc(o.ended, func(e endedSession) bool { return now.Sub(e.at) >= endedsLast })
 	o.ended = slices.Delete(o.ended, 0, max(0, len(o.ended)-maxEnded))
@@ -149,6 +155,9 @@ func (o *openSessions) was(secret string) (principal, name string, found bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if s := o.byHash[hash]; s != nil { // it is over, and not removed yet
+		if time.Since(time.Unix(0, s.expires())) >= endedsLast {
+			return "", "", false
+		}
 		return s.Principal, s.Name, true
 	}
 	i := slices.IndexFunc(o.ended, func(e endedSession) bool { return e.hash == hash })
@@ -283,7 +292,7 @@ func (d *Directory) OpenSession(ctx context.Context, start SessionStart) (secret
 		tell(about)
 		return sessions.In().Put(tx, rec.ID, rec)
 	}, func(context.Context) error {
-		d.sessions.end(displaced)
+		d.sessions.end(displaced, func(sessionRecord) string { return "displaced" })
 		d.sessions.add(rec)
 		return nil
 	})
@@ -338,8 +347,9 @@ func (d *Directory) Watch(secret string) (Session, visage.Principal, error) {
 	return d.actsIn(rec)
 }
 
-// WhoseWas returns whose session a secret proved that has ended lately, and the name of the human: so
-// that what somebody typed meanwhile can wait for that very person. It lets nobody in. After a restart it knows none.
+// WhoseWas returns whose session a secret proved that has ended in the last ten minutes, and the name of the human: so
+// that what somebody typed meanwhile can wait for that very person. It lets nobody in. It knows none that the person
+// ended by signing out, and none from before a restart.
 func (d *Directory) WhoseWas(secret string) (principal, name string, found bool) {
 	principal, name, found = d.sessions.was(secret)
 	p, exists := d.state.Load().principals[principal]
@@ -495,7 +505,7 @@ func (d *Directory) endSessionsFor(ctx context.Context, which func(sessionRecord
 		case !which(r):
 			return ""
 		case r.Principal == caller:
-			return "sign-out"
+			return signedOut
 		case caller == "" && by.RequestID != "":
 			return "replaced"
 		}
@@ -523,7 +533,7 @@ func (d *Directory) endSessions(ctx context.Context, how func(sessionRecord) str
 		}
 		return nil
 	}, func(context.Context) error {
-		d.sessions.end(all)
+		d.sessions.end(all, how)
 		return nil
 	})
 	if err != nil {

@@ -223,7 +223,7 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
-// TestWhoseASessionWas asks whose a session was after each way to end, for half a day; nobody is let in by that.
+// TestWhoseASessionWas asks whose a session was after each way to end, for ten minutes; nobody is let in by that.
 func TestWhoseASessionWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newScopesAndEvents()
@@ -241,6 +241,14 @@ func TestWhoseASessionWas(t *testing.T) {
 		if err := d.EndSession(t.Context(), s.ID); err != nil {
 			t.Fatal(err)
 		}
+		left, s := openSession(t, d, ada)
+		own := visage.WithCaller(t.Context(), visage.Caller{
+			Principal: visage.Principal{Method: "person", ObjectID: ada.ID, Name: "Ada"}, RequestID: "r",
+		})
+		if err := d.EndSession(own, s.ID); err != nil {
+			t.Fatal(err)
+		}
+		was("a session that the person left", left, "", "")
 		was("a session that nobody used", idle, ada.ID, "Ada")
 		was("a session that was ended", ended, ada.ID, "Ada")
 		was("no session", strings.Repeat("A", len(idle)), "", "")
@@ -253,8 +261,11 @@ func TestWhoseASessionWas(t *testing.T) {
 			t.Fatal(err)
 		}
 		was("a secret that was replaced", opened, "", "")
-		time.Sleep(identity.SessionLife)
+		time.Sleep(10*time.Minute - 1)
+		was("a session that was ended lately", ended, ada.ID, "Ada")
+		time.Sleep(1)
 		was("a session that was ended long ago", ended, "", "")
+		was("a session that nobody used for long", idle, "", "")
 	})
 }
 
