@@ -16,7 +16,7 @@ const active = 'Clé gérée par le client : active';
 const revoked = 'Clé gérée par le client : accès révoqué';
 const labels = {
   purge: 'La protection contre le vidage est activée dans le coffre',
-  type: 'La clé est de type RSA à 2048 bits',
+  type: 'La clé est de type RSA à 2048 bits',
   get: 'L’identité peut lire la clé (get)',
   wrap: 'L’identité peut encapsuler avec la clé (wrapKey)',
   unwrap: 'L’identité peut désencapsuler avec la clé (unwrapKey)',
@@ -89,7 +89,7 @@ await tell('keys of other kinds are refused', async () => {
   for (const name of ['courbe', 'grande']) {
     await h.choose('accueil', keys[name]);
     assert.equal((await h.unmet())[0], labels.type);
-    assert.match(await h.page.locator('.checks > li.bad').first().innerText(), /Ce type de clé n’est pas pris en charge\s: utilisez une clé RSA ou RSA-HSM de 2048 bits\./);
+    assert.match(await h.page.locator('.checks > li.bad').first().innerText(), /Ce type de clé n’est pas pris en charge\s: utilisez une clé RSA ou RSA-HSM de 2048\sbits\./);
     assert.equal(await h.saves('accueil'), false);
   }
 });

@@ -1,7 +1,7 @@
 // The flows of the article, in both languages, with scripts and without: a key by its URI, a key selected from a vault, a
 // new version, back to service-managed keys. Then what happens to people who work: somebody else changes the same thing,
 // the session ends in the middle of a form, a button is pressed twice, somebody goes back, the server restarts.
-import { assert, base, browser, facts, finish, signInAddress, spread, tell, visit } from './lib.mjs';
+import { assert, base, facts, finish, signInAddress, spread, tell, visit } from './lib.mjs';
 import { act, hands } from './steps.mjs';
 
 const words = {
@@ -120,7 +120,7 @@ for (const js of [true, false]) {
   const with_ = js ? 'with scripts' : 'without scripts';
 
   await tell(`the session ends in the middle of a form: ${with_}`, async () => {
-    const v = await visit({ js, own: true, expect: [401] });
+    const v = await visit({ js, own: true, principal: facts.ada, expect: [401] });
     const h = hands(v.page);
     const fill = async () => {
       await h.page.locator('[name=name]').fill(`later-${js}`);
@@ -129,15 +129,14 @@ for (const js of [true, false]) {
     };
     await h.go('/console/requests');
     await fill();
-    const elsewhere = await (await browser()).newContext({ ignoreHTTPSErrors: true }); // the session ends, and its cookie stays here
-    await elsewhere.addCookies(await v.context.cookies());
-    const other = hands(await elsewhere.newPage());
-    await other.go('/console');
-    await other.press(other.page.locator('form[action="/console/signout"] button'));
-    await elsewhere.close();
+    const operator = await visit({ js }); // ends the session, whose cookie stays here
+    const o = hands(operator.page);
+    await o.go(`/console/access/people/${facts.ada}`);
+    await o.press(o.page.locator(`form[action="/console/access/people/${facts.ada}/signout"] button`));
+    await operator.end();
     await h.press(h.page.locator('form[action="/console/requests"] button'));
     await h.page.getByText(words.en.ended).waitFor();
-    await h.page.goto(await signInAddress());
+    await h.page.goto(await signInAddress(facts.ada));
     await h.press(h.button(words.en.enter));
     assert.equal(new URL(h.page.url()).pathname, '/console/requests', 'the page of the form'); // nothing was sent
     assert.equal(await h.page.getByText(`later-${js}`, { exact: true }).count(), 0);

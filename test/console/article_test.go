@@ -201,6 +201,7 @@ func TestArticle(t *testing.T) {
 	} {
 		h.protectable(name)
 	}
+	h.facts["ada"] = h.colleague("Ada Lovelace", identity.Owner)
 	h.newVault("safe", "local", true)
 	h.newVault("bare", "local", false)
 	h.newVault("far", "elsewhere", true)
