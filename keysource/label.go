@@ -2,9 +2,7 @@ package keysource
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
-	"strconv"
 )
 
 // Label says what a wrapped key is for. Stores whose algorithms take associated data bind it to the wrapped form, so
@@ -28,18 +26,6 @@ func WithLabel(ctx context.Context, l Label) context.Context {
 func LabelOf(ctx context.Context) Label {
 	l, _ := ctx.Value(labelKey{}).(Label)
 	return l
-}
-
-// Fields returns the label as names and values, for stores that take a set of them; nil for no label. The same label
-// always gives the same fields.
-func (l Label) Fields() map[string]string {
-	if l == (Label{}) {
-		return nil
-	}
-	return map[string]string{
-		"visage:instance": hex.EncodeToString(l.Instance[:]), "visage:resource": hex.EncodeToString(l.Resource[:]),
-		"visage:generation": strconv.FormatUint(l.Generation, 10),
-	}
 }
 
 // Bytes returns the label as associated data; nil for no label. Labels that differ have different bytes.

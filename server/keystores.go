@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -231,20 +232,14 @@ func (s *Server) openTransitKey(
 
 // login is the login of an identity.
 func (k KeyStoreLogin) login(l *layers, as visage.PrincipalID) hashivault.Login {
-	or := func(text, otherwise string) string {
-		if text == "" {
-			return otherwise
-		}
-		return text
-	}
-	mount := or(k.Mount, k.Method)
+	mount := cmp.Or(k.Mount, k.Method)
 	switch k.Method {
 	case "approle":
 		return hashivault.AppRole(mount, k.RoleID, k.SecretFile)
 	case "token":
 		return hashivault.Token(k.SecretFile)
 	}
-	role := strings.ReplaceAll(or(k.Role, "visage-"+principalMark), principalMark, string(as))
+	role := strings.ReplaceAll(cmp.Or(k.Role, "visage-"+principalMark), principalMark, string(as))
 	return hashivault.JWT(mount, role, func(ctx context.Context) (string, time.Time, error) {
 		token, expires, err := l.identities.Assertion(ctx, string(as), k.Audience)
 		if isMissing(err) {
