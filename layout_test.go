@@ -35,6 +35,7 @@ keysource/file            : keysource keysource/internal/local internal/arena
 keysource/internal/answer :
 keysource/azure           : . keysource keysource/internal/answer internal/weakkey
 keysource/hashivault      : . keysource keysource/internal/answer
+keysource/stores          : . keysource keysource/hashivault
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/sourcetest      : keysource

@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
 )
 
@@ -128,8 +129,8 @@ type Config struct {
 	AzureTenant, AzureClient, AzureSecretFile string
 
 	// KeyStores are stores of customers' keys, beside key vaults, that resources may use, and KeyStoresFile is a file
-	// with further ones, as ReadKeyStores has it. Default: none.
-	KeyStores     []KeyStore
+	// with further ones, as stores.Read has it. Default: none.
+	KeyStores     []stores.Store
 	KeyStoresFile string
 
 	// KeyGrace is how long the data of a resource is served while the vault with its customer's key does not answer,
@@ -294,7 +295,7 @@ func (c Config) withDefaults() (Config, error) {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
 	}
 	for _, store := range c.KeyStores {
-		if err := store.check(); err != nil {
+		if err := store.Check(); err != nil {
 			bad("key-stores", "%v", err)
 		}
 	}

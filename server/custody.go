@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
-	"github.com/visage-face/visage/keysource/hashivault"
+	"github.com/visage-face/visage/keysource/stores"
 )
 
 // openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
@@ -29,6 +30,9 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 	if s.keyStores, err = s.cfg.openKeyStores(); err != nil {
 		return nil, err
 	}
+	assert := func(ctx context.Context, as visage.PrincipalID, audience string) (string, time.Time, error) {
+		return l.identities.Assertion(ctx, string(as), audience)
+	}
 	fresh := connections{
 		own: func() *azure.Vaults {
 			roots := x509.NewCertPool()
@@ -36,12 +40,10 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 			return azure.NewVaults(azure.Config{Hosts: []string{"." + s.vaultsOrigin().Host()}, Roots: roots,
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
-		azure: func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
-		transit: func(of KeyStore) *hashivault.Servers {
-			return hashivault.NewServers(hashivault.Config{Roots: of.roots})
-		},
+		azure:  func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
+		stores: func() *stores.Connections { return s.keyStores.Connect(assert) },
 	}
-	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure), s.transitOnce(fresh.transit)}
+	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure), sync.OnceValue(fresh.stores)}
 	return custody.New(ctx, custody.Config{
 		Store: l.store,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
@@ -55,10 +57,10 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 }
 
 // connections are the connections to the stores of customers' keys: to the vaults of this instance, within the process,
-// to Azure, and to a store that the operator has configured.
+// to Azure, and to the stores that the operator has configured.
 type connections struct {
 	own, azure func() *azure.Vaults
-	transit    func(KeyStore) *hashivault.Servers
+	stores     func() *stores.Connections
 }
 
 // openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol: in a vault of this instance as the given
@@ -89,6 +91,26 @@ func (s *Server) openVaultKey(
 	return src, nil
 }
 
+// openStoreKey opens a key in a store that the operator has configured, as the identity of a resource.
+func (s *Server) openStoreKey(
+	_ *layers, by connections, key visage.KeyRef, as visage.PrincipalID,
+) (keysource.Source, error) {
+	return by.stores().Open(key, as)
+}
+
+// openKeyStores opens the configured stores of customers' keys.
+func (c Config) openKeyStores() (*stores.Set, error) {
+	all := c.KeyStores
+	if c.KeyStoresFile != "" {
+		read, err := stores.Read(c.KeyStoresFile)
+		if err != nil {
+			return nil, err
+		}
+		all = slices.Concat(all, read)
+	}
+	return stores.NewSet(all)
+}
+
 // refuseForeign refuses a vault that this instance cannot use.
 func (s *Server) refuseForeign(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
@@ -101,8 +123,7 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 // the operator has configured.
 func (s *Server) requireStore(key visage.KeyRef) error {
 	if key.Scheme() != "https" {
-		_, err := s.configuredStore(key)
-		return err
+		return s.keyStores.Require(key)
 	}
 	if s.cfg.AzureTenant == "" {
 		return s.refuseForeign(key)

@@ -11,8 +11,8 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/env"
 	"github.com/visage-face/visage/keysource/file"
-	"github.com/visage-face/visage/keysource/hashivault"
 	"github.com/visage-face/visage/keysource/passphrase"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -82,12 +82,12 @@ func (s *Server) keyStore(address string) (keyStore, error) {
 	switch strings.ToLower(scheme) {
 	case "https":
 		return keyStore{azure.ParseKey, s.openVaultKey}, nil
-	case hashivault.Scheme:
-		return keyStore{hashivault.ParseKey, s.openTransitKey}, nil
+	}
+	if stores.Knows(address) {
+		return keyStore{stores.ParseKey, s.openStoreKey}, nil
 	}
 	return keyStore{}, fmt.Errorf("no key store is known at %.200q; the known ones are https://VAULT, for Azure Key "+
-		"Vault and the vaults of this instance, and hashivault://HOST/MOUNT, for the transit engine of HashiCorp "+
-		"Vault and OpenBao", address)
+		"Vault and the vaults of this instance, %s", address, stores.Known())
 }
 
 // parseKey reads which key a customer means, whatever store it is in.

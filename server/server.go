@@ -25,6 +25,7 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/metrics"
 	"github.com/visage-face/visage/server/drill"
@@ -71,7 +72,7 @@ type Server struct {
 	backups    backups
 	drills     *drill.Room
 	console    *console.Console
-	keyStores  map[string]KeyStore // by address
+	keyStores  *stores.Set
 
 	serving atomic.Bool // false before Run serves, and while it stops
 }
@@ -149,7 +150,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if s.origin, err = s.cfg.originAt(s.address); err != nil {
 		return err
 	}
-	if err := s.checkAudiences(); err != nil {
+	if err := s.keyStores.CheckAudiences(s.isAudience); err != nil {
 		return err
 	}
 	certificates, err := s.certificates(ctx, layers)

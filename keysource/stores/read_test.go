@@ -1,0 +1,45 @@
+package stores_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/keysource/stores"
+)
+
+// TestRead reads the file of key stores, and refuses what is incomplete or contradicts itself.
+func TestRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stores.json")
+	read := func(text string) error {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := stores.Read(file)
+		return err
+	}
+	if err := read(`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","mount":"k8s/jwt"}},
+		{"address":"hashivault://vault.example/transit?namespace=a/b","login":{"method":"token","secretFile":"t"}},
+		{"address":"hashivault://192.0.2.1:8300/keys","login":{"method":"approle","roleId":"r","secretFile":"s"}}]`); err !=
+		nil {
+		t.Error(err)
+	}
+	for text, says := range map[string]string{
+		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                      "no key store is known",
+		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                    "has a user",
+		`[{"address":"hashivault://vault.example","login":{"method":"jwt"}}]`:                                 "mount",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"ldap"}}]`:                        `got "ldap"`,
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"approle","roleId":"r"}}]`:        "secretFile",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","secretFile":"s"}}]`:        "does not use",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"../../sys/seal"}}]`: "mount and the role",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"visage"}}]`:         "the same for all resources",
+		`[{"adress":"hashivault://vault.example/transit"}]`:                                                   "unknown field",
+		`[] []`: "behind the list",
+		``:      "EOF",
+	} {
+		if err := read(text); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", text, err, says)
+		}
+	}
+}

@@ -1,0 +1,271 @@
+// Package stores is the stores of customers' keys, beside key vaults, that an operator has configured. It reads their
+// descriptions, and opens keys in them as the identities of resources. It alone knows all kinds of them.
+package stores
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// Store is a store of customers' keys that is no key vault, and the way in which the identities of resources log in to
+// it.
+type Store struct {
+	// Address is that of the store, as the keyVaultUri of resources has it:
+	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME].
+	Address string `json:"address"`
+	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
+	CAFile string `json:"caFile,omitempty"`
+	Login  Login  `json:"login"`
+
+	// set by open
+	kind  kind
+	roots *x509.CertPool // of CAFile; nil: the system's
+}
+
+// Login is a way to log in to a store: by federation as the identity of the resource, which needs no secret and which
+// the store can tell from the identities of other resources; or as one application for all resources.
+type Login struct {
+	Method string `json:"method"` // one that the kind of store has
+	// Mount is where the method is mounted in the store. Default: the method's name. For jwt and approle.
+	Mount string `json:"mount,omitempty"`
+	// Role is the role that an identity logs in to; {principal} stands for the object id of the resource's identity.
+	// Default: "visage-{principal}". For jwt.
+	Role string `json:"role,omitempty"`
+	// Audience is the claim "aud" of the tokens that prove an identity, which must not be an audience of this instance.
+	// Default: the address of the store. For jwt.
+	Audience string `json:"audience,omitempty"`
+	RoleID   string `json:"roleId,omitempty"` // for approle
+	// SecretFile holds the secret id of approle, or the token, in its first line. It is read for each login.
+	SecretFile string `json:"secretFile,omitempty"`
+}
+
+// principalMark stands for the object id of an identity in Login.Role.
+const principalMark = "{principal}"
+
+// kind is one kind of stores.
+type kind struct {
+	scheme string // of the addresses
+	about  string // the form of an address, and what it is the address of, for messages
+	// parse returns the reference of a key in the store's one spelling. Without a name, address is the identifier of
+	// the key.
+	parse func(address, name, version string) (visage.KeyRef, error)
+	// check refuses an incomplete or contradictory description. The address is one that parse has accepted.
+	check func(Store) error
+	// federates are the methods of login by which an identity proves itself with an assertion.
+	federates []string
+	// host names who gets the assertions: two stores with the same one may share an audience.
+	host func(Store) string
+	// connect returns what opens keys over connections of its own, which are made when they are needed.
+	connect func(Store, Assert) opener
+}
+
+// opener opens a key as an identity. It calls no store.
+type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
+
+// kinds are all kinds of stores.
+var kinds = []kind{transit}
+
+// kindOf returns the kind of the stores at an address.
+func kindOf(address string) (kind, bool) {
+	scheme, _, _ := strings.Cut(address, ":")
+	i := slices.IndexFunc(kinds, func(k kind) bool { return strings.EqualFold(k.scheme, scheme) })
+	if i < 0 {
+		return kind{}, false
+	}
+	return kinds[i], true
+}
+
+// Knows reports whether there is a kind of stores with such addresses.
+func Knows(address string) bool {
+	_, known := kindOf(address)
+	return known
+}
+
+// Known says which addresses stores can have, for messages.
+func Known() string {
+	all := make([]string, len(kinds))
+	for i, k := range kinds {
+		all[i] = k.about
+	}
+	return strings.Join(all, ", ")
+}
+
+// ParseKey returns the reference of a key in its store's one spelling. Without a name, address is the identifier of the
+// key.
+func ParseKey(address, name, version string) (visage.KeyRef, error) {
+	k, known := kindOf(address)
+	if !known {
+		return visage.KeyRef{}, fmt.Errorf("no key store is known at %.200q; the known ones are %s", address, Known())
+	}
+	return k.parse(address, name, version)
+}
+
+// Set is the configured stores. It is safe for concurrent use.
+type Set struct {
+	mu  sync.RWMutex
+	all map[string]*Store // by address, in its one spelling
+}
+
+// NewSet checks descriptions of stores and reads their certificates.
+func NewSet(stores []Store) (*Set, error) {
+	set := &Set{all: map[string]*Store{}}
+	for _, store := range stores {
+		if err := store.open(); err != nil {
+			return nil, err
+		}
+		if set.all[store.Address] != nil {
+			return nil, fmt.Errorf("the key store %s is configured twice", store.Address)
+		}
+		set.all[store.Address] = &store
+	}
+	return set, nil
+}
+
+// store returns the configured store that a key is in; nil: there is none.
+func (s *Set) store(key visage.KeyRef) *Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[key.Vault]
+}
+
+// Require refuses a key that is in no configured store.
+func (s *Set) Require(key visage.KeyRef) error {
+	if s.store(key) == nil {
+		return refuseUnknown(key)
+	}
+	return nil
+}
+
+func refuseUnknown(key visage.KeyRef) error {
+	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		"This instance cannot use the key store %s: the operator has not configured it.", key.Vault)
+}
+
+// CheckAudiences refuses audiences of the tokens that prove identities to the stores if the operator of a store could
+// use the tokens elsewhere: in this instance, whose audiences own knows, or in a store on another host.
+func (s *Set) CheckAudiences(own func(audience string) bool) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	hosts := map[string]string{}
+	for _, address := range slices.Sorted(maps.Keys(s.all)) {
+		store := s.all[address]
+		if !store.federates() {
+			continue
+		}
+		host := store.kind.host(*store)
+		audience := strings.TrimSuffix(strings.ToLower(store.Login.Audience), "/")
+		if own(audience) {
+			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
+				store.Login.Audience)
+		}
+		if other, taken := hosts[audience]; taken && other != host {
+			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
+				store.Login.Audience, other)
+		}
+		hosts[audience] = host
+	}
+	return nil
+}
+
+// Connect returns connections to the stores, which are made when they are needed.
+func (s *Set) Connect(assert Assert) *Connections {
+	return &Connections{set: s, assert: assert, made: map[*Store]opener{}}
+}
+
+// Connections are connections to the stores of a set. They are safe for concurrent use.
+type Connections struct {
+	set    *Set
+	assert Assert
+	mu     sync.Mutex
+	made   map[*Store]opener
+}
+
+// Open opens a key as an identity. A *visage.Refusal says that this instance can never open it. Open calls no store.
+func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	store := c.set.store(key)
+	if store == nil {
+		return nil, refuseUnknown(key)
+	}
+	src, err := c.to(store)(key, as)
+	if err != nil {
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
+			err)
+	}
+	return src, nil
+}
+
+// to returns what opens keys of a store.
+func (c *Connections) to(store *Store) opener {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	open := c.made[store]
+	if open == nil {
+		open = store.kind.connect(*store, c.assert)
+		c.made[store] = open
+	}
+	return open
+}
+
+// Assert returns a signed token that proves the identity of a resource to one audience, and when it ends.
+type Assert func(
+	ctx context.Context, as visage.PrincipalID, audience string,
+) (token string, expires time.Time, err error)
+
+// open checks a description, completes it, and reads its certificates.
+func (s *Store) open() error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	key, err := ParseKey(s.Address, anyName, "")
+	if err != nil {
+		return err
+	}
+	s.Address = key.Vault
+	s.kind, _ = kindOf(s.Address)
+	if s.federates() {
+		s.Login.Audience = cmp.Or(s.Login.Audience, s.Address)
+	}
+	if s.CAFile == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(s.CAFile)
+	if err != nil {
+		return fmt.Errorf("read the authorities of key store %s: %w", s.Address, err)
+	}
+	s.roots = x509.NewCertPool()
+	if !s.roots.AppendCertsFromPEM(raw) {
+		return fmt.Errorf("read the authorities of key store %s: %s has no certificate in PEM", s.Address, s.CAFile)
+	}
+	return nil
+}
+
+// federates reports whether identities prove themselves to the store by assertions.
+func (s *Store) federates() bool { return slices.Contains(s.kind.federates, s.Login.Method) }
+
+// anyName stands for the name of a key where only the address of its store matters.
+const anyName = "any"
+
+// Check refuses an incomplete or contradictory description of a store. It reads no file.
+func (s Store) Check() error {
+	key, err := ParseKey(s.Address, anyName, "")
+	if err != nil {
+		return err
+	}
+	s.Address = key.Vault
+	k, _ := kindOf(s.Address)
+	if err := k.check(s); err != nil {
+		return fmt.Errorf("%s: %w", s.Address, err)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package stores
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/hashivault"
+)
+
+// transit is the transit engine of HashiCorp Vault and OpenBao.
+var transit = kind{
+	scheme:    hashivault.Scheme,
+	about:     "hashivault://HOST/MOUNT, for the transit engine of HashiCorp Vault and OpenBao",
+	parse:     hashivault.ParseKey,
+	check:     checkTransit,
+	federates: []string{"jwt"},
+	host: func(s Store) string {
+		_, rest, _ := strings.Cut(s.Address, "://")
+		host, _, _ := strings.Cut(rest, "/")
+		return host
+	},
+	connect: func(s Store, assert Assert) opener {
+		servers := hashivault.NewServers(hashivault.Config{Roots: s.roots})
+		return func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+			return servers.Open(key, transitLogin(s.Login, as, assert))
+		}
+	},
+}
+
+func checkTransit(s Store) error {
+	l := s.Login
+	for _, path := range []string{l.Mount, l.Role} {
+		if path != "" && !loginPath.MatchString(path) {
+			return fmt.Errorf("the mount and the role of a login have letters, digits, points, hyphens and "+
+				"underscores; got %.100q", path)
+		}
+	}
+	switch l.Method {
+	case "jwt":
+		if l.Role != "" && !strings.Contains(l.Role, principalMark) {
+			return fmt.Errorf("the role %q is the same for all resources, so that the key of one could be used for "+
+				"another: write %s into it", l.Role, principalMark)
+		}
+		return l.uses(nil, []string{"mount", "role", "audience"})
+	case "approle":
+		return l.uses([]string{"roleId", "secretFile"}, []string{"mount"})
+	case "token":
+		return l.uses([]string{"secretFile"}, nil)
+	}
+	return fmt.Errorf("the login is jwt, approle or token; got %.40q", l.Method)
+}
+
+func transitLogin(l Login, as visage.PrincipalID, assert Assert) hashivault.Login {
+	mount := cmp.Or(l.Mount, l.Method)
+	switch l.Method {
+	case "approle":
+		return hashivault.AppRole(mount, l.RoleID, l.SecretFile)
+	case "token":
+		return hashivault.Token(l.SecretFile)
+	}
+	role := strings.ReplaceAll(cmp.Or(l.Role, "visage-"+principalMark), principalMark, string(as))
+	return hashivault.JWT(mount, role, func(ctx context.Context) (string, time.Time, error) {
+		return assertion(ctx, assert, as, l.Audience)
+	})
+}
+
+// assertion returns an assertion of an identity. That there is no such identity is a refusal.
+func assertion(
+	ctx context.Context, assert Assert, as visage.PrincipalID, audience string,
+) (string, time.Time, error) {
+	token, expires, err := assert(ctx, as, audience)
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+		err = fmt.Errorf("%w: %w", keysource.ErrDenied, err)
+	}
+	return token, expires, err
+}

@@ -1,0 +1,206 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/servertest"
+)
+
+// customerStore is a running store of customers' keys, with its administrator.
+type customerStore interface {
+	// describe returns what the operator configures.
+	describe(t *testing.T) stores.Store
+	// trust makes the store accept assertions of an instance.
+	trust(t *testing.T, issuer issuer)
+	// makeKey makes a key that is fit to protect a resource.
+	makeKey(t *testing.T, name string)
+	// grant lets an identity, and nobody else, use keys, as docs/operations/key-stores.md has it.
+	grant(t *testing.T, who visage.PrincipalID, keys ...string)
+	// revoke lets nobody use a key any more.
+	revoke(t *testing.T, key string)
+	// rotate makes a new version of a key and returns it; empty: the store's keys have no versions.
+	rotate(t *testing.T, key string) string
+}
+
+// issuer is an instance as the stores see it that trust its assertions.
+type issuer struct {
+	URL  string // the claim "iss"
+	Keys string // where the keys that verify are published
+	CA   string // PEM of the authority of that address
+}
+
+// storeWalk is a server whose resources may use keys in one store.
+type storeWalk struct {
+	*officer
+	store   customerStore
+	address string
+}
+
+const accountPath = "/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/"
+
+// newStoreWalk starts a server with the resource "vip", whose identity has no rights in the store yet.
+func newStoreWalk(t *testing.T, store customerStore) *storeWalk {
+	t.Helper()
+	about := store.describe(t)
+	w := &storeWalk{&officer{Server: servertest.Start(t, server.Config{
+		Rate: 1000, AutoApprove: true, KeyStores: []stores.Store{about},
+	})}, store, about.Address}
+	w.resource(t, "vip")
+	var err error
+	if w.space, w.who, err = w.Identify(t.Context(), "vip"); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := w.Keys(t.Context(), "vip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Key = keys.Key1
+	ca, err := os.ReadFile(w.Operator().CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var published struct {
+		Issuer string
+		Keys   string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal([]byte(w.page(t, "/"+w.Operator().TenantID+"/.well-known/openid-configuration")),
+		&published); err != nil {
+		t.Fatal(err)
+	}
+	store.trust(t, issuer{published.Issuer, published.Keys, string(ca)})
+	return w
+}
+
+// resource makes a resource that may have a customer-managed key.
+func (w *storeWalk) resource(t *testing.T, name string) {
+	t.Helper()
+	if status, body := w.armed(t, http.MethodPut, name, `{"kind":"Face","location":"local","sku":{"name":"E0"},`+
+		`"identity":{"type":"SystemAssigned"}}`); status/100 != 2 {
+		t.Fatalf("make resource %s: %d %s", name, status, body)
+	}
+}
+
+// protect puts a resource under a key by the management plane, and returns why that is refused; empty: it is accepted.
+func (w *storeWalk) protect(t *testing.T, account, key, version string) string {
+	t.Helper()
+	body := fmt.Sprintf(`{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":`+
+		`{"keyVaultUri":%q,"keyName":%q,"keyVersion":%q}}}}`, w.address, key, version)
+	status, answer := w.armed(t, http.MethodPatch, account, body)
+	if status/100 == 2 {
+		return ""
+	}
+	var refused struct {
+		Error struct{ Code, Message string }
+	}
+	if err := json.Unmarshal([]byte(answer), &refused); err != nil || refused.Error.Message == "" {
+		t.Fatalf("protect %s: %d %s", account, status, answer)
+	}
+	return refused.Error.Code + ": " + refused.Error.Message
+}
+
+// armed sends a request about a resource to the management plane.
+func (w *storeWalk) armed(t *testing.T, method, account, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, w.URL+"/subscriptions/"+w.Operator().SubscriptionID+accountPath+account+
+		"?api-version=2025-09-01", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+w.Token(t, "https://management.azure.com"))
+	req.Header.Set("Content-Type", "application/json")
+	res, err := w.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(answer)
+}
+
+// walkArticle walks through the article with a key in a store: enable, revoke, restore, rotate, switch and disable.
+func walkArticle(t *testing.T, store customerStore) {
+	w := newStoreWalk(t, store)
+	store.makeKey(t, "faces")
+	if says := w.protect(t, "vip", "faces", ""); !strings.HasPrefix(says, "KeyVaultAccessDenied") {
+		t.Errorf("before the identity may use the key: %q", says)
+	}
+	store.grant(t, w.who, "faces")
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Fatalf("enable: %s", says)
+	}
+	active := func(s custody.Status) bool {
+		return s.Condition == custody.Active && s.Operation.Progress != custody.Running
+	}
+	first := w.until(t, "the active key", active)
+	if first.Key.Vault != w.address || first.Key.Name != "faces" {
+		t.Errorf("the key is %s, version %s", first.Key, first.Version)
+	}
+	status, body, _ := w.face(t, http.MethodPut, "/face/v1.2/persongroups/g", `{"name":"g"}`)
+	if status != http.StatusOK {
+		t.Fatalf("make a group: %d %s", status, body)
+	}
+	key := visage.KeyRef{Vault: w.address, Name: "faces"}
+
+	store.revoke(t, "faces")
+	w.Custody().Recheck(key)
+	w.until(t, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
+	if status, body, _ := w.groups(t); status != http.StatusForbidden ||
+		!strings.Contains(body, "EncryptionKeyRevoked") {
+		t.Errorf("while revoked: %d %s", status, body)
+	}
+	store.grant(t, w.who, "faces")
+	w.Custody().Recheck(key)
+	w.until(t, "the restoration", active)
+
+	if version := store.rotate(t, "faces"); version != "" {
+		w.Custody().Recheck(key)
+		w.until(t, "the move to the new version",
+			func(s custody.Status) bool { return active(s) && s.Version == version })
+	}
+	if status, body, _ := w.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
+		t.Errorf("after the rotation: %d %s", status, body)
+	}
+
+	store.makeKey(t, "next")
+	store.grant(t, w.who, "faces", "next")
+	if says := w.protect(t, "vip", "next", ""); says != "" {
+		t.Fatalf("switch: %s", says)
+	}
+	w.until(t, "the other key", func(s custody.Status) bool { return active(s) && s.Key.Name == "next" })
+
+	if status, body := w.armed(t, http.MethodPatch, "vip",
+		`{"properties":{"encryption":{"keySource":"Microsoft.CognitiveServices"}}}`); status/100 != 2 {
+		t.Fatalf("disable: %d %s", status, body)
+	}
+	w.until(t, "the service's key", func(s custody.Status) bool { return s.Condition == custody.ServiceManaged })
+	if status, body, _ := w.groups(t); status != http.StatusOK || !strings.Contains(body, `"g"`) {
+		t.Errorf("disabled: %d %s", status, body)
+	}
+}
+
+// walkOthers holds that a key which is granted to one resource cannot be reached through another.
+func walkOthers(t *testing.T, store customerStore) {
+	w := newStoreWalk(t, store)
+	store.makeKey(t, "faces")
+	store.grant(t, w.who, "faces")
+	w.resource(t, "other")
+	if says := w.protect(t, "other", "faces", ""); !strings.HasPrefix(says, "KeyVaultAccessDenied") {
+		t.Errorf("through another resource: %q", says)
+	}
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Errorf("through its own resource: %q", says)
+	}
+}
