@@ -38,6 +38,7 @@ keysource/hashivault      : . keysource keysource/internal/answer
 keysource/stores          : . keysource keysource/hashivault
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
+keysource/tpm             : keysource keysource/internal/local
 keysource/sourcetest      : keysource
 sealed/...                : keysource sealed/... internal/...
 sealed/internal/format    : internal/arena
@@ -119,6 +120,7 @@ github.com/coreos/go-oidc/v3        : console/internal/openid
 github.com/go-jose/go-jose/v4       : identity
 github.com/go-webauthn/webauthn     : console/internal/passkey
 github.com/goccy/go-yaml            : server cmd
++ github.com/google/go-tpm          : keysource/tpm
 github.com/google/flatbuffers       : vision/internal/tflite
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
 github.com/tidwall/btree              : sealed/internal/memory

@@ -177,6 +177,7 @@ type Config struct {
 	//	env:NAME                32 bytes in an environment variable, in base64 or hexadecimal
 	//	passphrase-env:NAME     a passphrase in an environment variable
 	//	passphrase-file:PATH    a passphrase in the first line of a file
+	//	tpm:DEVICE              a TPM 2.0, such as /dev/tpmrm0; see tpm.New for what may follow
 	//
 	// Default: file:<Dir>/keys/root.key.
 	RootKeys []string

@@ -13,6 +13,7 @@ import (
 	"github.com/visage-face/visage/keysource/file"
 	"github.com/visage-face/visage/keysource/passphrase"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/keysource/tpm"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -48,9 +49,15 @@ func (c Config) protector(entry string) (protector, error) {
 		return protector{"passphrase", false, opened(passphrase.FromEnv(at))}, nil
 	case "passphrase-file":
 		return protector{"passphrase", false, opened(passphrase.FromFile(at))}, nil
+	case "tpm":
+		source, err := tpm.New(at)
+		if err != nil {
+			return protector{}, err
+		}
+		return protector{"tpm", false, opened(source)}, nil
 	}
-	return protector{}, fmt.Errorf("%q is none of file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
-		entry)
+	return protector{}, fmt.Errorf("%q is none of file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, "+
+		"tpm:DEVICE", entry)
 }
 
 func openKeyFile(path, dataDir string, create bool) (keysource.Source, error) {

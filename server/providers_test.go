@@ -12,8 +12,8 @@ import (
 
 // TestUnknownProtector checks that the error lists the known protectors of the root key.
 func TestUnknownProtector(t *testing.T) {
-	const known = "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH"
-	for _, entry := range []string{"tpm:0x81000001", "file", "env:", "", "FILE:/x"} {
+	const known = "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE"
+	for _, entry := range []string{"hsm:0x81000001", "file", "env:", "", "FILE:/x"} {
 		err := server.Config{RootKeys: []string{entry}}.Validate()
 		if err == nil || !strings.Contains(err.Error(), `root-key: "`+entry+`" is none of `+known) {
 			t.Errorf("root key %q: %v", entry, err)

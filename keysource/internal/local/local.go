@@ -1,5 +1,5 @@
 // Package local wraps under a key in the memory of this process: the part that the sources for files, environment
-// variables and passphrases share.
+// variables, passphrases and TPMs share.
 package local
 
 import (
@@ -49,6 +49,7 @@ const (
 	File       Kind = 1
 	Env        Kind = 2
 	Passphrase Kind = 3
+	TPM        Kind = 4
 )
 
 // Wrapped is a parsed wrapped form. Its slices alias the bytes it was parsed from.

@@ -19,7 +19,7 @@ var brokenConfigs = map[string][]string{
 	"duration.yaml":  {`duration.yaml:1: drain-timeout: is "-3s"; allowed: a duration such as 20s`},
 	"list.yaml":      {`list.yaml:1: listen: is a sequence; allowed: host:port`},
 	"map.yaml": {`map.yaml:1: root-key: is a mapping; allowed: ` +
-		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH`},
+		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE`},
 	"null.yaml":     {`null.yaml:1: dir: is a null; allowed: a path`},
 	"quote.yaml":    {`quote.yaml: is not YAML: [1:9] could not find end character of double-quoted text`},
 	"sequence.yaml": {`sequence.yaml: is not a list of settings, "name: value" in each line`},

@@ -269,9 +269,9 @@ var table = []setting{
 	},
 	{
 		name: "root-key", list: true,
-		usage: "`SOURCE` of the root key: file:PATH, env:NAME, passphrase-env:NAME or " +
-			"passphrase-file:PATH; of several, any one opens the data (default: file:DIR/keys/root.key)",
-		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH",
+		usage: "`SOURCE` of the root key: file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH or " +
+			"tpm:DEVICE; of several, any one opens the data (default: file:DIR/keys/root.key)",
+		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE",
 		set:     texts(func(c *Settings) *[]string { return &c.Server.RootKeys }),
 	},
 	{
