@@ -35,7 +35,8 @@ keysource/file            : keysource keysource/internal/local internal/arena
 keysource/internal/answer :
 keysource/azure           : . keysource keysource/internal/answer internal/weakkey
 keysource/hashivault      : . keysource keysource/internal/answer
-keysource/stores          : . keysource keysource/hashivault
+keysource/awskms          : . keysource keysource/internal/answer
+keysource/stores          : . keysource keysource/hashivault keysource/awskms
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/tpm             : keysource keysource/internal/local
@@ -114,6 +115,8 @@ log/syslog                :
 // modules says who may import each module that is not ours; see docs/decisions/dependencies.md for why it is here at
 // all. A "+" before the name means that any test may import it too; a module used by tests alone has no rooms.
 const modules = `
+github.com/aws/aws-sdk-go-v2        : keysource/awskms
+github.com/aws/smithy-go            : keysource/awskms
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 github.com/coreos/go-oidc/v3        : console/internal/openid

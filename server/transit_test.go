@@ -36,8 +36,9 @@ func (v transit) trust(_ *testing.T, of issuer) {
 	})
 }
 
-func (v transit) makeKey(_ *testing.T, name string) {
+func (v transit) makeKey(_ *testing.T, name string) string {
 	v.Post("transit/keys/"+name, map[string]any{"type": "aes256-gcm96"})
+	return name
 }
 
 func (v transit) grant(_ *testing.T, who visage.PrincipalID, keys ...string) {

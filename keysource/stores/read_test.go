@@ -21,20 +21,32 @@ func TestRead(t *testing.T) {
 	}
 	if err := read(`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","mount":"k8s/jwt"}},
 		{"address":"hashivault://vault.example/transit?namespace=a/b","login":{"method":"token","secretFile":"t"}},
-		{"address":"hashivault://192.0.2.1:8300/keys","login":{"method":"approle","roleId":"r","secretFile":"s"}}]`); err !=
-		nil {
+		{"address":"hashivault://192.0.2.1:8300/keys","login":{"method":"approle","roleId":"r","secretFile":"s"}},
+		{"address":"awskms://eu-central-1/111122223333","login":{"method":"web-identity"}},
+		{"address":"awskms://us-gov-west-1/111122223333","endpoint":"https://kms-fips.us-gov-west-1.amazonaws.com",
+			"login":{"method":"web-identity","role":"arn:aws-us-gov:iam::444455556666:role/faces/{principal}"}},
+		{"address":"awskms://cn-north-1/111122223333",
+			"login":{"method":"static","accessKeyId":"AKIA","secretFile":"s"}}]`); err != nil {
 		t.Error(err)
 	}
 	for text, says := range map[string]string{
-		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                      "no key store is known",
-		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                    "has a user",
-		`[{"address":"hashivault://vault.example","login":{"method":"jwt"}}]`:                                 "mount",
-		`[{"address":"hashivault://vault.example/transit","login":{"method":"ldap"}}]`:                        `got "ldap"`,
-		`[{"address":"hashivault://vault.example/transit","login":{"method":"approle","roleId":"r"}}]`:        "secretFile",
-		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","secretFile":"s"}}]`:        "does not use",
-		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"../../sys/seal"}}]`: "mount and the role",
-		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"visage"}}]`:         "the same for all resources",
-		`[{"adress":"hashivault://vault.example/transit"}]`:                                                   "unknown field",
+		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                             "no key store is known",
+		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                           "has a user",
+		`[{"address":"hashivault://vault.example","login":{"method":"jwt"}}]`:                                        "mount",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"ldap"}}]`:                               `got "ldap"`,
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"approle","roleId":"r"}}]`:               "secretFile",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","secretFile":"s"}}]`:               "does not use",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"../../sys/seal"}}]`:        "mount and the role",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt","role":"visage"}}]`:                "the same for all resources",
+		`[{"address":"hashivault://vault.example/transit","endpoint":"https://x","login":{"method":"jwt"}}]`:         "leave endpoint",
+		`[{"address":"awskms://eu-central-1","login":{"method":"web-identity"}}]`:                                    "12 digits",
+		`[{"address":"awskms://eu-central-1/111122223333","login":{"method":"jwt"}}]`:                                `got "jwt"`,
+		`[{"address":"awskms://eu-central-1/111122223333","login":{"method":"static","secretFile":"s"}}]`:            "needs accessKeyId",
+		`[{"address":"awskms://eu-central-1/111122223333","endpoint":"http://x","login":{"method":"web-identity"}}]`: "not https",
+		`[{"address":"awskms://eu-central-1/111122223333","login":{"method":"web-identity","role":"faces"}}]`:        "the same for all resources",
+		`[{"address":"awskms://eu-central-1/111122223333",
+			"login":{"method":"web-identity","role":"arn:aws-cn:iam::111122223333:role/{principal}"}}]`: `partition "aws-cn"`,
+		`[{"adress":"hashivault://vault.example/transit"}]`: "unknown field",
 		`[] []`: "behind the list",
 		``:      "EOF",
 	} {

@@ -22,8 +22,12 @@ import (
 // it.
 type Store struct {
 	// Address is that of the store, as the keyVaultUri of resources has it:
-	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME].
+	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], or awskms://REGION/ACCOUNT.
 	Address string `json:"address"`
+	// Endpoint and LoginEndpoint are the URLs of the services of a cloud, for use of the store and for logins,
+	// https://HOST[:PORT]. Default: the public ones.
+	Endpoint      string `json:"endpoint,omitempty"`
+	LoginEndpoint string `json:"loginEndpoint,omitempty"`
 	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
 	CAFile string `json:"caFile,omitempty"`
 	Login  Login  `json:"login"`
@@ -40,13 +44,16 @@ type Login struct {
 	// Mount is where the method is mounted in the store. Default: the method's name. For jwt and approle.
 	Mount string `json:"mount,omitempty"`
 	// Role is the role that an identity logs in to; {principal} stands for the object id of the resource's identity.
-	// Default: "visage-{principal}". For jwt.
+	// Default: "visage-{principal}". For jwt and web-identity.
 	Role string `json:"role,omitempty"`
 	// Audience is the claim "aud" of the tokens that prove an identity, which must not be an audience of this instance.
-	// Default: the address of the store. For jwt.
+	// Default: the address of the store. For jwt and web-identity.
 	Audience string `json:"audience,omitempty"`
 	RoleID   string `json:"roleId,omitempty"` // for approle
-	// SecretFile holds the secret id of approle, or the token, in its first line. It is read for each login.
+	// AccessKeyID names the access key of a user. For static.
+	AccessKeyID string `json:"accessKeyId,omitempty"`
+	// SecretFile holds the secret id of approle, the token, or the secret access key of static, in its first line. It
+	// is read for each login.
 	SecretFile string `json:"secretFile,omitempty"`
 }
 
@@ -57,10 +64,12 @@ const principalMark = "{principal}"
 type kind struct {
 	scheme string // of the addresses
 	about  string // the form of an address, and what it is the address of, for messages
+	// address returns the address of a store in its one spelling.
+	address func(string) (string, error)
 	// parse returns the reference of a key in the store's one spelling. Without a name, address is the identifier of
 	// the key.
 	parse func(address, name, version string) (visage.KeyRef, error)
-	// check refuses an incomplete or contradictory description. The address is one that parse has accepted.
+	// check refuses an incomplete or contradictory description. Its address is in its one spelling.
 	check func(Store) error
 	// federates are the methods of login by which an identity proves itself with an assertion.
 	federates []string
@@ -74,7 +83,7 @@ type kind struct {
 type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 
 // kinds are all kinds of stores.
-var kinds = []kind{transit}
+var kinds = []kind{transit, aws}
 
 // kindOf returns the kind of the stores at an address.
 func kindOf(address string) (kind, bool) {
@@ -104,11 +113,20 @@ func Known() string {
 // ParseKey returns the reference of a key in its store's one spelling. Without a name, address is the identifier of the
 // key.
 func ParseKey(address, name, version string) (visage.KeyRef, error) {
-	k, known := kindOf(address)
-	if !known {
-		return visage.KeyRef{}, fmt.Errorf("no key store is known at %.200q; the known ones are %s", address, Known())
+	k, err := requireKind(address)
+	if err != nil {
+		return visage.KeyRef{}, err
 	}
 	return k.parse(address, name, version)
+}
+
+// requireKind returns the kind of the stores at an address, or an error that names the known ones.
+func requireKind(address string) (kind, error) {
+	k, known := kindOf(address)
+	if !known {
+		return kind{}, fmt.Errorf("no key store is known at %.200q; the known ones are %s", address, Known())
+	}
+	return k, nil
 }
 
 // Set is the configured stores. It is safe for concurrent use.
@@ -224,15 +242,9 @@ type Assert func(
 
 // open checks a description, completes it, and reads its certificates.
 func (s *Store) open() error {
-	if err := s.Check(); err != nil {
+	if err := s.complete(); err != nil {
 		return err
 	}
-	key, err := ParseKey(s.Address, anyName, "")
-	if err != nil {
-		return err
-	}
-	s.Address = key.Vault
-	s.kind, _ = kindOf(s.Address)
 	if s.federates() {
 		s.Login.Audience = cmp.Or(s.Login.Audience, s.Address)
 	}
@@ -253,19 +265,33 @@ func (s *Store) open() error {
 // federates reports whether identities prove themselves to the store by assertions.
 func (s *Store) federates() bool { return slices.Contains(s.kind.federates, s.Login.Method) }
 
-// anyName stands for the name of a key where only the address of its store matters.
-const anyName = "any"
-
 // Check refuses an incomplete or contradictory description of a store. It reads no file.
-func (s Store) Check() error {
-	key, err := ParseKey(s.Address, anyName, "")
-	if err != nil {
+func (s Store) Check() error { return s.complete() }
+
+// complete does what Check says, and sets the kind and the one spelling of the address.
+func (s *Store) complete() (err error) {
+	if s.kind, err = requireKind(s.Address); err != nil {
 		return err
 	}
-	s.Address = key.Vault
-	k, _ := kindOf(s.Address)
-	if err := k.check(s); err != nil {
+	if s.Address, err = s.kind.address(s.Address); err != nil {
+		return err
+	}
+	if err := s.kind.check(*s); err != nil {
 		return fmt.Errorf("%s: %w", s.Address, err)
+	}
+	return nil
+}
+
+// roleOf returns the role that an identity logs in to.
+func (l Login) roleOf(as visage.PrincipalID) string {
+	return strings.ReplaceAll(cmp.Or(l.Role, "visage-"+principalMark), principalMark, string(as))
+}
+
+// requirePrincipal refuses a role that is the same for all identities.
+func (l Login) requirePrincipal() error {
+	if l.Role != "" && !strings.Contains(l.Role, principalMark) {
+		return fmt.Errorf("the role %q is the same for all resources, so that the key of one could be used for "+
+			"another: write %s into it", l.Role, principalMark)
 	}
 	return nil
 }

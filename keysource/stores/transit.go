@@ -17,6 +17,7 @@ import (
 var transit = kind{
 	scheme:    hashivault.Scheme,
 	about:     "hashivault://HOST/MOUNT, for the transit engine of HashiCorp Vault and OpenBao",
+	address:   transitAddress,
 	parse:     hashivault.ParseKey,
 	check:     checkTransit,
 	federates: []string{"jwt"},
@@ -33,8 +34,17 @@ var transit = kind{
 	},
 }
 
+// transitAddress parses an address by that of any key.
+func transitAddress(address string) (string, error) {
+	key, err := hashivault.ParseKey(address, "any", "")
+	return key.Vault, err
+}
+
 func checkTransit(s Store) error {
 	l := s.Login
+	if s.Endpoint != "" || s.LoginEndpoint != "" {
+		return errors.New("the address is that of the server: leave endpoint and loginEndpoint out")
+	}
 	for _, path := range []string{l.Mount, l.Role} {
 		if path != "" && !loginPath.MatchString(path) {
 			return fmt.Errorf("the mount and the role of a login have letters, digits, points, hyphens and "+
@@ -43,9 +53,8 @@ func checkTransit(s Store) error {
 	}
 	switch l.Method {
 	case "jwt":
-		if l.Role != "" && !strings.Contains(l.Role, principalMark) {
-			return fmt.Errorf("the role %q is the same for all resources, so that the key of one could be used for "+
-				"another: write %s into it", l.Role, principalMark)
+		if err := l.requirePrincipal(); err != nil {
+			return err
 		}
 		return l.uses(nil, []string{"mount", "role", "audience"})
 	case "approle":
@@ -64,8 +73,7 @@ func transitLogin(l Login, as visage.PrincipalID, assert Assert) hashivault.Logi
 	case "token":
 		return hashivault.Token(l.SecretFile)
 	}
-	role := strings.ReplaceAll(cmp.Or(l.Role, "visage-"+principalMark), principalMark, string(as))
-	return hashivault.JWT(mount, role, func(ctx context.Context) (string, time.Time, error) {
+	return hashivault.JWT(mount, l.roleOf(as), func(ctx context.Context) (string, time.Time, error) {
 		return assertion(ctx, assert, as, l.Audience)
 	})
 }

@@ -31,40 +31,14 @@ type Vault struct {
 func StartVault(tb testing.TB) *Vault {
 	tb.Helper()
 	v := &Vault{tb: tb}
-	v.start(program(tb, "vault"))
+	v.start()
 	return v
 }
 
-func (v *Vault) start(path string) {
+func (v *Vault) start() {
 	v.tb.Helper()
-	cmd := exec.Command(path)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		v.tb.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		v.tb.Fatal(err)
-	}
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		v.tb.Fatalf("start %s: %v", path, err)
-	}
-	v.tb.Cleanup(func() {
-		_ = stdin.Close() // which ends it
-		if err := cmd.Wait(); err != nil {
-			v.tb.Errorf("%s: %v\n%s", path, err, said.Bytes())
-		}
-	})
 	var ready struct{ Address, CA, RootToken string }
-	line, err := bufio.NewReader(stdout).ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(line, &ready)
-	}
-	if err != nil {
-		v.tb.Fatalf("start %s: %v\n%s", path, err, said.Bytes())
-	}
+	launch(v.tb, "vault", &ready)
 	v.Address, v.CA, v.Root, v.Roots = ready.Address, ready.CA, ready.RootToken, x509.NewCertPool()
 	v.Roots.AppendCertsFromPEM([]byte(ready.CA))
 	v.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
@@ -129,6 +103,39 @@ func (v *Vault) RevokeTokens() {
 func (v *Vault) Seal(sealed bool) {
 	v.tb.Helper()
 	v.Post("test/seal", map[string]any{"sealed": sealed})
+}
+
+// launch starts a built program, which ends with the test, and decodes the line of JSON that it prints when it answers.
+func launch(tb testing.TB, name string, ready any) {
+	tb.Helper()
+	cmd := exec.Command(program(tb, name))
+	cmd.Env = append(os.Environ(), "GODEBUG=") // the rules of FIPS 140 are for this service, not for the stores
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		tb.Fatalf("start %s: %v", name, err)
+	}
+	tb.Cleanup(func() {
+		_ = stdin.Close() // which ends it
+		if err := cmd.Wait(); err != nil {
+			tb.Errorf("%s: %v\n%s", name, err, said.Bytes())
+		}
+	})
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, ready)
+	}
+	if err != nil {
+		tb.Fatalf("start %s: %v\n%s", name, err, said.Bytes())
+	}
 }
 
 // program returns the path of a built program, or skips the test with the reason; in CI it fails.
