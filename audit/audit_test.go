@@ -272,6 +272,10 @@ func TestPagesCoverTheLog(t *testing.T) {
 	for _, q := range []audit.Query{
 		{Resource: rare, Limit: 1}, {Resource: rare, Limit: 2}, {Resource: rare}, {Limit: 999}, {Limit: 1000},
 		{Resource: visage.ResourceID{8}}, {After: 5_002, Resource: rare, Limit: 1}, {After: 3, Limit: 1}, {After: 1},
+		{Oldest: true, Resource: rare, Limit: 1}, {Oldest: true, Resource: rare, Limit: 2},
+		{Oldest: true, Resource: rare}, {Oldest: true, Limit: 999}, {Oldest: true, Resource: visage.ResourceID{8}},
+		{Oldest: true, After: 4_998, Resource: rare, Limit: 1}, {Oldest: true, After: 14_999},
+		{Oldest: true, After: 20_000},
 	} {
 		all := q
 		all.Limit = 0

@@ -92,6 +92,25 @@ func (r *recent) extend(entries []Entry) {
 	r.heads = append(older, r.heads...)
 }
 
+// findOldest returns the sequences of the oldest entries above a place that q asks for, at most limit, oldest first,
+// and the last entry that it looked at. more reports whether it ended because of the limit.
+func (r *recent) findOldest(q Query, above uint64, limit int) (found []uint64, last uint64, more bool) {
+	last = above
+	for _, h := range r.heads {
+		if h.sequence <= above {
+			continue
+		}
+		if len(found) == limit {
+			return found, last, true
+		}
+		last = h.sequence
+		if q.matches(h.entry()) {
+			found = append(found, h.sequence)
+		}
+	}
+	return found, last, false
+}
+
 // find returns the sequences of the newest entries below a place that q asks for, at most limit, newest first, and the
 // last entry that it looked at. more reports whether it ended because of the limit.
 func (r *recent) find(q Query, below uint64, limit int) (found []uint64, rest uint64, more bool) {
@@ -111,14 +130,17 @@ func (r *recent) find(q Query, below uint64, limit int) (found []uint64, rest ui
 	return found, rest, false
 }
 
-// Page returns entries that q asks for, newest first, at most q.Limit and at most 1,000, in bounded time: it finds them
-// among the newest entries of the log in memory, and behind those it reads at most 2,000 entries. So a page may have
-// fewer entries than there are, or none. next is where the following page begins, as its Query.After; 0: there is none.
-// q.Oldest is not looked at. The first page after a start reads 10,000 entries; the entries that further pages read are
-// remembered too, up to 100,000. Errors: see BrokenError.
+// Page returns entries that q asks for, at most q.Limit and at most 1,000, in bounded time: it finds them among the
+// newest entries of the log in memory, and of those behind it reads at most 2,000. So a page may have fewer entries
+// than there are, or none. next is where the following page begins, as its Query.After; 0: there is none. The first
+// page after a start reads 10,000 entries; the entries that further pages of the newest entries read are remembered
+// too, up to 100,000. Errors: see BrokenError.
 func (h *History) Page(ctx context.Context, q Query) (page []Entry, next uint64, err error) {
 	if q.Limit < 1 || q.Limit > maxPage {
 		q.Limit = maxPage
+	}
+	if q.Oldest {
+		return h.oldestPage(ctx, q)
 	}
 	h.recent.mu.Lock()
 	err = h.recent.follow(ctx, h)
@@ -134,22 +156,75 @@ func (h *History) Page(ctx context.Context, q Query) (page []Entry, next uint64,
 	if err != nil {
 		return nil, 0, fmt.Errorf("read audit log: %w", err)
 	}
-	for len(found) > 0 {
-		n := 1 // entries that follow each other are read together
-		for n < len(found) && found[n] == found[0]-uint64(n) {
-			n++
-		}
-		entries, err := h.read(ctx, found[n-1], n)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read audit log: %w", err)
-		}
-		slices.Reverse(entries)
-		page, found = append(page, entries...), found[n:]
+	slices.Reverse(found)
+	if page, err = h.readEach(ctx, found); err != nil {
+		return nil, 0, err
 	}
+	slices.Reverse(page)
 	if more {
 		return page, rest, nil
 	}
 	return h.walkPage(ctx, q, page, rest)
+}
+
+// readEach reads entries, given in the order of the log.
+func (h *History) readEach(ctx context.Context, sequences []uint64) (all []Entry, err error) {
+	for len(sequences) > 0 {
+		n := 1 // entries that follow each other are read together
+		for n < len(sequences) && sequences[n] == sequences[0]+uint64(n) {
+			n++
+		}
+		entries, err := h.read(ctx, sequences[0], n)
+		if err != nil {
+			return nil, fmt.Errorf("read audit log: %w", err)
+		}
+		all, sequences = append(all, entries...), sequences[n:]
+	}
+	return all, nil
+}
+
+// oldestPage is Page for the oldest entries first.
+func (h *History) oldestPage(ctx context.Context, q Query) (page []Entry, next uint64, err error) {
+	h.recent.mu.Lock()
+	err = h.recent.follow(ctx, h)
+	remembered := uint64(1)
+	if len(h.recent.heads) > 0 {
+		remembered = h.recent.heads[0].sequence
+	}
+	h.recent.mu.Unlock()
+	if err != nil {
+		return nil, 0, fmt.Errorf("read audit log: %w", err)
+	}
+	last := q.After
+	for end := min(remembered, last+1+walkedPage); last+1 < end; {
+		entries, err := h.read(ctx, last+1, int(min(chunk, end-last-1)))
+		if err != nil {
+			return nil, 0, fmt.Errorf("read audit log: %w", err)
+		}
+		for _, e := range entries {
+			if len(page) == q.Limit {
+				return page, last, nil
+			}
+			last = e.Sequence
+			if q.matches(e) {
+				page = append(page, e)
+			}
+		}
+	}
+	if last+1 < remembered {
+		return page, last, nil
+	}
+	h.recent.mu.Lock()
+	found, last, more := h.recent.findOldest(q, last, q.Limit-len(page))
+	h.recent.mu.Unlock()
+	entries, err := h.readEach(ctx, found)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !more {
+		last = 0
+	}
+	return append(page, entries...), last, nil
 }
 
 // walkPage goes on with a page on disk, below an entry.

@@ -50,10 +50,9 @@ type applicationRow struct {
 
 // applicationsData is the page of applications.
 type applicationsData struct {
-	Applications []applicationRow
-	Search       string
-	More         string
-	Create       *form // nil: the person may not
+	table[applicationRow]
+	Search string
+	Create *form // nil: the person may not
 }
 
 func (c *Console) applications(v *visit) (*view, error) {
@@ -69,21 +68,27 @@ const unending = 10 * 365 * 24 * time.Hour
 
 func isUnending(s identity.Secret) bool { return time.Until(s.Expires) > unending }
 
+// applicationOrders are the columns of the table of applications.
+var applicationOrders = []order[applicationRow]{
+	{"name", "people.name", byText(func(a applicationRow) string { return a.Name }), false},
+	{"client", "applications.client", byText(func(a applicationRow) string { return a.ClientID }), false},
+	{"secrets", "secrets.title", byNumber(func(a applicationRow) int { return len(a.Secrets) }), true},
+	{"ends", "secrets.last", byTime(func(a applicationRow) time.Time { return a.Expires }), false},
+}
+
 func (c *Console) applicationsData(v *visit) *applicationsData {
-	d := &applicationsData{Search: v.searched()}
-	some, more := paged(v, c.byName(d.Search, identity.Application), "search", d.Search)
-	for _, p := range some {
+	d := &applicationsData{Search: v.inAddress("search")}
+	var all []applicationRow
+	for _, p := range c.byName(d.Search, identity.Application) {
 		row := applicationRow{Principal: p, To: applicationPath(p.ID, "")}
 		for _, s := range p.Secrets {
 			if row.Expires.Before(s.Expires) {
 				row.Expires, row.Endless = s.Expires, isUnending(s)
 			}
 		}
-		d.Applications = append(d.Applications, row)
+		all = append(all, row)
 	}
-	if more != "" {
-		d.More = applicationsPath + more
-	}
+	d.table = tabled(v, applicationsPath, all, "name", applicationOrders)
 	if v.operates() {
 		d.Create = v.form(applicationsPath, v.text("applications.create.submit"),
 			&field{Name: "name", Kind: "text", Label: v.text("people.name"), Required: true, Max: 120,

@@ -171,12 +171,26 @@ func (v *visit) auditQuery() (audit.Query, string, error) {
 
 // auditData is the page with entries of the audit log.
 type auditData struct {
-	Rows     []eventRow
+	table[eventRow]
 	Filter   *form
-	More     string
 	Export   string
 	Verify   *form // nil: the person may not verify the whole log
 	Resource string
+}
+
+// eventOrders are the columns of the table of events. The log is read in the order of time alone: sorted otherwise, it
+// would have to be read whole for each page.
+func eventOrders(resources bool) []order[eventRow] {
+	all := []order[eventRow]{
+		{"time", "auditlog.time", byTime(func(e eventRow) time.Time { return e.Time }), false},
+		{"what", "auditlog.what", nil, false},
+		{"outcome", "auditlog.outcome", nil, false},
+		{"actor", "auditlog.actor", nil, false},
+	}
+	if resources {
+		all = append(all, order[eventRow]{"resource", "auditlog.resource", nil, false})
+	}
+	return all
 }
 
 func (c *Console) auditPage(v *visit) (*view, error) {
@@ -184,6 +198,7 @@ func (c *Console) auditPage(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.Oldest = v.inAddress("sort") == "time"
 	entries, next, err := c.cfg.History.Page(v.Context(), q)
 	if err != nil {
 		return nil, err
@@ -192,10 +207,11 @@ func (c *Console) auditPage(v *visit) (*view, error) {
 	for _, e := range entries {
 		d.Rows = append(d.Rows, v.eventRow(e, name))
 	}
+	d.Columns = sortRows(v, prefix+"/audit", nil, "-time", eventOrders(name == "")) // the log has sorted the rows
 	filter := []string{"resource", name, "kind", v.field("kind"), "outcome", v.field("outcome"), "actor",
 		v.field("actor"), "from", v.field("from"), "to", v.field("to")}
 	if next > 0 {
-		d.More = withQuery(prefix+"/audit", append(filter, "after", strconv.FormatUint(next, 10))...)
+		d.More = v.otherRows(prefix+"/audit", "after", strconv.FormatUint(next, 10))
 	}
 	d.Export = withQuery(prefix+"/audit/export", filter...)
 	if v.operates() {

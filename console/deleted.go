@@ -2,7 +2,9 @@ package console
 
 import (
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -109,8 +111,21 @@ type deletedRow struct {
 // deletedData is the page of deleted resources.
 type deletedData struct {
 	Resources []deletedRow
+	Columns   []column
 	Search    string
 	More      string
+}
+
+// deletedOrders are the columns of the table of deleted resources.
+func (v *visit) deletedOrders() []order[account.Account] {
+	return []order[account.Account]{
+		{"name", "home.name", byText(func(a account.Account) string { return a.Name }), false},
+		{"key", "home.key", byText(v.keyText), false},
+		{"tier", "home.tier", byText(func(a account.Account) string { return string(a.Tier) }), false},
+		{"location", "home.location", byText(func(a account.Account) string { return a.Location }), false},
+		{"deleted", "deleted.at", byTime(func(a account.Account) time.Time { return a.Deleted }), false},
+		{"until", "deleted.until", byTime(func(a account.Account) time.Time { return a.PurgeAt }), false},
+	}
 }
 
 // deletedResources lists the resources that can be recovered.
@@ -120,17 +135,14 @@ func (c *Console) deletedResources(v *visit) (*view, error) {
 		return nil, err
 	}
 	data := deletedData{Search: v.field("search")}
-	after, search := strings.ToLower(v.field("after")), strings.ToLower(data.Search)
+	search := strings.ToLower(data.Search)
+	all = slices.DeleteFunc(all, func(a account.Account) bool {
+		return !strings.Contains(strings.ToLower(a.Name), search)
+	})
+	t := tabled(v, prefix+"/deleted", all, "name", v.deletedOrders())
+	data.Columns, data.More = t.Columns, t.More
 	purge := v.may(purgeDeleted, c.subscription())
-	for _, a := range all {
-		name := strings.ToLower(a.Name)
-		if name <= after || !strings.Contains(name, search) {
-			continue
-		}
-		if len(data.Resources) == rows {
-			data.More = prefix + "/deleted?" + query("after", data.Resources[rows-1].Name, "search", data.Search)
-			break
-		}
+	for _, a := range t.Rows {
 		e, err := c.cfg.Accounts.Encryption(v.Context(), a)
 		if err != nil {
 			return nil, err

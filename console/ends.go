@@ -56,6 +56,14 @@ func (v *visit) keyEndAlerts(keys []keyEnd) (all []task) {
 	return all
 }
 
+// endOrders are the columns of the table of certificates and keys.
+var endOrders = []order[endRow]{
+	{"name", "operations.ends.name", byText(func(e endRow) string { return e.Name }), false},
+	{"what", "operations.ends.what", byText(func(e endRow) string { return e.What }), false},
+	{"ends", "operations.ends.on", byTime(func(e endRow) time.Time { return e.Ends }), false},
+	{"state", "operations.state", nil, false}, // it follows from the date
+}
+
 // endRow is a row of the table of certificates and keys.
 func (v *visit) endRow(what, name, to string, ends time.Time) endRow {
 	row := endRow{what, name, to, ends, badge{"ok", "ok", v.text("operations.ends.ok")}}

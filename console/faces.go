@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/visage-face/visage"
@@ -181,10 +182,9 @@ func (v *visit) facesPage(template string, a account.Account, data any, title st
 
 // collectionsData is the page with the groups or lists of one kind.
 type collectionsData struct {
-	Kinds   []kindTab
-	Group   bool // the kind is one of groups
-	Rows    []collectionRow
-	More    string
+	Kinds []kindTab
+	Group bool // the kind is one of groups
+	table[collectionRow]
 	Create  string // addresses of pages
 	Keeping string // empty: the person may not see it
 	Tries   string
@@ -239,22 +239,53 @@ func (c *Console) collections(v *visit, a account.Account) (*view, error) {
 	if v.may("Microsoft.CognitiveServices/accounts/retention/read", c.cfg.AccountPath(a)) {
 		data.Keeping = resourcePath(a.Name, "keeping")
 	}
-	top := rows + 1
-	all, err := c.cfg.Faces.Summaries(v.Context(), a.Resource, k.kind, face.Page{Start: v.field("after"), Top: &top})
+	read := func(start string, top int) (found []collectionRow, next string, err error) {
+		all, next, err := facePage(start, top, func(s face.Summary) string { return s.ID },
+			func(p face.Page) ([]face.Summary, error) {
+				return c.cfg.Faces.Summaries(v.Context(), a.Resource, k.kind, p)
+			})
+		for _, sum := range all {
+			found = append(found, collectionRow{
+				ID: sum.ID, Name: shownName(sum.Name, sum.ID), To: facesPath(a.Name, k.name, sum.ID),
+				Persons: sum.Persons, Faces: sum.Faces, Model: sum.RecognitionModel, Training: v.trainingBadge(k, sum),
+			})
+		}
+		return found, next, err
+	}
+	orders := collectionOrders
+	if !k.group {
+		orders = slices.DeleteFunc(slices.Clone(orders),
+			func(o order[collectionRow]) bool { return o.name == "persons" })
+	}
+	data.table, err = listed(v, facesPath(a.Name)+"?"+query("kind", k.name), counts[k.kind].Collections, "id", orders,
+		read)
 	if err != nil {
 		return nil, err
 	}
-	if len(all) > rows {
-		all = all[:rows]
-		data.More = facesPath(a.Name) + "?" + query("kind", k.name, "after", all[rows-1].ID)
-	}
-	for _, sum := range all {
-		data.Rows = append(data.Rows, collectionRow{
-			ID: sum.ID, Name: shownName(sum.Name, sum.ID), To: facesPath(a.Name, k.name, sum.ID),
-			Persons: sum.Persons, Faces: sum.Faces, Model: sum.RecognitionModel, Training: v.trainingBadge(k, sum),
-		})
-	}
 	return v.facesPage("faces", a, data, ""), nil
+}
+
+// facePage reads at most top of what the Face service lists by their ids, after a start, and returns the next start;
+// empty: there are no more.
+func facePage[T any](
+	start string, top int, id func(T) string, read func(face.Page) ([]T, error),
+) (some []T, next string, err error) {
+	more := min(top+1, mostSorted) // one more tells whether there is a next page
+	if some, err = read(face.Page{Start: start, Top: &more}); len(some) > top {
+		some = some[:top]
+		next = id(some[top-1])
+	}
+	return some, next, err
+}
+
+// collectionOrders are the columns of the table of groups or lists.
+var collectionOrders = []order[collectionRow]{
+	{"name", "faces.name", byText(func(c collectionRow) string { return c.Name }), false},
+	{"id", "faces.id", byText(func(c collectionRow) string { return c.ID }), false},
+	{"persons", "faces.persons", byNumber(func(c collectionRow) int { return c.Persons }), true},
+	{"faces", "faces.faces", byNumber(func(c collectionRow) int { return c.Faces }), true},
+	{"training", "faces.training", byText(func(c collectionRow) string { return c.Training.Text }), false},
+	{"model", "faces.model", byText(func(c collectionRow) string { return c.Model }), false},
 }
 
 // trainingBadge says in a word how far a group or list is trained.

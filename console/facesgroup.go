@@ -35,9 +35,8 @@ type collectionData struct {
 	Pages    collectionPages
 	Search   string
 	Found    *face.PersonsFound // nil: nothing was looked for
-	People   []enrolledRow
-	Listed   []listedRow
-	More     string
+	People   table[enrolledRow]
+	Listed   table[listedRow]
 	Again    string // the address of this page
 }
 
@@ -55,6 +54,22 @@ type listedRow struct {
 	face.ListedFace
 	Added          time.Time // the day
 	Erase, Keeping string
+}
+
+// userDataOf is the userData of a face; empty: it has none.
+func userDataOf(f face.PersistedFace) string {
+	if f.UserData == nil {
+		return ""
+	}
+	return *f.UserData
+}
+
+// keptUntil is when a face of a list is erased; zero: it is kept without end, or held.
+func keptUntil(f listedRow) time.Time {
+	if f.Keep.Held {
+		return time.Time{}
+	}
+	return f.Keep.Ends
 }
 
 // collection shows a group with its persons, or a list with its faces.
@@ -120,70 +135,72 @@ func (c *Console) collectionPage(
 	return w, nil
 }
 
-// listPersons adds a page of the persons of a group, or of those that are looked for.
-func (c *Console) listPersons(v *visit, a account.Account, ref face.Ref, data *collectionData) error {
-	to := func(p face.Person) enrolledRow {
-		return enrolledRow{p.ID, shownName(p.Name, p.ID), collectionPath(a.Name, ref, "persons", p.ID), len(p.FaceIDs)}
+// The columns of the tables of persons and of the faces of a list.
+var (
+	enrolledOrders = []order[enrolledRow]{
+		{"name", "faces.name", byText(func(p enrolledRow) string { return p.Name }), false},
+		{"faces", "faces.faces", byNumber(func(p enrolledRow) int { return p.Faces }), true},
+		{"id", "faces.id", byText(func(p enrolledRow) string { return p.ID }), false},
 	}
-	after, top := "", rows
-	if data.Search != "" || v.Route().Method == "GET" {
-		after = v.field("after")
+	listedOrders = []order[listedRow]{
+		{"id", "faces.face.id", byText(func(f listedRow) string { return f.ID }), false},
+		{"added", "faces.enrolled", byTime(func(f listedRow) time.Time { return f.Added }), false},
+		{"kept", "faces.kept", byEnd(keptUntil), false},
+		{"userdata", "faces.userdata", byText(func(f listedRow) string { return userDataOf(f.PersistedFace) }), false},
+	}
+)
+
+// listPersons adds a page of the persons of a group, or of those that are looked for.
+func (c *Console) listPersons(v *visit, a account.Account, ref face.Ref, data *collectionData) (err error) {
+	natural := "id"
+	read := func(start string, top int) ([]face.Person, string, error) {
+		return facePage(start, top, func(p face.Person) string { return p.ID },
+			func(p face.Page) ([]face.Person, error) {
+				return c.cfg.Faces.Persons(v.Context(), a.Resource, ref, p)
+			})
 	}
 	if data.Search != "" {
-		found, err := c.cfg.Faces.FindPersons(v.Context(), a.Resource, ref,
-			face.PersonQuery{Text: data.Search, Start: after, Top: &top})
-		if err != nil {
-			return err
+		natural = "" // those that fit best come first
+		read = func(start string, top int) ([]face.Person, string, error) {
+			found, err := c.cfg.Faces.FindPersons(v.Context(), a.Resource, ref,
+				face.PersonQuery{Text: data.Search, Start: start, Top: &top})
+			data.Found = &found
+			return found.Persons, found.Next, err
 		}
-		data.Found = &found
-		for _, p := range found.Persons {
-			data.People = append(data.People, to(p))
-		}
-		if found.Next != "" {
-			data.More = data.To + "?" + query("search", data.Search, "after", found.Next)
-		}
-		return nil
 	}
-	top++
-	all, err := c.cfg.Faces.Persons(v.Context(), a.Resource, ref, face.Page{Start: after, Top: &top})
-	if err != nil {
-		return err
-	}
-	if len(all) > rows {
-		all = all[:rows]
-		data.More = data.To + "?" + query("after", all[rows-1].ID)
-	}
-	for _, p := range all {
-		data.People = append(data.People, to(p))
-	}
-	return nil
+	data.People, err = listed(v, data.To, data.Persons, natural, enrolledOrders,
+		func(start string, top int) (people []enrolledRow, next string, err error) {
+			some, next, err := read(start, top)
+			for _, p := range some {
+				to := collectionPath(a.Name, ref, "persons", p.ID)
+				people = append(people, enrolledRow{p.ID, shownName(p.Name, p.ID), to, len(p.FaceIDs)})
+			}
+			return people, next, err
+		})
+	return err
 }
 
 // listFaces adds a page of the faces of a list.
-func (c *Console) listFaces(v *visit, a account.Account, ref face.Ref, data *collectionData) error {
-	after, top := "", rows+1
-	if v.Route().Method == "GET" {
-		after = v.field("after")
-	}
-	all, err := c.cfg.Faces.ListedFaces(v.Context(), a.Resource, ref, face.Page{Start: after, Top: &top})
-	if err != nil {
-		return err
-	}
-	if len(all) > rows {
-		all = all[:rows]
-		data.More = data.To + "?" + query("after", all[rows-1].ID)
-	}
-	for _, f := range all {
-		row := listedRow{ListedFace: f, Erase: collectionPath(a.Name, ref, "faces", f.ID, "erase")}
-		if !f.Enrolled.IsZero() {
-			row.Added = f.Enrolled.Add(-time.Second) // from the end of the day back into it
-		}
-		if data.Pages.Keeping != "" {
-			row.Keeping = keepingPath(a.Name, face.Held{Ref: ref, Item: f.ID})
-		}
-		data.Listed = append(data.Listed, row)
-	}
-	return nil
+func (c *Console) listFaces(v *visit, a account.Account, ref face.Ref, data *collectionData) (err error) {
+	data.Listed, err = listed(v, data.To, data.Faces, "id", listedOrders,
+		func(start string, top int) (faces []listedRow, next string, err error) {
+			some, next, err := facePage(start, top, func(f face.ListedFace) string { return f.ID },
+				func(p face.Page) ([]face.ListedFace, error) {
+					return c.cfg.Faces.ListedFaces(v.Context(), a.Resource, ref, p)
+				})
+			for _, f := range some {
+				row := listedRow{ListedFace: f, Erase: collectionPath(a.Name, ref, "faces", f.ID, "erase")}
+				if !f.Enrolled.IsZero() {
+					row.Added = f.Enrolled.Add(-time.Second) // from the end of the day back into it
+				}
+				if data.Pages.Keeping != "" {
+					row.Keeping = keepingPath(a.Name, face.Held{Ref: ref, Item: f.ID})
+				}
+				faces = append(faces, row)
+			}
+			return faces, next, err
+		})
+	return err
 }
 
 // train starts the training of a group or list. Its page shows how far it is.

@@ -1,8 +1,7 @@
 package console
 
 import (
-	"cmp"
-	"strings"
+	"time"
 
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/face"
@@ -77,7 +76,7 @@ type enrolledData struct {
 	Shown                        string // the name, or the id
 	Photos, Edit, Erase, Keeping string // addresses of pages
 	FaceRows                     []faceRow
-	Columns                      []column // of the table of faces, that it can be sorted by
+	Columns                      []column // of the table of faces
 	Most                         int      // faces of a person
 }
 
@@ -89,9 +88,10 @@ type faceRow struct {
 
 // faceOrders are the columns by which the faces of a person can be sorted; they come in the order of enrolment.
 var faceOrders = []order[faceRow]{
-	{"id", "faces.face.id", func(a, b faceRow) int { return strings.Compare(a.ID, b.ID) }},
-	{"added", "faces.enrolled", func(a, b faceRow) int { return a.Added.Compare(b.Added) }},
-	{"quality", "faces.quality", func(a, b faceRow) int { return cmp.Compare(a.Quality, b.Quality) }},
+	{"id", "faces.face.id", byText(func(f faceRow) string { return f.ID }), false},
+	{"added", "faces.enrolled", byTime(func(f faceRow) time.Time { return f.Added }), false},
+	{"quality", "faces.quality", byNumber(func(f faceRow) int { return int(f.Quality) }), false},
+	{"userdata", "faces.userdata", byText(func(f faceRow) string { return userDataOf(f.PersistedFace) }), false},
 }
 
 // enrolled shows a person.
@@ -117,7 +117,7 @@ func (c *Console) enrolled(v *visit, a account.Account) (*view, error) {
 	for _, f := range d.Faces {
 		data.FaceRows = append(data.FaceRows, faceRow{f, at("faces", f.ID, "erase")})
 	}
-	data.Columns = sortRows(v, at(), data.FaceRows, faceOrders)
+	data.Columns = sortRows(v, at(), data.FaceRows, "", faceOrders)
 	above, err := c.groupLink(v, a, ref, k)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ type homeData struct {
 	Alerts    []task
 	Traffic   *traffic // of the instance, for operators; nil: not shown
 	Resources []resourceRow
+	Columns   []column
 	Search    string
 	More      string // the address of the next page; empty: this is the last
 	Create    string // the page that creates a resource; empty: the person may not
@@ -50,24 +51,15 @@ func (c *Console) home(v *visit) (*view, error) {
 		return nil, err
 	}
 	data := homeData{Search: v.field("search")}
-	after := v.field("after")
-	at, _ := slices.BinarySearchFunc(all, after, func(a account.Account, name string) int {
-		if strings.ToLower(a.Name) <= strings.ToLower(name) {
-			return -1
-		}
-		return 1
+	everywhere, search := v.may(readAccount, c.subscription()), strings.ToLower(data.Search)
+	all = slices.DeleteFunc(all, func(a account.Account) bool {
+		return !strings.Contains(strings.ToLower(a.Name), search) ||
+			!everywhere && !v.may(readAccount, c.cfg.AccountPath(a))
 	})
-	everywhere := v.may(readAccount, c.subscription())
+	t := tabled(v, prefix, all, "name", v.resourceOrders())
+	data.Columns, data.More = t.Columns, t.More
 	var listed []account.Account
-	for _, a := range all[at:] {
-		if !strings.Contains(strings.ToLower(a.Name), strings.ToLower(data.Search)) ||
-			!everywhere && !v.may(readAccount, c.cfg.AccountPath(a)) {
-			continue
-		}
-		if len(data.Resources) == rows {
-			data.More = prefix + "?" + query("after", data.Resources[rows-1].Name, "search", data.Search)
-			break
-		}
+	for _, a := range t.Rows {
 		row, err := c.resourceRow(v, a)
 		if now, found := c.cfg.Accounts.Find(a.Name); err != nil && (!found || now.ID != a.ID) {
 			continue // it was purged since it was listed
@@ -102,6 +94,29 @@ func (c *Console) home(v *visit) (*view, error) {
 		}
 	}
 	return v.page("home", v.text("home.title"), data), nil
+}
+
+// resourceOrders are the columns of the table of resources. What is counted comes from the sealed space of each: it is
+// read for the rows of a page, and not for all resources.
+func (v *visit) resourceOrders() []order[account.Account] {
+	return []order[account.Account]{
+		{"name", "home.name", byText(func(a account.Account) string { return a.Name }), false},
+		{"key", "home.key", byText(v.keyText), false},
+		{"requests", "home.requests", nil, true},
+		{"persons", "home.persons", nil, true},
+		{"faces", "home.faces", nil, true},
+		{"tier", "home.tier", byText(func(a account.Account) string { return string(a.Tier) }), false},
+		{"location", "home.location", byText(func(a account.Account) string { return a.Location }), false},
+	}
+}
+
+// keyText says who holds the key of a resource; nothing if that cannot be read.
+func (v *visit) keyText(a account.Account) string {
+	e, err := v.c.cfg.Accounts.Encryption(v.Context(), a)
+	if err != nil {
+		return ""
+	}
+	return v.keyBadge(e.Status).Text
 }
 
 // resourceRow describes a resource for the first page.

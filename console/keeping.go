@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -43,11 +44,11 @@ type keepingData struct {
 	Default   *face.Retention // of the resource
 	Whole     bool            // the page is about the whole resource
 	Retention *form           // nil: the person may not change it
-	Holds     []holdRow
+	Holds     table[holdRow]
 	Others    int  // holds that are not shown
 	Releases  bool // the person may release holds
 	Place     *form
-	Lists     []retentionRow // groups and lists with a retention of their own
+	Lists     table[retentionRow] // groups and lists with a retention of their own
 }
 
 // holdRow is a legal hold.
@@ -56,12 +57,28 @@ type holdRow struct {
 	Placed         time.Time
 	To             string // the page about what is held
 	Release        *form  // nil: the person may not release it
+	of             face.Held
+}
+
+// holdOrders are the columns of the table of holds.
+var holdOrders = []order[holdRow]{
+	{"on", "keeping.of", byText(func(h holdRow) string { return h.On }), false},
+	{"reason", "keeping.reason", byText(func(h holdRow) string { return h.Reason }), false},
+	{"by", "keeping.by", byText(func(h holdRow) string { return h.By }), false},
+	{"placed", "keeping.since.when", byTime(func(h holdRow) time.Time { return h.Placed }), false},
 }
 
 // retentionRow is a group or list with a retention of its own.
 type retentionRow struct {
 	Name, To  string
 	Retention face.Retention
+}
+
+// retentionOrders are the columns of the table of those. Without days, they keep everything without end.
+var retentionOrders = []order[retentionRow]{
+	{"list", "keeping.of", byText(func(r retentionRow) string { return r.Name }), false},
+	{"days", "keeping.retention", byNumber(func(r retentionRow) int { return cmp.Or(r.Retention.Days, math.MaxInt) }),
+		false},
 }
 
 // keeping shows how long people are kept, and legal holds.
@@ -88,11 +105,15 @@ func (c *Console) keepingPage(v *visit, a account.Account, on face.Held) (*view,
 		if r.Ref == on.Ref {
 			data.Own = &r.Retention
 		}
-		if data.Whole && len(data.Lists) < mostKept {
+		if data.Whole {
 			of := face.Held{Ref: r.Ref}
-			data.Lists = append(data.Lists, retentionRow{v.keptName(of), keepingPath(a.Name, of), r.Retention})
+			data.Lists.Rows = append(data.Lists.Rows,
+				retentionRow{v.keptName(of), keepingPath(a.Name, of), r.Retention})
 		}
 	}
+	page := keepingPath(a.Name, on)
+	data.Lists.Columns = sortRows(v, page, data.Lists.Rows, "", retentionOrders)
+	data.Lists.Rows = data.Lists.Rows[:min(len(data.Lists.Rows), mostKept)]
 	if data.Whole {
 		data.Own = all.Default
 	}
@@ -102,17 +123,18 @@ func (c *Console) keepingPage(v *visit, a account.Account, on face.Held) (*view,
 		if !concerns {
 			continue
 		}
-		if len(data.Holds) == mostKept {
-			data.Others++
-			continue
-		}
-		row := holdRow{On: v.keptName(h.On), Reason: h.Reason, By: c.nameOf(h.By), Placed: h.Placed,
-			To: keepingPath(a.Name, h.On)}
+		data.Holds.Rows = append(data.Holds.Rows, holdRow{On: v.keptName(h.On), Reason: h.Reason, By: c.nameOf(h.By),
+			Placed: h.Placed, To: keepingPath(a.Name, h.On), of: h.On})
+	}
+	data.Holds.Columns = sortRows(v, page, data.Holds.Rows, "", holdOrders)
+	data.Others = max(0, len(data.Holds.Rows)-mostKept)
+	data.Holds.Rows = data.Holds.Rows[:len(data.Holds.Rows)-data.Others]
+	for i, row := range data.Holds.Rows {
 		if data.Releases {
-			row.Release = v.keepingForm(a, "release", v.text("keeping.release"), h.On)
-			row.Release.Style = "plain"
+			f := v.keepingForm(a, "release", v.text("keeping.release"), row.of)
+			f.Style = "plain"
+			data.Holds.Rows[i].Release = f
 		}
-		data.Holds = append(data.Holds, row)
 	}
 	if !data.Item && v.may("Microsoft.CognitiveServices/accounts/retention/write", scope) {
 		data.Retention = v.retentionForm(a, on, data.Own)

@@ -205,7 +205,7 @@ type operationsData struct {
 	Volumes    []volumeRow
 	Packs      []packRow
 	RootKeys   []rootKeyRow
-	Ends       []endRow
+	Ends       table[endRow]
 	LastBackup time.Time
 	LastKeys   time.Time
 	OldBackup  bool
@@ -304,13 +304,15 @@ func (c *Console) operations(v *visit) (*view, error) {
 		}
 		d.RootKeys = append(d.RootKeys, row)
 	}
+	var ends []endRow
 	for _, x := range s.Certificates {
-		d.Ends = append(d.Ends, v.endRow(v.text("operations.certificate."+x.Use), x.Name, "", x.Ends))
+		ends = append(ends, v.endRow(v.text("operations.certificate."+x.Use), x.Name, "", x.Ends))
 	}
 	for _, k := range keys {
-		d.Ends = append(d.Ends, v.endRow(v.text("operations.key"), k.resource, k.page, k.ends))
+		ends = append(ends, v.endRow(v.text("operations.key"), k.resource, k.page, k.ends))
 	}
-	slices.SortStableFunc(d.Ends, func(a, b endRow) int { return a.Ends.Compare(b.Ends) })
+	slices.SortStableFunc(ends, func(a, b endRow) int { return a.Ends.Compare(b.Ends) })
+	d.Ends = tabled(v, prefix+"/operations", ends, "ends", endOrders)
 	return v.page("operations", v.text("operations.title"), &d), nil
 }
 

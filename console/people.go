@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,9 +93,8 @@ type personRow struct {
 
 // peopleData is the page of people.
 type peopleData struct {
-	People []personRow
+	table[personRow]
 	Search string
-	More   string
 	Create *form // nil: the person may not
 }
 
@@ -117,48 +115,30 @@ func (c *Console) byName(search string, kinds ...identity.Kind) []identity.Princ
 			!strings.Contains(strings.ToLower(p.Email), search) && !strings.HasPrefix(p.ID, search) &&
 			!strings.HasPrefix(p.ClientID, search)
 	})
-	slices.SortFunc(all, func(a, b identity.Principal) int {
-		return cmp.Or(strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)), strings.Compare(a.ID, b.ID))
-	})
+	sortBy(all, byText(func(p identity.Principal) string { return p.Name }), false)
 	return all
 }
 
-// paged returns the rows of a page that begins after skip of them, and the query of the next page; empty: this is the
-// last.
-func paged[T any](v *visit, all []T, pairs ...string) (some []T, more string) {
-	skip := 0
-	if v.typed == nil {
-		skip, _ = strconv.Atoi(v.field("skip")) // what is no number shows the first page
-	}
-	skip = min(max(skip, 0), len(all))
-	end := min(skip+rows, len(all))
-	if end < len(all) {
-		more = "?" + query(append(pairs, "skip", strconv.Itoa(end))...)
-	}
-	return all[skip:end], more
-}
-
-// searched is what a GET form searches for; on a POST nothing.
-func (v *visit) searched() string {
-	if v.typed != nil {
-		return ""
-	}
-	return v.field("search")
+// personOrders are the columns of the table of people.
+var personOrders = []order[personRow]{
+	{"name", "people.name", byText(func(p personRow) string { return p.Name }), false},
+	{"email", "people.email", byText(func(p personRow) string { return p.Email }), false},
+	{"passkeys", "passkeys.title", byNumber(func(p personRow) int { return len(p.Passkeys) }), true},
+	{"sessions", "sessions.open", byNumber(func(p personRow) int { return p.Sessions }), true},
+	{"created", "people.created.at", byTime(func(p personRow) time.Time { return p.Created }), false},
 }
 
 func (c *Console) peopleData(v *visit) *peopleData {
-	d := &peopleData{Search: v.searched()}
-	some, more := paged(v, c.byName(d.Search, identity.Person), "search", d.Search)
+	d := &peopleData{Search: v.inAddress("search")}
 	open := map[string]int{}
 	for _, s := range c.cfg.Directory.Sessions("") {
 		open[s.Principal]++
 	}
-	for _, p := range some {
-		d.People = append(d.People, personRow{p, personPath(p.ID, ""), open[p.ID]})
+	var all []personRow
+	for _, p := range c.byName(d.Search, identity.Person) {
+		all = append(all, personRow{p, personPath(p.ID, ""), open[p.ID]})
 	}
-	if more != "" {
-		d.More = accessPath + more
-	}
+	d.table = tabled(v, accessPath, all, "name", personOrders)
 	if v.operates() {
 		d.Create = v.personForm(accessPath+"/people", v.text("people.create.submit"), identity.PersonChange{})
 	}
@@ -205,7 +185,7 @@ type personData struct {
 	Facts    []fact
 	Roles    []roleRow
 	Passkeys []passkeyRow
-	Sessions []sessionRow
+	Sessions table[sessionRow]
 	Subjects []subjectRow
 	Change   *form // nil: the person who looks may not; likewise the others
 	Invite   []*form
@@ -273,7 +253,7 @@ func (c *Console) personData(v *visit, p identity.Principal) *personData {
 	if !v.operates() {
 		return d
 	}
-	d.Sessions = c.sessionRows(v, c.cfg.Directory.Sessions(p.ID))
+	d.Sessions = c.sessionTable(v, personPath(p.ID, ""), c.cfg.Directory.Sessions(p.ID))
 	d.Change = v.personForm(personPath(p.ID, "change"), v.text("people.save"),
 		identity.PersonChange{Name: p.Name, Email: p.Email, Language: p.Language})
 	d.Change.Style = "plain"
@@ -282,7 +262,7 @@ func (c *Console) personData(v *visit, p identity.Principal) *personData {
 		v.button(personPath(p.ID, "invite"), v.text("people.address"), "plain", "use", string(identity.SignIn)),
 	}
 	d.Subject = c.subjectForm(v, personPath(p.ID, "subjects"))
-	if len(d.Sessions) > 0 {
+	if len(d.Sessions.Rows) > 0 {
 		d.SignOut = v.button(personPath(p.ID, "signout"), v.text("sessions.end.all"), "danger")
 	}
 	if p.ID != v.session.Principal {

@@ -2,8 +2,10 @@ package console
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/visage-face/visage"
@@ -56,8 +58,7 @@ type requestRow struct {
 
 // requestsData is the page of access requests.
 type requestsData struct {
-	Requests  []requestRow
-	More      string
+	table[requestRow]
 	Automatic bool
 	Waiting   int    // requests that the operator has not decided, for the operator
 	Ask       *form  // nil: the person may not ask
@@ -78,6 +79,15 @@ func (v *visit) requestsPage(data *requestsData) *view {
 	return v.page("requests", v.text("requests.title"), data)
 }
 
+// requestOrders are the columns of the table of access requests.
+var requestOrders = []order[requestRow]{
+	{"name", "requests.name", byText(func(q requestRow) string { return q.Name }), false},
+	{"state", "requests.state", func(q requestRow) rank { return rank{string(q.State), int64(q.Position)} }, false},
+	{"region", "requests.region", byText(func(q requestRow) string { return q.Asked.Region }), false},
+	{"contact", "requests.contact", byText(func(q requestRow) string { return q.Asked.Contact }), false},
+	{"created", "requests.created", byTime(func(q requestRow) time.Time { return q.Created }), false},
+}
+
 func (c *Console) requestsData(v *visit) (*requestsData, error) {
 	access := c.cfg.Accounts.Access()
 	all, err := access.Requests(v.Context())
@@ -85,29 +95,18 @@ func (c *Console) requestsData(v *visit) (*requestsData, error) {
 		return nil, err
 	}
 	d := &requestsData{Automatic: access.Automatic()}
-	skip := 0
-	if v.typed == nil {
-		skip, _ = strconv.Atoi(v.field("skip")) // what is no number shows the first page
-	}
-	at := 0
-	for i := len(all) - 1; i >= 0; i-- { // the newest first
-		q := all[i]
+	slices.Reverse(all) // the newest first
+	var found []requestRow
+	for _, q := range all {
 		if q.State == account.RequestSubmitted {
 			d.Waiting++
 		}
 		if q.State == account.RequestApproved && q.Account == "" && v.may(writeAccount, c.group()) {
 			d.Create = prefix + "/create"
 		}
-		if at++; at <= skip {
-			continue
-		}
-		if len(d.Requests) < rows {
-			d.Requests = append(d.Requests, requestRow{q, requestPath(q.Name, ""), v.requestBadge(q)})
-		}
+		found = append(found, requestRow{q, requestPath(q.Name, ""), v.requestBadge(q)})
 	}
-	if seen := max(skip, 0) + len(d.Requests); seen < len(all) {
-		d.More = requestsPath + "?" + query("skip", strconv.Itoa(seen))
-	}
+	d.table = tabled(v, requestsPath, found, "-created", requestOrders)
 	if !v.operates() {
 		d.Waiting = 0
 	}

@@ -101,8 +101,7 @@ type roleRow struct {
 
 // rolesData is the page of the roles on a scope.
 type rolesData struct {
-	Rows    []roleRow
-	More    string
+	table[roleRow]
 	Add     *form // nil: the person may not
 	Ask     string
 	Path    string
@@ -142,6 +141,14 @@ func (s roleScope) show(v *visit) (*view, error) { return s.frame(v, s.data(v)) 
 // covers reports whether a scope is another, or lies above it. Both are in lower case.
 func covers(outer, inner string) bool { return inner == outer || strings.HasPrefix(inner, outer+"/") }
 
+// roleOrders are the columns of the table of roles.
+var roleOrders = []order[roleRow]{
+	{"who", "roles.who", byText(func(r roleRow) string { return r.Who }), false},
+	{"role", "roles.role", byText(func(r roleRow) string { return r.Role }), false},
+	{"scope", "roles.from", byText(func(r roleRow) string { return r.Scope }), false},
+	{"since", "roles.since", byTime(func(r roleRow) time.Time { return r.Since }), false},
+}
+
 func (s roleScope) data(v *visit) *rolesData {
 	scope := s.scope(v)
 	path, _, _ := strings.Cut(v.URL(), "?")
@@ -158,10 +165,7 @@ func (s roleScope) data(v *visit) *rolesData {
 	slices.SortStableFunc(all, func(a, b roleRow) int {
 		return cmp.Or(strings.Compare(strings.ToLower(a.Who), strings.ToLower(b.Who)), strings.Compare(a.Role, b.Role))
 	})
-	d.Rows, d.More = paged(v, all)
-	if d.More != "" {
-		d.More = path + d.More
-	}
+	d.table = tabled(v, path, all, "who", roleOrders)
 	if v.may(readApplications, v.c.subscription()) {
 		d.Options = v.principals()
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/identity"
@@ -32,8 +33,31 @@ type sessionRow struct {
 	End  *form // nil: this is the one that shows the page
 }
 
+// sessionOrders are the columns of a table of sessions.
+var sessionOrders = []order[sessionRow]{
+	{"who", "sessions.who", byText(func(s sessionRow) string { return s.Who }), false},
+	{"method", "sessions.method", byText(func(s sessionRow) string { return s.How }), false},
+	{"opened", "sessions.opened", byTime(func(s sessionRow) time.Time { return s.Created }), false},
+	{"used", "sessions.used", byTime(func(s sessionRow) time.Time { return s.Used }), false},
+	{"address", "sessions.address", byText(func(s sessionRow) string { return s.From }), false},
+	{"browser", "sessions.browser", byText(func(s sessionRow) string { return s.With }), false},
+}
+
+// sessionTable shows sessions on a page.
+func (c *Console) sessionTable(v *visit, page string, all []identity.Session) table[sessionRow] {
+	t := tabled(v, page, c.sessionRows(v, all), "-used", sessionOrders)
+	for i, s := range t.Rows {
+		if !s.Own {
+			t.Rows[i].End = v.button(prefix+"/sessions/"+url.PathEscape(s.ID)+"/end", v.text("sessions.end"), "plain",
+				"to", v.here())
+		}
+	}
+	return t
+}
+
+// sessionRows describes sessions for a table.
 func (c *Console) sessionRows(v *visit, all []identity.Session) []sessionRow {
-	var some []sessionRow
+	var found []sessionRow
 	for _, s := range all {
 		row := sessionRow{
 			Session: s, Own: s.ID == v.session.ID, Who: s.Name, From: address(s.Address), With: v.browserName(s.Client),
@@ -47,13 +71,9 @@ func (c *Console) sessionRows(v *visit, all []identity.Session) []sessionRow {
 				row.Who = v.text("sessions.as", s.Name, p.Name)
 			}
 		}
-		if !row.Own {
-			row.End = v.button(prefix+"/sessions/"+url.PathEscape(s.ID)+"/end", v.text("sessions.end"), "plain",
-				"to", v.here())
-		}
-		some = append(some, row)
+		found = append(found, row)
 	}
-	return some
+	return found
 }
 
 // browserName is what a browser calls itself, in words that people know it by.
@@ -86,15 +106,8 @@ func (v *visit) here() string {
 
 // sessions shows everybody's sessions.
 func (c *Console) sessions(v *visit) (*view, error) {
-	some, more := paged(v, c.cfg.Directory.Sessions(""))
-	if more != "" {
-		more = accessPath + "/sessions" + more
-	}
-	data := struct {
-		Sessions []sessionRow
-		More     string
-	}{c.sessionRows(v, some), more}
-	return v.accessPage("sessions", "sessions", v.text("access.title"), data), nil
+	all := c.sessionTable(v, accessPath+"/sessions", c.cfg.Directory.Sessions(""))
+	return v.accessPage("sessions", "sessions", v.text("access.title"), all), nil
 }
 
 func (c *Console) endSession(v *visit) (*view, error) {
@@ -115,7 +128,7 @@ type accountData struct {
 	Person   bool // who can have passkeys
 	Passkeys []passkeyRow
 	Register string // the page that registers one; empty: it cannot be done here
-	Sessions []sessionRow
+	Sessions table[sessionRow]
 	SignOut  *form
 }
 
@@ -134,7 +147,7 @@ func (c *Console) account(v *visit) (*view, error) {
 		},
 		Roles:    c.rolesOf(v, p.ID),
 		Person:   p.Kind == identity.Person,
-		Sessions: c.sessionRows(v, v.ownSessions()),
+		Sessions: c.sessionTable(v, prefix+"/account", v.ownSessions()),
 		SignOut:  v.button(prefix+"/account/signout", v.text("sessions.everywhere"), "danger"),
 	}
 	if d.Person && c.site != nil {

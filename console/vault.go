@@ -116,11 +116,18 @@ type vaultRow struct {
 
 // vaultsData is the list of vaults.
 type vaultsData struct {
-	Vaults  []vaultRow
+	table[vaultRow]
 	Search  string
-	More    string // the address of the next page; empty: this is the last
 	Create  string // the address of the page that creates one; empty: the person may not
 	Deleted string // likewise of the deleted ones
+}
+
+// vaultOrders are the columns of the table of vaults.
+var vaultOrders = []order[vaultRow]{
+	{"name", "vault.name", byText(func(r vaultRow) string { return r.Name }), false},
+	{"location", "vault.location", byText(func(r vaultRow) string { return r.Location }), false},
+	{"model", "vault.model", byText(func(r vaultRow) string { return r.Model }), false},
+	{"purge", "vault.purge", byText(func(r vaultRow) string { return r.Purge.Text }), false},
 }
 
 // vaults lists the vaults that the person may read, and those whose keys the person may use.
@@ -131,10 +138,9 @@ func (c *Console) vaults(v *visit) (*view, error) {
 	}
 	data := vaultsData{Search: v.field("search")}
 	everywhere := v.may("Microsoft.KeyVault/vaults/read", c.subscription())
-	after := strings.ToLower(v.field("after"))
+	var found []vaultRow
 	for _, one := range all {
-		name := strings.ToLower(one.Name)
-		if name <= after || !strings.Contains(name, strings.ToLower(data.Search)) {
+		if !strings.Contains(strings.ToLower(one.Name), strings.ToLower(data.Search)) {
 			continue
 		}
 		to := vaultPagePath(one.Name, "")
@@ -146,12 +152,9 @@ func (c *Console) vaults(v *visit) (*view, error) {
 			}
 			to = vaultPagePath(one.Name, "keys")
 		}
-		if len(data.Vaults) == rows {
-			data.More = prefix + "/vaults?" + query("after", data.Vaults[rows-1].Name, "search", data.Search)
-			break
-		}
-		data.Vaults = append(data.Vaults, vaultRow{one.Name, to, one.Location, v.modelText(one), v.purgeBadge(one)})
+		found = append(found, vaultRow{one.Name, to, one.Location, v.modelText(one), v.purgeBadge(one)})
 	}
+	data.table = tabled(v, prefix+"/vaults", found, "name", vaultOrders)
 	if v.may("Microsoft.KeyVault/vaults/write", c.group()) {
 		data.Create = prefix + "/vaults/-/new"
 	}

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -20,8 +19,9 @@ type deletedRowOfVault struct {
 
 // deletedInVaults is a list of what is deleted.
 type deletedInVaults struct {
-	Rows []deletedRowOfVault
-	More string // the address of the next page; empty: this is the last
+	Rows    []deletedRowOfVault
+	Columns []column
+	More    string // the address of the next page; empty: this is the last
 }
 
 func (c *Console) deletedVaults(v *visit) (*view, error) {
@@ -30,16 +30,15 @@ func (c *Console) deletedVaults(v *visit) (*view, error) {
 		return nil, err
 	}
 	var data deletedInVaults
-	after := strings.ToLower(v.field("after"))
+	t := tabled(v, prefix+"/vaults/-/deleted", all, "name", []order[keyvault.Vault]{
+		{"name", "vault.name", byText(func(x keyvault.Vault) string { return x.Name }), false},
+		{"location", "vault.location", byText(func(x keyvault.Vault) string { return x.Location }), false},
+		{"deleted", "vault.deleted.at", byTime(func(x keyvault.Vault) time.Time { return x.Deleted }), false},
+		{"purge", "vault.deleted.purge", byTime(func(x keyvault.Vault) time.Time { return x.PurgeAt }), false},
+	})
+	data.Columns, data.More = t.Columns, t.More
 	purges := v.may(purgeVaults, c.subscription())
-	for _, one := range all {
-		if strings.ToLower(one.Name) <= after {
-			continue
-		}
-		if len(data.Rows) == rows {
-			data.More = prefix + "/vaults/-/deleted?" + query("after", data.Rows[rows-1].Name)
-			break
-		}
+	for _, one := range t.Rows {
 		row := deletedRowOfVault{Name: one.Name, Location: one.Location, Deleted: one.Deleted,
 			PurgeAt: one.PurgeAt, Kept: one.PurgeProtection}
 		at := vaultPagePath("-", "deleted/"+one.Name)

@@ -198,6 +198,14 @@ type vaultKeyRow struct {
 	Expires  time.Time
 }
 
+// vaultKeyOrders are the columns that tables of keys and of versions have in common.
+var vaultKeyOrders = []order[vaultKeyRow]{
+	{"state", "vaultkey.state", byText(func(k vaultKeyRow) string { return k.State.Text }), false},
+	{"kind", "vaultkey.kind", byText(func(k vaultKeyRow) string { return k.Kind }), false},
+	{"created", "vaultkey.created", byTime(func(k vaultKeyRow) time.Time { return k.Created }), false},
+	{"expires", "vaultkey.expires", byEnd(func(k vaultKeyRow) time.Time { return k.Expires }), false},
+}
+
 // kindOf says of what kind a key is, for example "RSA 2048".
 func kindOf(p keyvault.Public) string {
 	if bits := p.Bits(); bits > 0 {
@@ -222,9 +230,8 @@ func (v *visit) stateOf(a keyvault.Attributes) badge {
 
 // vaultKeysData is the list of keys of a vault.
 type vaultKeysData struct {
-	Keys    []vaultKeyRow
+	table[vaultKeyRow]
 	Search  string
-	More    string // the address of the next page; empty: this is the last
 	Create  string // the address of the page that creates one; empty: the person may not
 	Import  string // likewise
 	Restore string // likewise
@@ -243,24 +250,24 @@ func (c *Console) vaultKeys(v *visit) (*view, error) {
 		return nil, err
 	}
 	data := vaultKeysData{Search: v.field("search")}
-	begin, after := strings.ToLower(data.Search), v.field("after")
-	listed, err := c.cfg.Vaults.Keys(v.Context(), who, vault.Name, max(after, justBefore(begin)), rows)
+	all, err := c.cfg.Vaults.Keys(v.Context(), who, vault.Name, "", math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range listed.Keys {
+	begin := strings.ToLower(data.Search)
+	var found []vaultKeyRow
+	for _, k := range all.Keys {
 		if !strings.HasPrefix(strings.ToLower(k.Name), begin) {
-			listed.Next = ""
-			break
+			continue
 		}
-		data.Keys = append(data.Keys, vaultKeyRow{
+		found = append(found, vaultKeyRow{
 			Name: k.Name, To: vaultKeyPath(keyvault.Ref{Vault: vault.Name, Name: k.Name}, ""),
 			Kind: kindOf(k.Public), State: v.stateOf(k.Attributes), Created: k.Created, Expires: k.Expires,
 		})
 	}
-	if listed.Next != "" {
-		data.More = vaultPagePath(vault.Name, "keys") + "?" + query("after", listed.Next, "search", data.Search)
-	}
+	data.table = tabled(v, vaultPagePath(vault.Name, "keys"), found, "name", slices.Concat([]order[vaultKeyRow]{
+		{"name", "vaultkey.name", byText(func(k vaultKeyRow) string { return k.Name }), false},
+	}, vaultKeyOrders))
 	if blocked != nil {
 		data.Blocked = v.refusalText(blocked)
 		if blocked.InnerCode == "AccessDenied" && v.mayWritePolicies(vault) {
@@ -286,16 +293,6 @@ func (c *Console) vaultKeys(v *visit) (*view, error) {
 	return v.vaultPage("vaultkeys", "keys", vault, data), nil
 }
 
-// justBefore returns a text that sorts before all that begin with begin, and after all names of keys that sort before
-// those.
-func justBefore(begin string) string {
-	if begin == "" {
-		return ""
-	}
-	last := len(begin) - 1
-	return begin[:last] + string(rune(begin[last]-1)) + "\x7f"
-}
-
 // refusalText is what a refusal says to people, in one sentence.
 func (v *visit) refusalText(r *visage.Refusal) string {
 	said, ok := v.explain(r)
@@ -314,8 +311,7 @@ type vaultKeyData struct {
 	Tags     []fact
 	Use      string // the address of the page that uses it for a resource; empty: it cannot be
 	Blocked  string // why the person may not use the key, but see it; empty: they may
-	Versions []vaultKeyRow
-	More     string // the address of the next versions; empty: there are none
+	Versions table[vaultKeyRow]
 
 	// What the person may do; nil or empty: they may not.
 	Disable, Policy, Delete        string // addresses of pages
@@ -501,16 +497,14 @@ func (c *Console) offerVaultKey(v *visit, k shownKey, d *vaultKeyData) error {
 
 // versionRows adds a page of the versions of a key.
 func (c *Console) versionRows(v *visit, k shownKey, d *vaultKeyData) {
-	begin := slices.IndexFunc(k.versions, func(one keyvault.Key) bool { return one.Version == v.field("after") }) + 1
-	for i, one := range k.versions[begin:] {
-		if i == rows {
-			d.More = vaultKeyPath(wholeKey(k.Key), "") + "?" +
-				query("after", d.Versions[rows-1].Name)
-			return
-		}
-		d.Versions = append(d.Versions, vaultKeyRow{
-			Name: one.Version, To: vaultKeyPath(one.Ref, ""), Current: begin+i == 0, Kind: kindOf(one.Public),
+	all := make([]vaultKeyRow, len(k.versions))
+	for i, one := range k.versions {
+		all[i] = vaultKeyRow{
+			Name: one.Version, To: vaultKeyPath(one.Ref, ""), Current: i == 0, Kind: kindOf(one.Public),
 			State: v.stateOf(one.Attributes), Created: one.Created, Expires: one.Expires,
-		})
+		}
 	}
+	d.Versions = tabled(v, vaultKeyPath(wholeKey(k.Key), ""), all, "-created", slices.Concat([]order[vaultKeyRow]{
+		{"version", "vaultkey.version", byText(func(k vaultKeyRow) string { return k.Name }), false},
+	}, vaultKeyOrders))
 }

@@ -303,6 +303,7 @@ func plainName(name string) string {
 type useData struct {
 	ID        string
 	Resources []useRow
+	Columns   []column
 	Search    string
 	More      string // the address of the next page; empty: this is the last
 	Version   string
@@ -328,19 +329,19 @@ func (c *Console) useVaultKey(v *visit) (*view, error) {
 		return nil, err
 	}
 	data := useData{ID: c.cfg.Vaults.KeyID(ref), Search: v.field("search"), Version: ref.Version}
-	after := strings.ToLower(v.field("after"))
-	for _, a := range all {
-		name := strings.ToLower(a.Name)
-		if name <= after || !strings.Contains(name, strings.ToLower(data.Search)) || a.Tier != visage.E0 ||
-			!visage.SameLocation(a.Location, k.Vault.Location) ||
-			!v.may(writeAccount, c.cfg.AccountPath(a)) {
-			continue
-		}
-		if len(data.Resources) == rows {
-			data.More = vaultKeyPath(wholeKey(k.Key), "use") + "?" +
-				query("version", ref.Version, "after", data.Resources[rows-1].Name, "search", data.Search)
-			break
-		}
+	search := strings.ToLower(data.Search)
+	all = slices.DeleteFunc(all, func(a account.Account) bool {
+		return !strings.Contains(strings.ToLower(a.Name), search) || a.Tier != visage.E0 ||
+			!visage.SameLocation(a.Location, k.Vault.Location) || !v.may(writeAccount, c.cfg.AccountPath(a))
+	})
+	page := withQuery(vaultKeyPath(wholeKey(k.Key), "use"), "version", ref.Version)
+	t := tabled(v, page, all, "name", []order[account.Account]{
+		{"name", "vaultkey.use.resource", byText(func(a account.Account) string { return a.Name }), false},
+		{"key", "vaultkey.use.key", byText(v.keyText), false},
+		{"location", "vaultkey.use.location", nil, false}, // that of the vault
+	})
+	data.Columns, data.More = t.Columns, t.More
+	for _, a := range t.Rows {
 		row, err := c.useRow(v, a, data.ID)
 		if err != nil {
 			return nil, err

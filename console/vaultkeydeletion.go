@@ -1,6 +1,9 @@
 package console
 
 import (
+	"math"
+	"time"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keyvault"
 )
@@ -57,7 +60,7 @@ func (c *Console) deletedVaultKeys(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	listed, err := c.cfg.Vaults.DeletedKeys(v.Context(), who, vault.Name, v.field("after"), rows)
+	all, err := c.cfg.Vaults.DeletedKeys(v.Context(), who, vault.Name, "", math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +72,13 @@ func (c *Console) deletedVaultKeys(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	var data deletedInVaults
-	for _, k := range listed.Keys {
+	t := tabled(v, vaultPagePath(vault.Name, "deletedkeys"), all.Keys, "name", []order[keyvault.Key]{
+		{"name", "vaultkey.name", byText(func(k keyvault.Key) string { return k.Name }), false},
+		{"deleted", "vault.deleted.at", byTime(func(k keyvault.Key) time.Time { return k.Deleted }), false},
+		{"purge", "vault.deleted.purge", byTime(func(k keyvault.Key) time.Time { return k.PurgeAt }), false},
+	})
+	data := deletedInVaults{Columns: t.Columns, More: t.More}
+	for _, k := range t.Rows {
 		at := vaultPagePath(vault.Name, "deletedkeys/"+k.Name)
 		row := deletedRowOfVault{Name: k.Name, Deleted: k.Deleted, PurgeAt: k.PurgeAt, Kept: vault.PurgeProtection}
 		if recovers {
@@ -80,9 +88,6 @@ func (c *Console) deletedVaultKeys(v *visit) (*view, error) {
 			row.Purge = at + "/purge"
 		}
 		data.Rows = append(data.Rows, row)
-	}
-	if listed.Next != "" {
-		data.More = vaultPagePath(vault.Name, "deletedkeys") + "?" + query("after", listed.Next)
 	}
 	return v.vaultPage("vaultkeysdeleted", "deletedkeys", vault, data), nil
 }

@@ -26,7 +26,7 @@ func BenchmarkVaults(b *testing.B) {
 		"all": s.Browser(b, ""), "nothing": s.As(b, "Nora"), "faces": s.As(b, "Farid", identity.CognitiveUser),
 		"keys": s.As(b, "Kim", identity.VaultCryptoUser),
 	} {
-		for _, path := range []string{"/console/vaults", "/console/vaults?after=vault-0900"} {
+		for _, path := range []string{"/console/vaults", "/console/vaults?skip=900", "/console/vaults?sort=-purge"} {
 			b.Run(name+path, func(b *testing.B) {
 				for range b.N {
 					if p := as.Get(path); p.Status != http.StatusOK {

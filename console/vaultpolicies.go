@@ -47,6 +47,9 @@ type holder struct {
 	AppID    string
 }
 
+// shown is the name of the holder, or the id.
+func (h holder) shown() string { return cmp.Or(h.Name, h.ObjectID) }
+
 // vaultRoleRow is a role on a vault, in a table.
 type vaultRoleRow struct {
 	Holder holder
@@ -57,10 +60,9 @@ type vaultRoleRow struct {
 // policiesData is the page with who may use the keys of a vault.
 type policiesData struct {
 	Roles    bool // roles decide, and not policies
-	Policies []policyRow
-	More     string // the address of the next page; empty: this is the last
+	Policies table[policyRow]
 	Add      string // the address of the page that adds a policy; empty: the person may not
-	Assigned []vaultRoleRow
+	Assigned table[vaultRoleRow]
 	Control  string // the address of the page that assigns roles; empty: the person may not see them
 }
 
@@ -102,16 +104,8 @@ func (c *Console) vaultPolicies(v *visit) (*view, error) {
 	}
 	key := func(p keyvault.AccessPolicy) string { return strings.ToLower(p.ObjectID + "/" + p.AppID) }
 	slices.SortFunc(vault.Policies, func(a, b keyvault.AccessPolicy) int { return cmp.Compare(key(a), key(b)) })
+	var all []policyRow
 	for _, p := range vault.Policies {
-		if key(p) <= v.field("after") {
-			continue
-		}
-		if len(data.Policies) == rows {
-			last := data.Policies[rows-1].Holder
-			data.More = vaultPagePath(vault.Name, "policies") + "?" +
-				query("after", strings.ToLower(last.ObjectID+"/"+last.AppID))
-			break
-		}
 		row := policyRow{Holder: v.holderOf(p.ObjectID, p.AppID)}
 		for _, k := range p.Keys {
 			row.Permissions = append(row.Permissions, string(k))
@@ -120,8 +114,9 @@ func (c *Console) vaultPolicies(v *visit) (*view, error) {
 			row.Edit = policyPath(vault.Name, "edit", p.ObjectID, p.AppID)
 			row.Remove = policyPath(vault.Name, "remove", p.ObjectID, p.AppID)
 		}
-		data.Policies = append(data.Policies, row)
+		all = append(all, row)
 	}
+	data.Policies = tabled(v, vaultPagePath(vault.Name, "policies"), all, "", policyOrders)
 	if v.may("Microsoft.Authorization/roleAssignments/read", v.c.vaultScope(vault.Name)) {
 		data.Control = vaultPagePath(vault.Name, "access")
 		data.Assigned = v.rolesOnKeys(vault)
@@ -129,8 +124,21 @@ func (c *Console) vaultPolicies(v *visit) (*view, error) {
 	return v.vaultPage("vaultpolicies", "policies", vault, data), nil
 }
 
+// policyOrders are the columns of the table of access policies.
+var policyOrders = []order[policyRow]{
+	{"holder", "vault.policy.holder", byText(func(p policyRow) string { return p.Holder.shown() }), false},
+	{"permissions", "vault.policy.permissions", nil, false},
+}
+
+// vaultRoleOrders are the columns of the table of roles.
+var vaultRoleOrders = []order[vaultRoleRow]{
+	{"principal", "vault.policy.holder", byText(func(r vaultRoleRow) string { return r.Holder.shown() }), false},
+	{"role", "vault.roles.role", byText(func(r vaultRoleRow) string { return r.Role }), false},
+	{"scope", "vault.roles.scope", byText(func(r vaultRoleRow) string { return r.Scope }), false},
+}
+
 // rolesOnKeys are the assignments of roles that allow something with the keys of a vault, at most a page of them.
-func (v *visit) rolesOnKeys(vault keyvault.Vault) []vaultRoleRow {
+func (v *visit) rolesOnKeys(vault keyvault.Vault) table[vaultRoleRow] {
 	roles := map[string]identity.Role{}
 	for _, r := range identity.Roles() {
 		if slices.ContainsFunc(r.DataActions, func(action string) bool {
@@ -142,12 +150,12 @@ func (v *visit) rolesOnKeys(vault keyvault.Vault) []vaultRoleRow {
 	var found []vaultRoleRow
 	for _, a := range v.c.cfg.Directory.Assignments(v.c.vaultScope(vault.Name)) {
 		r, about := roles[a.Role]
-		if !about || len(found) == rows {
-			continue
+		if about {
+			found = append(found, vaultRoleRow{v.holderOf(a.Principal, ""), r.Name, cmp.Or(a.Spelling, a.Scope)})
 		}
-		found = append(found, vaultRoleRow{v.holderOf(a.Principal, ""), r.Name, cmp.Or(a.Spelling, a.Scope)})
 	}
-	return found
+	columns := sortRows(v, vaultPagePath(vault.Name, "policies"), found, "", vaultRoleOrders)
+	return table[vaultRoleRow]{Columns: columns, Rows: found[:min(len(found), rows)]} // the page of roles has all
 }
 
 // policyData is the page with the form of one access policy.
