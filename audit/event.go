@@ -72,7 +72,10 @@ const (
 	AccessRefuse Kind = "access.refuse" // a request whose caller was not let in
 
 	OperatorAction Kind = "operator.action" // backup, restore, drill, settings; DetailOperation has its name
-	StoreEvent     Kind = "store.event"     // what the sealed store reports of itself; DetailOperation has its name
+	// the operator has verified a backup or a copy of the keyring, DetailOperation says which, taken at DetailTaken;
+	// DetailState is CopyIntact or CopyDamaged
+	BackupVerify Kind = "backup.verify"
+	StoreEvent   Kind = "store.event" // what the sealed store reports of itself; DetailOperation has its name
 
 	// the store was brought to the next format; DetailOperation has the migration's name, DetailBefore and DetailAfter
 	// the formats
@@ -92,7 +95,7 @@ var kinds = []Kind{
 	IdentityCreate, IdentityUpdate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
 	SessionOpen, SessionProve, SessionEnd,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
-	AccessRefuse, OperatorAction, StoreEvent, StoreMigrate, InstanceStart, InstanceStop,
+	AccessRefuse, OperatorAction, BackupVerify, StoreEvent, StoreMigrate, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.
@@ -194,6 +197,16 @@ const (
 	DetailPlane   Detail = "plane"
 	DetailSession Detail = "session" // the id of a session of the console
 	DetailSince   Detail = "since"   // of an entry that stands for several events (DetailCount): the time of the first
+	DetailTaken   Detail = "taken"   // when a copy was taken, RFC 3339
+)
+
+// What is verified, in DetailOperation, and how that ends, in DetailState.
+const (
+	CopyOfBackup  = "backup"
+	CopyOfKeyring = "keyring"
+
+	CopyIntact  = "intact"
+	CopyDamaged = "damaged"
 )
 
 var details = []Detail{
@@ -204,7 +217,7 @@ var details = []Detail{
 	DetailBuild, DetailRuntime, DetailFIPS, DetailNode, DetailGrade, DetailErased, DetailScope, DetailBefore,
 	DetailAfter, DetailChange,
 	DetailAssignment, DetailSecret, DetailClient, DetailAudience, DetailAddress, DetailPlane, DetailSession,
-	DetailSince,
+	DetailSince, DetailTaken,
 }
 
 // Event is one thing that happened. Texts are cut to what an entry holds (maxID, maxKeyID, maxDetail bytes; a cut one

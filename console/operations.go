@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"html/template"
 	"io"
 	"maps"
@@ -138,6 +139,12 @@ func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 			add("warn", prefix+"/operations", "operations.alert.oldkeyring", v.lang.day(last.keyring))
 		}
 	}
+	if of := last.verifiedBackup; !of.At.IsZero() && !of.Intact {
+		add("bad", prefix+"/operations", "operations.alert.damaged.backup", of.Taken)
+	}
+	if of := last.verifiedKeyring; !of.At.IsZero() && !of.Intact {
+		add("bad", prefix+"/operations", "operations.alert.damaged.keyring", of.Taken)
+	}
 	requests, err := c.cfg.Accounts.Access().Requests(v.Context())
 	if err != nil {
 		return nil, last, err
@@ -174,10 +181,23 @@ func wordOf(words string) string { return strings.ReplaceAll(words, " ", "-") }
 // keyringExport is the operation of an entry of the audit log about a copy of the keyring.
 const keyringExport = "keyring-export"
 
-// copies is when copies of data and keys were last taken from the running server.
-type copies struct{ backup, keyring time.Time }
+// copies is when copies of data and keys were last taken from the running server, and how their last verifications
+// ended.
+type copies struct {
+	backup, keyring                 time.Time
+	verifiedBackup, verifiedKeyring verification
+}
 
-// copies finds the last copies in the audit log.
+// verification is the last verification of a copy.
+type verification struct {
+	At     time.Time // zero: none is known
+	Taken  string    // when the copy was taken, in words
+	Intact bool
+	Badge  badge
+	How    string // the command that verifies a copy
+}
+
+// copies finds the last copies and their verifications in the audit log.
 func (c *Console) copies(v *visit) (last copies, err error) {
 	entries, _, err := c.cfg.History.Page(v.Context(), audit.Query{
 		Kinds: []audit.Kind{audit.OperatorAction}, Limit: mostActions,
@@ -194,7 +214,28 @@ func (c *Console) copies(v *visit) (last copies, err error) {
 			last.keyring = e.Time
 		}
 	}
-	return last, nil
+	last.verifiedBackup.How = "visage backup verify ARCHIVE --dir DIRECTORY"
+	last.verifiedKeyring.How = "visage keyring verify FILE --dir DIRECTORY"
+	entries, _, err = c.cfg.History.Page(v.Context(), audit.Query{
+		Kinds: []audit.Kind{audit.BackupVerify}, Outcome: audit.Done, Limit: mostActions,
+	})
+	for _, e := range slices.Backward(entries) {
+		of := &last.verifiedBackup
+		if e.Details[audit.DetailOperation] == audit.CopyOfKeyring {
+			of = &last.verifiedKeyring
+		}
+		of.At, of.Intact = e.Time, e.Details[audit.DetailState] == audit.CopyIntact
+		of.Badge = badge{"bad", "bad", v.text("operations.verified.damaged")}
+		if of.Intact {
+			of.Badge = badge{"ok", "ok", v.text("operations.verified.intact")}
+		}
+		taken, err := time.Parse(time.RFC3339, e.Details[audit.DetailTaken])
+		if err != nil {
+			return last, fmt.Errorf("read entry %d of the audit log: %w", e.Sequence, err)
+		}
+		of.Taken = v.lang.day(taken)
+	}
+	return last, err
 }
 
 // operationsData is the page of the instance.
@@ -209,8 +250,10 @@ type operationsData struct {
 	LastBackup time.Time
 	LastKeys   time.Time
 	OldBackup  bool
-	Backup     *form
-	Keyring    *form
+	// the last verifications of copies
+	VerifiedBackup, VerifiedKeyring verification
+	Backup                          *form
+	Keyring                         *form
 }
 
 type volumeRow struct {
@@ -274,10 +317,11 @@ func (c *Console) operations(v *visit) (*view, error) {
 			{v.text("operations.fips"), yes(s.FIPS), false},
 			{v.text("operations.enforced"), yes(s.Enforced), false},
 		},
-		LastBackup: last.backup, LastKeys: last.keyring,
-		OldBackup: !last.backup.IsZero() && time.Since(last.backup) > oldBackup,
-		Backup:    v.button(prefix+"/operations/backup", v.text("operations.backup.take"), "plain"),
-		Keyring:   v.button(prefix+"/operations/keyring", v.text("operations.keyring.take"), "plain"),
+		LastBackup: last.backup, LastKeys: last.keyring, VerifiedBackup: last.verifiedBackup,
+		VerifiedKeyring: last.verifiedKeyring,
+		OldBackup:       !last.backup.IsZero() && time.Since(last.backup) > oldBackup,
+		Backup:          v.button(prefix+"/operations/backup", v.text("operations.backup.take"), "plain"),
+		Keyring:         v.button(prefix+"/operations/keyring", v.text("operations.keyring.take"), "plain"),
 	}
 	for _, x := range s.Volumes {
 		row := volumeRow{Name: v.text("operations.holds." + wordOf(x.Holds)), Volume: x,

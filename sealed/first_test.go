@@ -47,8 +47,9 @@ func TestFirstFormIsRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := backup.CheckWhole(t.Context(), bytes.NewReader(keyring)); err != nil {
-		t.Error(err)
+	if is, err := backup.CheckWhole(t.Context(), bytes.NewReader(keyring)); err != nil || !is.Keyring ||
+		is.Instance != old.Instance {
+		t.Errorf("%+v, %v", is, err)
 	}
 	data := filepath.Join(t.TempDir(), "data")
 	source, err := file.New(filepath.Join(dir, "root.key"), data)

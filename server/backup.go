@@ -3,10 +3,13 @@ package server
 import (
 	"context"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
 )
@@ -68,6 +71,36 @@ func (b backups) recorded(ctx context.Context, by visage.Caller, operation strin
 	b.counted.WithLabelValues(operation, outcome).Inc()
 	return err
 }
+
+// RecordVerified implements armapi.Backups. The verification itself needs no key, and happens where the copy lies: only
+// its result comes here.
+func (b backups) RecordVerified(ctx context.Context, by visage.Caller, v armwire.VerifiedCopy) error {
+	of, known := map[string]string{
+		armwire.BackupCopy: audit.CopyOfBackup, armwire.KeyringCopy: audit.CopyOfKeyring,
+	}[v.Copy]
+	switch {
+	case !known:
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The property copy must be %q or %q.", armwire.BackupCopy, armwire.KeyringCopy)
+	case !strings.EqualFold(v.Instance, b.store.Instance()):
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The copy is of another instance than this one, which is %s.", b.store.Instance())
+	case v.Taken.IsZero() || v.Taken.After(time.Now().Add(clockSkew)):
+		return visage.Refuse(visage.Invalid, "InvalidRequestContent",
+			"The property taken must be when the copy was taken, in the past.")
+	}
+	e := audit.Event{Kind: audit.BackupVerify, Actor: audit.ActorOf(by), RequestID: by.RequestID}.Ended(nil)
+	e.Set(audit.DetailOperation, of)
+	e.Set(audit.DetailTaken, v.Taken.UTC().Format(time.RFC3339))
+	e.Set(audit.DetailState, audit.CopyDamaged)
+	if v.Intact {
+		e.Set(audit.DetailState, audit.CopyIntact)
+	}
+	return b.audit.Append(ctx, e)
+}
+
+// clockSkew is how far the clock of another machine may be ahead.
+const clockSkew = 5 * time.Minute
 
 // Restore makes the data of a new server from a keyring and a backup. cfg names the new directory and the root key,
 // which must exist. After an error, the directory is incomplete and must be removed. Errors: see sealed.Restore.

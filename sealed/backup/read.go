@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"time"
 
 	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -58,14 +59,24 @@ func eachFrame(ctx context.Context, in *stream.Reader, visit func(stream.Frame) 
 	})
 }
 
+// Copy is what a keyring or backup in a file says of itself.
+type Copy struct {
+	Keyring  bool   // else it is a backup of the data
+	Instance string // the UUID of the instance, see sealed.Store.Instance
+	Taken    time.Time
+}
+
 // CheckWhole reads the copy of a keyring or backup in a file, and says whether all of it is there and as it was
-// written. It needs no key, so it cannot say who wrote it. Error: ErrMalformed.
-func CheckWhole(ctx context.Context, r io.Reader) error {
+// written. It needs no key, so it cannot say who wrote it. With an error, the Copy is what could be read of it. Error:
+// ErrMalformed.
+func CheckWhole(ctx context.Context, r io.Reader) (Copy, error) {
 	in, err := stream.NewReader(r)
 	if err != nil {
-		return err
+		return Copy{}, err
 	}
-	return eachFrame(ctx, in, func(stream.Frame) error { return nil })
+	h := in.Header()
+	return Copy{h.Content == stream.Keyring, h.Instance, h.Taken},
+		eachFrame(ctx, in, func(stream.Frame) error { return nil })
 }
 
 // Why a restore is refused. Nothing that was restored before the refusal opens as a store.

@@ -286,7 +286,7 @@ func (r *Room) copyServer(
 		_, err = keys.Seek(0, io.SeekStart)
 	}
 	if err == nil {
-		err = backup.CheckWhole(ctx, keys)
+		_, err = backup.CheckWhole(ctx, keys)
 	}
 	if err == nil {
 		_, err = keys.Seek(0, io.SeekStart)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/sealed/archive"
@@ -106,6 +107,9 @@ func verify() *cobra.Command {
 	c := command.New("verify ARCHIVE [NAME]",
 		"Read every byte of one backup, or of all, and compare it with its hash; no key is needed",
 		"visage backup verify /mnt/backup/visage")
+	c.Long = "Read every byte of one backup, or of all in the archive, and compare it with its hash; no key is " +
+		"needed. " + isRecorded
+	settings.Define(c.Flags(), "dir")
 	return onArchive(c, archive.Find, func(
 		ctx context.Context, s command.Streams, a *archive.Archive, names []string,
 	) error {
@@ -123,7 +127,13 @@ func verify() *cobra.Command {
 		}
 		for _, b := range all {
 			err := a.Verify(ctx, b)
-			if errors.Is(err, archive.ErrDamaged) {
+			damaged := errors.Is(err, archive.ErrDamaged)
+			if damaged || err == nil && b.Name == all[len(all)-1].Name { // the newest, for all before it
+				tell(ctx, c, s, armwire.VerifiedCopy{
+					Copy: armwire.BackupCopy, Instance: b.Instance, Taken: b.Taken, Intact: !damaged,
+				})
+			}
+			if damaged {
 				return &command.Failure{Err: err, Code: command.ExitDamaged,
 					Hint: "create a new backup, which replaces damaged chunks"}
 			}

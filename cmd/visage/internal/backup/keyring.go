@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/internal/durable"
@@ -21,8 +22,8 @@ import (
 
 // KeyringCommand is "visage keyring".
 func KeyringCommand() *cobra.Command {
-	return command.Noun("keyring", "Copy the keys that a restore needs, and import missing ones",
-		exportKeys(), importKeys())
+	return command.Noun("keyring", "Copy the keys that a restore needs, verify a copy, and import missing keys",
+		exportKeys(), verifyKeys(), importKeys())
 }
 
 func exportKeys() *cobra.Command {
@@ -62,7 +63,7 @@ func ExportKeyring(ctx context.Context, path string, source Source) (n int64, er
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err == nil {
-		err = backup.CheckWhole(ctx, f)
+		_, err = backup.CheckWhole(ctx, f)
 	}
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Close())
@@ -74,6 +75,38 @@ func ExportKeyring(ctx context.Context, path string, source Source) (n int64, er
 		err = durable.SyncDir(filepath.Dir(path))
 	}
 	return n, err
+}
+
+func verifyKeys() *cobra.Command {
+	c := command.New("verify FILE",
+		"Read every byte of a copy of the keyring and compare it with its hashes; no key is needed",
+		"visage keyring verify /media/safe/visage.keyring")
+	c.Long = "Read every byte of a copy of the keyring and compare it with its hashes; no key is needed. " + isRecorded
+	settings.Define(c.Flags(), "dir")
+	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
+		f, err := os.Open(operands[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		is, err := backup.CheckWhole(ctx, f)
+		if err == nil && !is.Keyring {
+			return command.Hinted(fmt.Errorf("%s is a backup of data, not a keyring", operands[0]),
+				"\"visage backup verify\" verifies the backups in an archive")
+		}
+		damaged := errors.Is(err, backup.ErrMalformed)
+		if err != nil && !damaged {
+			return advise(err)
+		}
+		tell(ctx, c, s, armwire.VerifiedCopy{
+			Copy: armwire.KeyringCopy, Instance: is.Instance, Taken: is.Taken, Intact: !damaged,
+		})
+		if damaged {
+			return advise(fmt.Errorf("%s: %w", operands[0], err))
+		}
+		fmt.Fprintf(s.Out, "%s: of %s, intact\n", operands[0], is.Taken.UTC().Format("2006-01-02 15:04:05Z"))
+		return nil
+	})
 }
 
 func importKeys() *cobra.Command {
