@@ -54,6 +54,12 @@ var remedies = map[string]string{
 	"InsufficientStorage":      "Free space on the volume of the data directory, or enlarge it.",
 
 	// management
+	"InvalidKeyStore":      "Correct the description, whose fields docs/operations/key-stores.md has.",
+	"KeyStoreExists":       "Remove the store first, to add it with another description.",
+	"KeyStoreFromSettings": "Remove it from the settings, and restart the service.",
+	"KeyStoreNotFound":     "List the key stores, and use an id from there.",
+	"KeyStoreNotUsable":    "Mend it and restart the service, or remove the store and add it again.",
+
 	"AccessRequestNotFound":               "List the access requests, and use a name from there.",
 	"AccountAlreadyExists":                "Choose another name.",
 	"AuditEventNotFound":                  "Use a sequence number from the list of audit events.",

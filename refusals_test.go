@@ -226,7 +226,7 @@ func planesOf(r rejection) string {
 			return faceManagement
 		}
 		return face
-	case "account", "custody", "keysource/stores", "server", "server/drill":
+	case "account", "custody", "keysource/stores", "server", "server/drill", "server/registry":
 		switch {
 		case strings.HasPrefix(r.code, "EncryptionKey"):
 			return faceManagement

@@ -238,7 +238,7 @@ func managed(rule func(route) string) func(route) string {
 }
 
 func reads(r route) string {
-	if r.method == http.MethodGet {
+	if r.method == http.MethodGet && !decides(r) {
 		return "in"
 	}
 	return "403"

@@ -129,9 +129,12 @@ type Config struct {
 	AzureTenant, AzureClient, AzureSecretFile string
 
 	// KeyStores are stores of customers' keys, beside key vaults, that resources may use, and KeyStoresFile is a file
-	// with further ones, as stores.Read has it. Default: none.
+	// with further ones, as stores.Read has it. Operators can add others while the server runs. Default: none.
 	KeyStores     []stores.Store
 	KeyStoresFile string
+	// keyStoreFiles is the folder of the files that stores may name which are added while the server runs. Default:
+	// <Dir>/keystores; a copy for a rehearsal has that of its original.
+	keyStoreFiles string
 
 	// KeyGrace is how long the data of a resource is served while the vault with its customer's key does not answer,
 	// unless the resource has a grace of its own: 1 min to 24 h. An attacker who can block the vault can delay a

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,12 +25,12 @@ import (
 // openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
 // them only when a key is opened.
 func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
-	var err error
-	if s.keyStores, err = s.cfg.openKeyStores(); err != nil {
-		return nil, err
-	}
 	assert := func(ctx context.Context, as visage.PrincipalID, audience string) (string, time.Time, error) {
 		return l.identities.Assertion(ctx, string(as), audience)
+	}
+	var err error
+	if s.keyStores, err = s.openRegistry(ctx, l, assert); err != nil {
+		return nil, err
 	}
 	fresh := connections{
 		own: func() *azure.Vaults {
@@ -41,7 +40,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
 		azure:  func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
-		stores: func() *stores.Connections { return s.keyStores.Connect(assert) },
+		stores: func() *stores.Connections { return s.keyStores.Set().Connect(assert) },
 	}
 	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure), sync.OnceValue(fresh.stores)}
 	return custody.New(ctx, custody.Config{
@@ -98,19 +97,6 @@ func (s *Server) openStoreKey(
 	return by.stores().Open(key, as)
 }
 
-// openKeyStores opens the configured stores of customers' keys.
-func (c Config) openKeyStores() (*stores.Set, error) {
-	all := c.KeyStores
-	if c.KeyStoresFile != "" {
-		read, err := stores.Read(c.KeyStoresFile)
-		if err != nil {
-			return nil, err
-		}
-		all = slices.Concat(all, read)
-	}
-	return stores.NewSet(all)
-}
-
 // refuseForeign refuses a vault that this instance cannot use.
 func (s *Server) refuseForeign(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
@@ -123,7 +109,7 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 // the operator has configured.
 func (s *Server) requireStore(key visage.KeyRef) error {
 	if key.Scheme() != "https" {
-		return s.keyStores.Require(key)
+		return s.keyStores.Set().Require(key)
 	}
 	if s.cfg.AzureTenant == "" {
 		return s.refuseForeign(key)

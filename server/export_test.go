@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server/registry"
 )
 
 // Custody returns the server's custody. Call it after Ready.
@@ -37,6 +38,9 @@ func (s *Server) Accounts() *account.Accounts { return s.accounts }
 
 // Vaults returns the server's key vaults. Call it after Ready.
 func (s *Server) Vaults() *keyvault.Service { return s.vaults }
+
+// KeyStores returns the server's list of key stores. Call it after Ready.
+func (s *Server) KeyStores() *registry.Registry { return s.keyStores }
 
 // Directory returns the server's directory of identities. Call it after Ready.
 func (s *Server) Directory() *identity.Directory { return s.identities }

@@ -217,6 +217,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: l.backups,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
+		KeyStores: managedStores{s.keyStores},
 	})
 	if err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func (c copies) config(dir string) (Config, error) {
 		RootKeys: c.cfg.RootKeys, Rate: 100_000,
 		// a copy uses the same key vaults
 		AzureTenant: c.cfg.AzureTenant, AzureClient: c.cfg.AzureClient, AzureSecretFile: c.cfg.AzureSecretFile,
-		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile,
+		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile, keyStoreFiles: c.cfg.keyStoresDir(),
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(copied.RootKeys) == 0 {

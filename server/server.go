@@ -25,10 +25,10 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
-	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/metrics"
 	"github.com/visage-face/visage/server/drill"
+	"github.com/visage-face/visage/server/registry"
 )
 
 // The content of Config.Dir.
@@ -37,6 +37,8 @@ const (
 	keysFolder = "keys"   // the root key file and the epoch keys
 	caFile     = "ca.pem" // the authority's certificate, for clients
 	lockFile   = "LOCK"   // held while a server runs
+	// files that key stores name which are added while the server runs
+	keyStoresFolder = "keystores"
 )
 
 // The names that the first start gives.
@@ -72,7 +74,7 @@ type Server struct {
 	backups    backups
 	drills     *drill.Room
 	console    *console.Console
-	keyStores  *stores.Set
+	keyStores  *registry.Registry
 
 	serving atomic.Bool // false before Run serves, and while it stops
 }
@@ -150,7 +152,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	if s.origin, err = s.cfg.originAt(s.address); err != nil {
 		return err
 	}
-	if err := s.keyStores.CheckAudiences(s.isAudience); err != nil {
+	if err := s.keyStores.Admit(s.isAudience); err != nil {
 		return err
 	}
 	certificates, err := s.certificates(ctx, layers)

@@ -44,7 +44,7 @@ func (c Config) anchorDir() string {
 }
 
 func (c Config) makeFolders() error {
-	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir()} {
+	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir(), c.keyStoresDir()} {
 		if err := durable.MkdirAll(dir); err != nil {
 			return fmt.Errorf("create folder: %w", err)
 		}
@@ -53,7 +53,7 @@ func (c Config) makeFolders() error {
 	if err := owned.CheckFolder(c.Dir); err != nil {
 		return err
 	}
-	for _, dir := range []string{c.dataDir(), c.keysDir()} {
+	for _, dir := range []string{c.dataDir(), c.keysDir(), c.keyStoresDir()} {
 		if err := owned.CheckDir(dir); err != nil {
 			return err
 		}

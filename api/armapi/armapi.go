@@ -53,6 +53,8 @@ type Config struct {
 	Retentions Retentions
 	// Backups streams backups to the operator. Required.
 	Backups Backups
+	// KeyStores manages the stores of customers' keys beside key vaults. Required.
+	KeyStores KeyStores
 }
 
 // New checks cfg and makes the plane.
@@ -63,11 +65,12 @@ func New(cfg Config) (api.Plane, error) {
 	}
 	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil ||
 		cfg.Backups == nil || cfg.IsOperator == nil || cfg.People == nil ||
-		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil {
+		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil ||
+		cfg.KeyStores == nil {
 		return api.Plane{},
 			errors.New(
 				"make management plane: vaults, their address, may, is operator, rate, authority, backups, " +
-					"identities, people, audit events and retentions are required",
+					"identities, people, audit events, retentions and key stores are required",
 			)
 	}
 	p := &plane{cfg}
@@ -128,7 +131,8 @@ func (p *plane) routes() []api.Route {
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes,
 		p.vaultRoutes,
-		p.backupRoutes, p.identityRoutes, p.peopleRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes,
+		p.backupRoutes, p.keyStoreRoutes,
+		p.identityRoutes, p.peopleRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes,
 		p.metadataRoutes,
 		p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,
 		p.vaultKeyRoutes, p.tagRoutes, p.operationRoutes,

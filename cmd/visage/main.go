@@ -29,6 +29,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/retention"
 	"github.com/visage-face/visage/cmd/visage/internal/serve"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
+	"github.com/visage-face/visage/cmd/visage/internal/store"
 	"github.com/visage-face/visage/cmd/visage/internal/vault"
 	"github.com/visage-face/visage/cmd/visage/internal/verify"
 )
@@ -54,7 +55,8 @@ func program() *cobra.Command {
 	command.AddGroup(r, "Service", serve.Command(), environment.Command(), demo.Command(), build.Command())
 	command.AddGroup(r, "Resources and their data", resource.Command(), cmk.Command(), retention.Command(),
 		retention.HoldCommand(), auditlog.Command(), auditlog.ReceiptCommand())
-	command.AddGroup(r, "Keys and identities", vault.Command(), key.Command(), identity.Command(),
+	command.AddGroup(r, "Keys and identities", vault.Command(), key.Command(), store.Command(),
+		identity.Command(),
 		person.Command(), console.Command())
 	command.AddGroup(r, "Operation", backup.Command(), backup.KeyringCommand(), backup.RestoreCommand(),
 		verify.Command(), drill.Command())

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
+	"github.com/visage-face/visage/test/keystores"
 )
 
 func TestMain(m *testing.M) {
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) {
 type running struct {
 	cancel context.CancelFunc // nil: none runs
 	ended  chan error
+	vault  *keystores.Vault // nil: none runs
 }
 
 func (r *running) stop() error {
@@ -49,7 +52,9 @@ type runningKey struct{}
 // makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the
 // default resource. "safe DIR" makes a vault with a key whose identifier is in $KEY from then on, and "allow DIR
 // true|false" says whether that may be used. "until DIR NAME STATE" waits until the key of a resource is in a state,
-// such as revoked: unlocking has the key asked, and does not wait for the answer.
+// such as revoked: unlocking has the key asked, and does not wait for the answer. "vault DIR" starts a HashiCorp Vault
+// with the key "faces", whose address is in $STORE and whose authority is in $CA from then on, and "permit DIR NAME"
+// lets a resource use that key.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -85,6 +90,18 @@ func TestScripts(t *testing.T) {
 				s, err := openSafe(ts.MkAbs(args[0]))
 				ts.Check(err)
 				ts.Check(s.allow(context.Background(), args[1] == "true"))
+			},
+			"vault": func(ts *testscript.TestScript, _ bool, args []string) {
+				v := keystores.StartVault(t)
+				v.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
+				ca := filepath.Join(ts.MkAbs(args[0]), "keystores", "ca.pem")
+				ts.Check(os.WriteFile(ca, []byte(v.CA), 0o600))
+				ts.Setenv("CA", ca)
+				ts.Setenv("STORE", "hashivault://"+v.Address+"/transit")
+				ts.Value(runningKey{}).(*running).vault = v
+			},
+			"permit": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(permit(ts.Value(runningKey{}).(*running).vault, ts.MkAbs(args[0]), args[1]))
 			},
 			"until": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(until(t.Context(), ts.MkAbs(args[0]), args[1], args[2]))
@@ -123,6 +140,48 @@ func startServer(ts *testscript.TestScript, dir string, cfg server.Config) {
 	case <-srv.Ready():
 		r.ended = ended
 	}
+}
+
+// permit lets the identity of a resource use the key "faces", as docs/operations/key-stores.md has it.
+func permit(v *keystores.Vault, dir, name string) error {
+	c, err := operator.Dial(dir)
+	if err != nil {
+		return err
+	}
+	var one armwire.Account
+	if err := c.Manage(context.Background(), http.MethodGet, operator.Path(name), nil, &one); err != nil {
+		return err
+	}
+	req, err := http.NewRequest(http.MethodGet, c.Operator.Endpoint+"/"+c.Operator.TenantID+
+		"/.well-known/openid-configuration", http.NoBody)
+	if err != nil {
+		return err
+	}
+	_, body, err := c.Send(req)
+	if err != nil {
+		return err
+	}
+	var issuer struct {
+		URL  string `json:"issuer"`
+		Keys string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(body, &issuer); err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(c.Operator.CAFile)
+	if err != nil {
+		return err
+	}
+	v.Post("auth/jwt/config", map[string]any{
+		"jwks_url": issuer.Keys, "jwks_ca_pem": string(ca), "bound_issuer": issuer.URL,
+	})
+	v.Permit("visage-faces", map[string][]string{"transit/keys/faces": {"read"}, "transit/encrypt/faces": {"update"},
+		"transit/decrypt/faces": {"update"}})
+	v.Post("auth/jwt/role/visage-"+one.Identity.PrincipalID, map[string]any{
+		"role_type": "jwt", "user_claim": "sub", "bound_subject": one.Identity.PrincipalID,
+		"bound_audiences": "vault.example", "token_policies": "visage-faces", "token_type": "batch",
+	})
+	return nil
 }
 
 // until waits for a state of a resource's key.

@@ -52,6 +52,15 @@ func (p place) base() string {
 	return "https://" + p.host + ":" + defaultPort
 }
 
+// Endpoint returns the host and port of the server of an engine, by the engine's address in its one spelling.
+func Endpoint(address string) string {
+	at, err := placeOf(visage.KeyRef{Vault: address, Name: "any"})
+	if err != nil {
+		return ""
+	}
+	return strings.TrimPrefix(at.base(), "https://")
+}
+
 // ParseKey parses a reference to a key of a transit engine, and returns it in its one spelling: host in lower case, no
 // default port, no slash at the end. With a name, address is that of the engine; without, it is the identifier of the
 // key: the address with /keys/NAME or /keys/NAME/VERSION before the namespace. A version is a number from 1. A user, a

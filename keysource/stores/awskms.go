@@ -3,7 +3,6 @@ package stores
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -18,30 +17,31 @@ var aws = kind{
 	address:   awskms.ParseAddress,
 	parse:     awskms.ParseKey,
 	check:     checkAWS,
+	methods:   awsMethods,
 	federates: []string{"web-identity"},
 	// The tokens go to STS, which belongs to AWS and not to the account.
 	host:    func(s Store) string { return cmp.Or(s.LoginEndpoint, "AWS") },
 	connect: connectAWS,
 }
 
+var awsMethods = []Method{
+	{Name: "web-identity", May: []string{"role", "audience"}},
+	{Name: "static", Needs: []string{"accessKeyId", "secretFile"}},
+}
+
 func checkAWS(s Store) error {
 	if _, err := awskms.NewServers(awsConfig(s)); err != nil {
 		return err
 	}
-	switch l := s.Login; l.Method {
-	case "web-identity":
+	if s.Login.Method == "web-identity" {
 		if _, err := awsRole(s, "00000000-0000-0000-0000-000000000000"); err != nil {
 			return err
 		}
-		if err := l.requirePrincipal(); err != nil {
+		if err := s.Login.requirePrincipal(); err != nil {
 			return err
 		}
-		return l.uses(nil, []string{"role", "audience"})
-	case "static":
-		return l.uses([]string{"accessKeyId", "secretFile"}, nil)
-	default:
-		return fmt.Errorf("the login is web-identity or static; got %.40q", l.Method)
 	}
+	return s.Login.usesOf(awsMethods)
 }
 
 func awsConfig(s Store) awskms.Config {

@@ -1,9 +1,6 @@
 package stores
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,14 +24,9 @@ func Read(file string) ([]Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the key stores: %w", err)
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
 	var all []Store
-	if err := d.Decode(&all); err != nil {
+	if err := strictly(raw, &all); err != nil {
 		return nil, fmt.Errorf("read the key stores in %s: %w", file, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read the key stores in %s: there is something behind the list", file)
 	}
 	for _, store := range all {
 		if err := store.Check(); err != nil {
@@ -46,6 +38,19 @@ func Read(file string) ([]Store, error) {
 
 // loginPath matches mounts and roles of login methods.
 var loginPath = regexp.MustCompile(`^[A-Za-z0-9_{][A-Za-z0-9_.{}-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
+
+// usesOf refuses a method that is none of those given, and fields that the method lacks or does not have.
+func (l Login) usesOf(methods []Method) error {
+	var names []string
+	for _, m := range methods {
+		if m.Name == l.Method {
+			return l.uses(m.Needs, m.May)
+		}
+		names = append(names, m.Name)
+	}
+	last := len(names) - 1
+	return fmt.Errorf("the login is %s or %s; got %.40q", strings.Join(names[:last], ", "), names[last], l.Method)
+}
 
 // uses refuses fields of a login that are set beside those that its method needs and those that it may have. The names
 // are those of the file.

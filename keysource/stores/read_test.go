@@ -47,7 +47,7 @@ func TestRead(t *testing.T) {
 		`[{"address":"awskms://eu-central-1/111122223333",
 			"login":{"method":"web-identity","role":"arn:aws-cn:iam::111122223333:role/{principal}"}}]`: `partition "aws-cn"`,
 		`[{"adress":"hashivault://vault.example/transit"}]`: "unknown field",
-		`[] []`: "behind the list",
+		`[] []`: "something behind it",
 		``:      "EOF",
 	} {
 		if err := read(text); err == nil || !strings.Contains(err.Error(), says) {

@@ -7,11 +7,9 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -71,10 +69,15 @@ type kind struct {
 	parse func(address, name, version string) (visage.KeyRef, error)
 	// check refuses an incomplete or contradictory description. Its address is in its one spelling.
 	check func(Store) error
+	// methods are the methods of login, for those who describe a store; nil: they are not known.
+	methods []Method
 	// federates are the methods of login by which an identity proves itself with an assertion.
 	federates []string
 	// host names who gets the assertions: two stores with the same one may share an audience.
 	host func(Store) string
+	// listener is the host and port of the server that a store is reached at by TLS, whose certificate the authorities
+	// of CAFile sign.
+	listener func(Store) string
 	// connect returns what opens keys over connections of its own, which are made when they are needed.
 	connect func(Store, Assert) opener
 }
@@ -120,6 +123,15 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	return k.parse(address, name, version)
 }
 
+// AddressOf returns the one spelling of the address of a store.
+func AddressOf(said string) (string, error) {
+	k, err := requireKind(said)
+	if err != nil {
+		return "", err
+	}
+	return k.address(said)
+}
+
 // requireKind returns the kind of the stores at an address, or an error that names the known ones.
 func requireKind(address string) (kind, error) {
 	k, known := kindOf(address)
@@ -127,112 +139,6 @@ func requireKind(address string) (kind, error) {
 		return kind{}, fmt.Errorf("no key store is known at %.200q; the known ones are %s", address, Known())
 	}
 	return k, nil
-}
-
-// Set is the configured stores. It is safe for concurrent use.
-type Set struct {
-	mu  sync.RWMutex
-	all map[string]*Store // by address, in its one spelling
-}
-
-// NewSet checks descriptions of stores and reads their certificates.
-func NewSet(stores []Store) (*Set, error) {
-	set := &Set{all: map[string]*Store{}}
-	for _, store := range stores {
-		if err := store.open(); err != nil {
-			return nil, err
-		}
-		if set.all[store.Address] != nil {
-			return nil, fmt.Errorf("the key store %s is configured twice", store.Address)
-		}
-		set.all[store.Address] = &store
-	}
-	return set, nil
-}
-
-// store returns the configured store that a key is in; nil: there is none.
-func (s *Set) store(key visage.KeyRef) *Store {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.all[key.Vault]
-}
-
-// Require refuses a key that is in no configured store.
-func (s *Set) Require(key visage.KeyRef) error {
-	if s.store(key) == nil {
-		return refuseUnknown(key)
-	}
-	return nil
-}
-
-func refuseUnknown(key visage.KeyRef) error {
-	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
-		"This instance cannot use the key store %s: the operator has not configured it.", key.Vault)
-}
-
-// CheckAudiences refuses audiences of the tokens that prove identities to the stores if the operator of a store could
-// use the tokens elsewhere: in this instance, whose audiences own knows, or in a store on another host.
-func (s *Set) CheckAudiences(own func(audience string) bool) error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	hosts := map[string]string{}
-	for _, address := range slices.Sorted(maps.Keys(s.all)) {
-		store := s.all[address]
-		if !store.federates() {
-			continue
-		}
-		host := store.kind.host(*store)
-		audience := strings.TrimSuffix(strings.ToLower(store.Login.Audience), "/")
-		if own(audience) {
-			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
-				store.Login.Audience)
-		}
-		if other, taken := hosts[audience]; taken && other != host {
-			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
-				store.Login.Audience, other)
-		}
-		hosts[audience] = host
-	}
-	return nil
-}
-
-// Connect returns connections to the stores, which are made when they are needed.
-func (s *Set) Connect(assert Assert) *Connections {
-	return &Connections{set: s, assert: assert, made: map[*Store]opener{}}
-}
-
-// Connections are connections to the stores of a set. They are safe for concurrent use.
-type Connections struct {
-	set    *Set
-	assert Assert
-	mu     sync.Mutex
-	made   map[*Store]opener
-}
-
-// Open opens a key as an identity. A *visage.Refusal says that this instance can never open it. Open calls no store.
-func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-	store := c.set.store(key)
-	if store == nil {
-		return nil, refuseUnknown(key)
-	}
-	src, err := c.to(store)(key, as)
-	if err != nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
-			err)
-	}
-	return src, nil
-}
-
-// to returns what opens keys of a store.
-func (c *Connections) to(store *Store) opener {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	open := c.made[store]
-	if open == nil {
-		open = store.kind.connect(*store, c.assert)
-		c.made[store] = open
-	}
-	return open
 }
 
 // Assert returns a signed token that proves the identity of a resource to one audience, and when it ends.
@@ -245,7 +151,7 @@ func (s *Store) open() error {
 	if err := s.complete(); err != nil {
 		return err
 	}
-	if s.federates() {
+	if s.Federates() {
 		s.Login.Audience = cmp.Or(s.Login.Audience, s.Address)
 	}
 	if s.CAFile == "" {
@@ -262,8 +168,11 @@ func (s *Store) open() error {
 	return nil
 }
 
-// federates reports whether identities prove themselves to the store by assertions.
-func (s *Store) federates() bool { return slices.Contains(s.kind.federates, s.Login.Method) }
+// Federates reports whether identities prove themselves to the store by assertions, each as itself.
+func (s Store) Federates() bool {
+	k, _ := kindOf(s.Address)
+	return slices.Contains(k.federates, s.Login.Method)
+}
 
 // Check refuses an incomplete or contradictory description of a store. It reads no file.
 func (s Store) Check() error { return s.complete() }

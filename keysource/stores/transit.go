@@ -20,12 +20,14 @@ var transit = kind{
 	address:   transitAddress,
 	parse:     hashivault.ParseKey,
 	check:     checkTransit,
+	methods:   transitMethods,
 	federates: []string{"jwt"},
 	host: func(s Store) string {
 		_, rest, _ := strings.Cut(s.Address, "://")
 		host, _, _ := strings.Cut(rest, "/")
 		return host
 	},
+	listener: func(s Store) string { return hashivault.Endpoint(s.Address) },
 	connect: func(s Store, assert Assert) opener {
 		servers := hashivault.NewServers(hashivault.Config{Roots: s.roots})
 		return func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
@@ -40,6 +42,12 @@ func transitAddress(address string) (string, error) {
 	return key.Vault, err
 }
 
+var transitMethods = []Method{
+	{Name: "jwt", May: []string{"mount", "role", "audience"}},
+	{Name: "approle", Needs: []string{"roleId", "secretFile"}, May: []string{"mount"}},
+	{Name: "token", Needs: []string{"secretFile"}},
+}
+
 func checkTransit(s Store) error {
 	l := s.Login
 	if s.Endpoint != "" || s.LoginEndpoint != "" {
@@ -51,18 +59,12 @@ func checkTransit(s Store) error {
 				"underscores; got %.100q", path)
 		}
 	}
-	switch l.Method {
-	case "jwt":
+	if l.Method == "jwt" {
 		if err := l.requirePrincipal(); err != nil {
 			return err
 		}
-		return l.uses(nil, []string{"mount", "role", "audience"})
-	case "approle":
-		return l.uses([]string{"roleId", "secretFile"}, []string{"mount"})
-	case "token":
-		return l.uses([]string{"secretFile"}, nil)
 	}
-	return fmt.Errorf("the login is jwt, approle or token; got %.40q", l.Method)
+	return l.usesOf(transitMethods)
 }
 
 func transitLogin(l Login, as visage.PrincipalID, assert Assert) hashivault.Login {

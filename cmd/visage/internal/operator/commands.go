@@ -14,6 +14,14 @@ import (
 func Show[T any](
 	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), fill func(*command.Table, T),
 ) *cobra.Command {
+	return Judge(c, run, fill, func(T) error { return nil })
+}
+
+// Judge makes c a command like Show whose answer, once it is shown, may be a failure of the command.
+func Judge[T any](
+	c *cobra.Command, run func(context.Context, *Client, []string) (T, error), fill func(*command.Table, T),
+	verdict func(T) error,
+) *cobra.Command {
 	settings.Define(c.Flags(), "dir")
 	output := command.DefineOutput(c)
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
@@ -26,11 +34,16 @@ func Show[T any](
 			return err
 		}
 		if form == "json" {
-			return command.WriteJSON(s.Out, answer)
+			err = command.WriteJSON(s.Out, answer)
+		} else {
+			var t command.Table
+			fill(&t, answer)
+			err = t.Write(s.Out)
 		}
-		var t command.Table
-		fill(&t, answer)
-		return t.Write(s.Out)
+		if err != nil {
+			return err
+		}
+		return verdict(answer)
 	})
 }
 

@@ -107,6 +107,13 @@ func AccessRequests(ctx context.Context, o *Client, _ *cobra.Command) ([]string,
 	return namesOf(all.Value, func(r armwire.AccessRequest) string { return r.Name }), err
 }
 
+// KeyStoreAddresses names the stores of customers' keys beside key vaults.
+func KeyStoreAddresses(ctx context.Context, o *Client, _ *cobra.Command) ([]string, error) {
+	var all armwire.KeyStoreList
+	err := o.ARM(ctx, http.MethodGet, KeyStores, nil, &all)
+	return namesOf(all.Value, func(s armwire.KeyStore) string { return s.Address }), err
+}
+
 func namesOf[T any](all []T, name func(T) string) []string {
 	names := make([]string, 0, len(all))
 	for _, one := range all {

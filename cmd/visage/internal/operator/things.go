@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/keysource/stores"
 )
 
 // VaultDomain is the label between the name of a vault and the host of the server.
@@ -90,6 +91,28 @@ func (c *Client) Person(ctx context.Context, said string) (armwire.Person, error
 	}
 	return armwire.Person{}, command.Hinted(fmt.Errorf("%d people are called %q", len(found), said),
 		"use the e-mail address or the object id, which \"visage person list\" shows")
+}
+
+// KeyStores is the path of the stores of customers' keys beside key vaults, for ARM.
+const KeyStores = "/providers/Visage.Operations/keyStores"
+
+// KeyStore finds a store of customers' keys by its address, in any spelling, or by its id.
+func (c *Client) KeyStore(ctx context.Context, said string) (armwire.KeyStore, error) {
+	var all armwire.KeyStoreList
+	if err := c.ARM(ctx, http.MethodGet, KeyStores, nil, &all); err != nil {
+		return armwire.KeyStore{}, err
+	}
+	address := said
+	if spelled, err := stores.AddressOf(said); err == nil {
+		address = spelled
+	}
+	for _, s := range all.Value {
+		if s.Address == address || strings.EqualFold(s.ID, said) {
+			return s, nil
+		}
+	}
+	return armwire.KeyStore{}, command.Hinted(fmt.Errorf("unknown key store %q", said),
+		"\"visage store list\" lists the key stores")
 }
 
 // VaultAddress returns the address of a vault that is given by its name or its address.

@@ -1,0 +1,63 @@
+package armwire
+
+import "encoding/json"
+
+// KeyStoreList answers with all key stores beside key vaults.
+type KeyStoreList struct {
+	Value []KeyStore `json:"value"`
+}
+
+// KeyStore is a store of customers' keys that resources may use.
+type KeyStore struct {
+	ID      string `json:"id"`
+	Kind    string `json:"kind"` // the scheme of its address
+	Address string `json:"address"`
+	Origin  string `json:"origin"`            // settings or operator
+	Added   string `json:"addedAt,omitempty"` // by an operator
+	// Fault says why the store cannot be used since the start of the service.
+	Fault string `json:"fault,omitempty"`
+	// Description is as the file of key stores has it. It names files of secrets and holds none.
+	Description json.RawMessage `json:"description"`
+	// Resources that have a key in it, deleted ones too, and how many others the caller may not see.
+	Resources      []string `json:"resources"`
+	OtherResources int      `json:"otherResources"`
+}
+
+// KeyStoreBody is the description of a key store, as the file of key stores has it.
+type KeyStoreBody struct {
+	Address string            `json:"address"`
+	CAFile  string            `json:"caFile,omitempty"`
+	Login   map[string]string `json:"login"`
+}
+
+// KeyStoreTest says how a key store is to be tried: without a key, only the connection is.
+type KeyStoreTest struct {
+	Resource string `json:"resource,omitempty"` // as whose identity
+	Key      string `json:"key,omitempty"`      // the name of the key that is described
+}
+
+// KeyStoreTrial is the result of a test of a key store.
+type KeyStoreTrial struct {
+	Passed       bool           `json:"passed"`
+	Steps        []KeyStoreStep `json:"steps"`
+	Key          *KeyStoreKey   `json:"key,omitempty"`
+	Milliseconds float64        `json:"milliseconds,omitempty"` // until the key was described
+}
+
+// KeyStoreStep is one step of a test.
+type KeyStoreStep struct {
+	Step    string `json:"step"`  // reachable, certificate, login or key
+	State   string `json:"state"` // yes, no or unknown
+	Message string `json:"message,omitempty"`
+}
+
+// KeyStoreKey is a key as its store describes it.
+type KeyStoreKey struct {
+	Version   string   `json:"version,omitempty"`
+	Type      string   `json:"type,omitempty"`
+	Algorithm string   `json:"algorithm,omitempty"`
+	Bits      int      `json:"bits,omitempty"`
+	Enabled   bool     `json:"enabled"`
+	Expires   string   `json:"expires,omitempty"`
+	Unfit     []string `json:"unfit"` // why it may not protect a resource, each a sentence
+}

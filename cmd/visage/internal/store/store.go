@@ -1,0 +1,218 @@
+// Package store implements "visage store": the stores of customers' keys beside key vaults.
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/operator"
+	"github.com/visage-face/visage/keysource/stores"
+)
+
+// Command is "visage store".
+func Command() *cobra.Command {
+	return command.Noun("store", "Add, test and remove the key stores, beside key vaults, that hold customers' keys",
+		add(), list(), show(), test(), remove())
+}
+
+func path(s armwire.KeyStore) string { return operator.KeyStores + "/" + s.ID }
+
+// abouts says what the fields of a description are for, by their names in it.
+var abouts = map[string]string{
+	"caFile":           "`FILE` with the authorities of the store's certificate, in PEM (default: the system's)",
+	"login.method":     "`METHOD` of login; the page about key stores has those of each kind",
+	"login.mount":      "`PATH` at which the method of login is mounted (default: its name)",
+	"login.role":       "`ROLE` that the identity of a resource logs in to, with {principal} for its object id",
+	"login.audience":   "`AUDIENCE` of the tokens that prove identities (default: the address of the store)",
+	"login.roleId":     "`ID` of the role of approle",
+	"login.secretFile": "`FILE` with the secret id of approle, or the token, in its first line",
+}
+
+// flagOf returns the flag of a field.
+func flagOf(field string) string {
+	if field == "login.method" {
+		return "login"
+	}
+	var b strings.Builder
+	for _, r := range strings.TrimPrefix(field, "login.") {
+		if unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+func add() *cobra.Command {
+	c := command.New("add ADDRESS", "Add a key store, which resources may use at once",
+		"visage store add hashivault://vault.example.org/transit --login jwt --audience vault.example.org")
+	c.Long = "Add a key store, which resources may use at once: " + stores.Known() + ". The files that it names are " +
+		"read by the server and must be in the folder keystores of its data directory. docs/operations/key-stores.md " +
+		"has the customer's side."
+	values := map[string]*string{}
+	for _, field := range stores.Fields() {
+		about := cmp.Or(abouts[field], "`VALUE` of "+field+" in the description of the store")
+		values[field] = c.Flags().String(flagOf(field), "", about)
+	}
+	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]armwire.KeyStore, error) {
+		given := map[string]string{}
+		for field, value := range values {
+			if *value == "" {
+				continue
+			}
+			given[field] = *value
+			if strings.HasSuffix(field, "File") {
+				file, err := filepath.Abs(*value)
+				if err != nil {
+					return nil, err
+				}
+				given[field] = file
+			}
+		}
+		described, err := stores.Described(args[0], given)
+		if err == nil {
+			err = described.Check()
+		}
+		if err != nil {
+			return nil, command.Misuse("%v", err)
+		}
+		body, err := json.Marshal(described)
+		if err != nil {
+			return nil, fmt.Errorf("encode the description: %w", err)
+		}
+		var made armwire.KeyStore
+		err = o.ARM(ctx, http.MethodPost, operator.KeyStores, json.RawMessage(body), &made)
+		return []armwire.KeyStore{made}, err
+	}, table)
+}
+
+func list() *cobra.Command {
+	c := command.New("list", "List the key stores, those of the settings too", "visage store list")
+	return operator.Show(c, func(ctx context.Context, o *operator.Client, _ []string) ([]armwire.KeyStore, error) {
+		var all armwire.KeyStoreList
+		err := o.ARM(ctx, http.MethodGet, operator.KeyStores, nil, &all)
+		return all.Value, err
+	}, table)
+}
+
+func show() *cobra.Command {
+	c := command.New("show ADDRESS|ID", "Show a key store with its description and the resources that use it",
+		"visage store show hashivault://vault.example.org/transit")
+	operator.Complete(c, operator.KeyStoreAddresses)
+	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) (armwire.KeyStore, error) {
+		return o.KeyStore(ctx, args[0])
+	}, details)
+}
+
+func remove() *cobra.Command {
+	c := command.New("remove ADDRESS|ID", "Remove a key store that no resource uses",
+		"visage store remove hashivault://vault.example.org/transit")
+	operator.Complete(c, operator.KeyStoreAddresses)
+	return operator.Do(c, func(ctx context.Context, o *operator.Client, args []string) error {
+		s, err := o.KeyStore(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return o.ARM(ctx, http.MethodDelete, path(s), nil, nil)
+	})
+}
+
+func test() *cobra.Command {
+	var opts armwire.KeyStoreTest
+	c := command.New("test ADDRESS|ID",
+		"Connect to a key store and, with --key, log in and describe a key. Nothing changes. The command fails if a "+
+			"step does.",
+		"visage store test hashivault://vault.example.org/transit --resource vip --key faces")
+	c.Flags().StringVar(&opts.Resource, "resource", "", "`NAME` of the resource as whose identity to log in; needed "+
+		"where each resource logs in as itself")
+	c.Flags().StringVar(&opts.Key, "key", "", "`NAME` of a key in the store (default: only the connection is tried)")
+	operator.CompleteFlag(c, "resource", operator.Resources)
+	operator.Complete(c, operator.KeyStoreAddresses)
+	return operator.Judge(c, func(
+		ctx context.Context, o *operator.Client, args []string,
+	) (armwire.KeyStoreTrial, error) {
+		s, err := o.KeyStore(ctx, args[0])
+		if err != nil {
+			return armwire.KeyStoreTrial{}, err
+		}
+		var trial armwire.KeyStoreTrial
+		err = o.ARM(ctx, http.MethodPost, path(s)+"/test", opts, &trial)
+		return trial, err
+	}, trialTable, func(t armwire.KeyStoreTrial) error {
+		if t.Passed {
+			return nil
+		}
+		return command.Hinted(errors.New("the key store does not answer as it should"),
+			"docs/operations/key-stores.md says what each answer means")
+	})
+}
+
+func table(t *command.Table, all []armwire.KeyStore) {
+	t.Row("ADDRESS", "LOGIN", "FROM", "RESOURCES", "ID")
+	for _, s := range all {
+		t.Row(s.Address, valuesOf(s)["login.method"], s.Origin, len(s.Resources)+s.OtherResources, s.ID)
+	}
+	for _, s := range all {
+		if s.Fault != "" {
+			t.Line("")
+			t.Line("%s cannot be used: %s", s.Address, s.Fault)
+		}
+	}
+}
+
+// valuesOf returns the fields of a description; none for one of a newer server.
+func valuesOf(s armwire.KeyStore) map[string]string {
+	described, err := stores.Parse(s.Description)
+	if err != nil {
+		return map[string]string{"login.method": "-"}
+	}
+	return described.Values()
+}
+
+func details(t *command.Table, s armwire.KeyStore) {
+	t.Row("FIELD", "VALUE")
+	t.Row("address", s.Address)
+	t.Row("id", s.ID)
+	t.Row("from", s.Origin)
+	t.Row("added", command.Clock(s.Added))
+	values := valuesOf(s)
+	for _, field := range stores.Fields() {
+		if value := values[field]; value != "" {
+			t.Row(field, value)
+		}
+	}
+	used := strings.Join(s.Resources, ", ")
+	if s.OtherResources > 0 {
+		used = strings.TrimPrefix(fmt.Sprintf("%s, and %d others", used, s.OtherResources), ", and ")
+	}
+	t.Row("resources", command.Dash(used))
+	if s.Fault != "" {
+		t.Line("")
+		t.Line("It cannot be used: %s", s.Fault)
+	}
+}
+
+func trialTable(t *command.Table, trial armwire.KeyStoreTrial) {
+	t.Row("STEP", "OK", "ANSWER")
+	for _, s := range trial.Steps {
+		t.Row(s.Step, s.State, command.Dash(s.Message))
+	}
+	if k := trial.Key; k != nil {
+		t.Line("")
+		t.Line("key: %s, version %s, answered in %.1f ms", k.Type, command.Dash(k.Version), trial.Milliseconds)
+		for _, why := range k.Unfit {
+			t.Line("%s", why)
+		}
+	}
+}

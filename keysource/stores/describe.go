@@ -1,0 +1,121 @@
+package stores
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Kind is a kind of stores, for people who describe one.
+type Kind struct {
+	Scheme  string // of the addresses
+	About   string // the form of an address, and what it is the address of
+	Methods []Method
+}
+
+// Method is a method of login. The fields are named as in Fields, without "login.".
+type Method struct {
+	Name       string
+	Needs, May []string // the fields of Login that it needs, and those that it may have
+}
+
+// Kinds returns all kinds of stores.
+func Kinds() []Kind {
+	all := make([]Kind, len(kinds))
+	for i, k := range kinds {
+		all[i] = Kind{k.scheme, k.about, slices.Clone(k.methods)}
+	}
+	return all
+}
+
+// KindAt returns the scheme of the kind of the store at an address; empty for no kind.
+func KindAt(address string) string {
+	k, _ := kindOf(address)
+	return k.scheme
+}
+
+// Fields returns the names of the fields of a description besides the address, as the file of stores has them; those of
+// the login begin with "login.".
+func Fields() []string {
+	var all []string
+	for _, f := range new(Store).texts() {
+		all = append(all, f.name)
+	}
+	return all
+}
+
+// Described returns the description of the store at an address with the given fields, by the names of Fields. A name
+// that is unknown is an error; Check finds other mistakes.
+func Described(address string, values map[string]string) (Store, error) {
+	s := Store{Address: address}
+	known := s.texts()
+	for name, value := range values {
+		i := slices.IndexFunc(known, func(f text) bool { return f.name == name })
+		if i < 0 {
+			return Store{}, fmt.Errorf("the description of a key store has no field %q", name)
+		}
+		*known[i].value = value
+	}
+	return s, nil
+}
+
+// Values returns the fields of a description that are set, by the names of Fields.
+func (s Store) Values() map[string]string {
+	all := map[string]string{}
+	for _, f := range s.texts() {
+		if *f.value != "" {
+			all[f.name] = *f.value
+		}
+	}
+	return all
+}
+
+// text is one field of a description.
+type text struct {
+	name  string
+	value *string
+}
+
+// texts returns the fields of a description.
+func (s *Store) texts() []text {
+	var all []text
+	add := func(prefix string, v reflect.Value) {
+		for i, field := range reflect.VisibleFields(v.Type()) {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if !field.IsExported() {
+				continue
+			}
+			if value, is := reflect.TypeAssert[*string](v.Field(i).Addr()); is && name != "" && name != "address" {
+				all = append(all, text{prefix + name, value})
+			}
+		}
+	}
+	add("", reflect.ValueOf(s).Elem())
+	add("login.", reflect.ValueOf(&s.Login).Elem())
+	return all
+}
+
+// Parse reads a description as the file of stores has it. It does not check it.
+func Parse(raw []byte) (Store, error) {
+	var s Store
+	err := strictly(raw, &s)
+	return s, err
+}
+
+// strictly reads one JSON value, and nothing behind it.
+func strictly(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is something behind it")
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package stores
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+)
+
+// Set is the configured stores. It is safe for concurrent use.
+type Set struct {
+	mu      sync.RWMutex
+	all     map[string]*Store // by address, in its one spelling
+	removed int               // how many were removed, so that connections know of it
+}
+
+// NewSet checks descriptions of stores and reads their certificates.
+func NewSet(stores []Store) (*Set, error) {
+	set := &Set{all: map[string]*Store{}}
+	for _, store := range stores {
+		if _, err := set.Add(store, nil); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// Add checks a description, reads its certificates and adds the store, which can be used at once. It returns the
+// complete description. own, if it is not nil, is that of CheckAudiences, which holds for the set with the store.
+func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
+	if err := store.open(); err != nil {
+		return Store{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all[store.Address] != nil {
+		return Store{}, fmt.Errorf("the key store %s is configured twice", store.Address)
+	}
+	s.all[store.Address] = &store
+	if own != nil {
+		if err := s.checkAudiencesLocked(own); err != nil {
+			delete(s.all, store.Address)
+			return Store{}, err
+		}
+	}
+	return store, nil
+}
+
+// Remove removes a store, by its address in its one spelling. Connections of the set open no key in it any more.
+func (s *Set) Remove(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, address)
+	s.removed++
+}
+
+// All returns the stores, complete, in the order of their addresses.
+func (s *Set) All() []Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all := make([]Store, 0, len(s.all))
+	for _, address := range slices.Sorted(maps.Keys(s.all)) {
+		all = append(all, *s.all[address])
+	}
+	return all
+}
+
+// store returns the configured store that a key is in; nil: there is none.
+func (s *Set) store(key visage.KeyRef) *Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[key.Vault]
+}
+
+// removals returns how many stores were removed.
+func (s *Set) removals() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.removed
+}
+
+// Require refuses a key that is in no configured store.
+func (s *Set) Require(key visage.KeyRef) error {
+	if s.store(key) == nil {
+		return refuseUnknown(key)
+	}
+	return nil
+}
+
+func refuseUnknown(key visage.KeyRef) error {
+	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
+		"This instance cannot use the key store %s: the operator has not configured it.", key.Vault)
+}
+
+// CheckAudiences refuses audiences of the tokens that prove identities to the stores if the operator of a store could
+// use the tokens elsewhere: in this instance, whose audiences own knows, or in a store on another host.
+func (s *Set) CheckAudiences(own func(audience string) bool) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.checkAudiencesLocked(own)
+}
+
+func (s *Set) checkAudiencesLocked(own func(audience string) bool) error {
+	hosts := map[string]string{}
+	for _, address := range slices.Sorted(maps.Keys(s.all)) {
+		store := s.all[address]
+		if !store.Federates() {
+			continue
+		}
+		host := store.kind.host(*store)
+		audience := strings.TrimSuffix(strings.ToLower(store.Login.Audience), "/")
+		if own(audience) {
+			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
+				store.Login.Audience)
+		}
+		if other, taken := hosts[audience]; taken && other != host {
+			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
+				store.Login.Audience, other)
+		}
+		hosts[audience] = host
+	}
+	return nil
+}
+
+// Connect returns connections to the stores, which are made when they are needed.
+func (s *Set) Connect(assert Assert) *Connections {
+	return &Connections{set: s, assert: assert, made: map[*Store]opener{}}
+}
+
+// Connections are connections to the stores of a set. They are safe for concurrent use.
+type Connections struct {
+	set    *Set
+	assert Assert
+
+	mu      sync.Mutex
+	made    map[*Store]opener
+	removed int // of set, when made was last compared with it
+}
+
+// Open opens a key as an identity. A *visage.Refusal says that this instance can never open it. Open calls no store.
+func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	store := c.set.store(key)
+	if store == nil {
+		return nil, refuseUnknown(key)
+	}
+	src, err := c.to(store)(key, as)
+	if err != nil {
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
+			err)
+	}
+	return src, nil
+}
+
+// to returns what opens keys of a store. It forgets the connections to stores that were removed.
+func (c *Connections) to(store *Store) opener {
+	removed := c.set.removals()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed != removed {
+		c.removed = removed
+		maps.DeleteFunc(c.made, func(made *Store, _ opener) bool {
+			return c.set.store(visage.KeyRef{Vault: made.Address}) != made
+		})
+	}
+	open := c.made[store]
+	if open == nil {
+		open = store.kind.connect(*store, c.assert)
+		c.made[store] = open
+	}
+	return open
+}

@@ -1,0 +1,127 @@
+package stores_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource/stores"
+)
+
+// TestSetChanges holds that a store can be used from the moment when it is added until it is removed, over connections
+// that were made before.
+func TestSetChanges(t *testing.T) {
+	set, err := stores.NewSet(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections := set.Connect(nil)
+	key := visage.KeyRef{Vault: "hashivault://vault.example/transit", Name: "faces"}
+	usable := func() bool {
+		_, err := connections.Open(key, "")
+		return err == nil && set.Require(key) == nil
+	}
+	if usable() {
+		t.Error("a store is used before it is added")
+	}
+	described := stores.Store{Address: "hashivault://VAULT.example:8200/transit/",
+		Login: stores.Login{Method: "token", SecretFile: "/run/token"}}
+	made, err := set.Add(described, nil)
+	if err != nil || made.Address != key.Vault {
+		t.Fatalf("added as %q: %v", made.Address, err)
+	}
+	if !usable() {
+		t.Error("an added store is not used")
+	}
+	if _, err := set.Add(described, nil); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("added twice: %v", err)
+	}
+	set.Remove(key.Vault)
+	if usable() || len(set.All()) != 0 {
+		t.Error("a removed store is used")
+	}
+	if _, err := set.Add(described, nil); err != nil || !usable() {
+		t.Errorf("added again: %v", err)
+	}
+}
+
+// TestSetRefusesAudiences holds that a store whose audience is taken is not added.
+func TestSetRefusesAudiences(t *testing.T) {
+	set, err := stores.NewSet([]stores.Store{{Address: "hashivault://one.example/transit",
+		Login: stores.Login{Method: "jwt", Audience: "vault"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := func(audience string) bool { return audience == "https://faces.example" }
+	for audience, says := range map[string]string{
+		"https://Faces.example/": "one of this instance", "Vault": "also that of a store on one.example", "other": "",
+	} {
+		_, err := set.Add(stores.Store{Address: "hashivault://two.example/transit",
+			Login: stores.Login{Method: "jwt", Audience: audience}}, own)
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("audience %s: %v, want %q", audience, err, says)
+		}
+		set.Remove("hashivault://two.example/transit")
+		if n := len(set.All()); n != 1 {
+			t.Errorf("audience %s: the set has %d stores, want 1", audience, n)
+		}
+	}
+}
+
+// TestFilesIn holds that a description names files of one folder only.
+func TestFilesIn(t *testing.T) {
+	folder, outside := t.TempDir(), filepath.Join(t.TempDir(), "root.key")
+	inside, link := filepath.Join(folder, "secret"), filepath.Join(folder, "link")
+	for _, file := range []string{inside, outside} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, link); err != nil {
+		t.Fatal(err)
+	}
+	for file, says := range map[string]string{
+		inside: "", "": "", outside: "must be in", link: "must be in", "secret": "absolute",
+		filepath.Join(folder, "none"):                  "no such file",
+		folder + "/../" + filepath.Base(outside) + "/": "no such file",
+	} {
+		for field, described := range map[string]stores.Store{
+			"caFile": {CAFile: file}, "login.secretFile": {Login: stores.Login{SecretFile: file}},
+		} {
+			err := described.FilesIn(folder)
+			if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) ||
+				err != nil && !strings.HasPrefix(err.Error(), field) {
+				t.Errorf("%s %s: %v, want %q", field, file, err, says)
+			}
+		}
+	}
+}
+
+// TestDescribed holds that a description can be made of its fields and taken apart again.
+func TestDescribed(t *testing.T) {
+	values := map[string]string{}
+	for i, field := range stores.Fields() {
+		values[field] = strings.Repeat("x", i+1)
+	}
+	s, err := stores.Described("hashivault://vault.example/transit", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Values(); len(got) != len(values) || s.CAFile == "" || s.Login.SecretFile == "" {
+		t.Errorf("made %+v of %v", s, values)
+	}
+	if _, err := stores.Described("", map[string]string{"address": "x"}); err == nil {
+		t.Error("an unknown field is accepted")
+	}
+	for _, k := range stores.Kinds() {
+		for _, m := range k.Methods {
+			for _, field := range append(m.Needs, m.May...) {
+				if values["login."+field] == "" {
+					t.Errorf("the login %s of %s has an unknown field %q", m.Name, k.Scheme, field)
+				}
+			}
+		}
+	}
+}

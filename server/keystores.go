@@ -1,0 +1,161 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/server/registry"
+)
+
+// keyStoresDir is the folder of the files that stores may name which are added while the server runs.
+func (c Config) keyStoresDir() string {
+	return cmp.Or(c.keyStoreFiles, filepath.Join(c.Dir, keyStoresFolder))
+}
+
+// openRegistry opens the list of key stores. It may use rooms of l that are opened later.
+func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Assert) (*registry.Registry, error) {
+	all := s.cfg.KeyStores
+	if s.cfg.KeyStoresFile != "" {
+		read, err := stores.Read(s.cfg.KeyStoresFile)
+		if err != nil {
+			return nil, err
+		}
+		all = slices.Concat(all, read)
+	}
+	return registry.Open(ctx, registry.Config{
+		Store: l.store, Settings: all, Files: s.cfg.keyStoresDir(), Audit: l.audit, Assert: assert, Logger: s.log,
+		Uses: func(ctx context.Context, by visage.Caller, address string) (names []string, others int, err error) {
+			found, err := l.accounts.ProtectedBy(ctx, by, visage.KeyRef{Vault: address}, "")
+			for _, r := range found.Resources {
+				if !slices.Contains(names, r.Name) {
+					names = append(names, r.Name)
+				}
+			}
+			return names, found.Others, err
+		},
+		Identity: func(ctx context.Context, resource string) (visage.PrincipalID, error) {
+			of, err := l.accounts.Get(ctx, resource)
+			if err != nil {
+				return "", err
+			}
+			if of.Identity.System.PrincipalID == "" {
+				return "", visage.Refuse(visage.Conflict, "IdentityRequired", "The resource %q has no "+
+					"system-assigned identity: switch it on.", of.Name)
+			}
+			return visage.PrincipalID(of.Identity.System.PrincipalID), nil
+		},
+	})
+}
+
+// managedStores implements armapi.KeyStores.
+type managedStores struct{ *registry.Registry }
+
+// List implements armapi.KeyStores.
+func (m managedStores) List(ctx context.Context, by visage.Caller) ([]armwire.KeyStore, error) {
+	all := []armwire.KeyStore{}
+	for _, e := range m.All() {
+		told, err := m.told(ctx, by, e)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, told)
+	}
+	return all, nil
+}
+
+// Store implements armapi.KeyStores.
+func (m managedStores) Store(ctx context.Context, by visage.Caller, id string) (armwire.KeyStore, error) {
+	e, err := m.Find(id)
+	if err != nil {
+		return armwire.KeyStore{}, err
+	}
+	return m.told(ctx, by, e)
+}
+
+// AddStore implements armapi.KeyStores.
+func (m managedStores) AddStore(ctx context.Context, by visage.Caller, description []byte) (armwire.KeyStore, error) {
+	s, err := stores.Parse(description)
+	if err != nil {
+		return armwire.KeyStore{}, visage.Refuse(visage.Invalid, "InvalidKeyStore", "The body is no description of a "+
+			"key store, as docs/operations/key-stores.md has it: %v.", err)
+	}
+	e, err := m.Add(ctx, by, s)
+	if err != nil {
+		return armwire.KeyStore{}, err
+	}
+	return m.told(ctx, by, e)
+}
+
+// RemoveStore implements armapi.KeyStores.
+func (m managedStores) RemoveStore(ctx context.Context, by visage.Caller, id string) error {
+	return m.Remove(ctx, by, id)
+}
+
+// TestStore implements armapi.KeyStores.
+func (m managedStores) TestStore(
+	ctx context.Context, by visage.Caller, id string, want armwire.KeyStoreTest,
+) (armwire.KeyStoreTrial, error) {
+	t, err := m.Try(ctx, by, id, registry.Trial{Resource: want.Resource, Key: want.Key})
+	if err != nil {
+		return armwire.KeyStoreTrial{}, err
+	}
+	told := armwire.KeyStoreTrial{Passed: t.Passed()}
+	for _, f := range t.Findings {
+		told.Steps = append(told.Steps, armwire.KeyStoreStep{
+			Step: string(f.Step), State: trialState(f), Message: f.Says,
+		})
+	}
+	if t.Asked > 0 {
+		told.Milliseconds = float64(t.Asked.Microseconds()) / 1000
+	}
+	if d := t.Key; d != nil {
+		told.Key = &armwire.KeyStoreKey{Version: d.Ref.Version, Type: d.KeyType, Algorithm: d.Algorithm, Bits: d.Bits,
+			Enabled: d.Enabled, Unfit: []string{}}
+		if !d.Expires.IsZero() {
+			told.Key.Expires = d.Expires.UTC().Format(time.RFC3339)
+		}
+		for _, why := range d.Unfit {
+			told.Key.Unfit = append(told.Key.Unfit, "The key "+why+".")
+		}
+		slices.Sort(told.Key.Unfit)
+	}
+	return told, nil
+}
+
+func trialState(f stores.Finding) string {
+	switch {
+	case f.Met:
+		return "yes"
+	case f.Known:
+		return "no"
+	}
+	return "unknown"
+}
+
+// told describes a store with the resources that use it.
+func (m managedStores) told(ctx context.Context, by visage.Caller, e registry.Entry) (armwire.KeyStore, error) {
+	names, others, err := m.Uses(ctx, by, e)
+	if err != nil {
+		return armwire.KeyStore{}, err
+	}
+	description, err := json.Marshal(e.Store)
+	if err != nil {
+		return armwire.KeyStore{}, fmt.Errorf("encode the description of key store %s: %w", e.Store.Address, err)
+	}
+	told := armwire.KeyStore{
+		ID: e.ID, Kind: stores.KindAt(e.Store.Address), Address: e.Store.Address, Origin: string(e.Origin),
+		Fault: e.Fault, Description: description, Resources: names, OtherResources: others,
+	}
+	if !e.Added.IsZero() {
+		told.Added = e.Added.UTC().Format(time.RFC3339)
+	}
+	return told, nil
+}
