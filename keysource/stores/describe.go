@@ -57,7 +57,8 @@ func Described(address string, values map[string]string) (Store, error) {
 	for name, value := range values {
 		i := slices.IndexFunc(known, func(f text) bool { return f.name == name })
 		if i < 0 {
-			return Store{}, fmt.Errorf("the description of a key store has no field %q", name)
+			return Store{}, fmt.Errorf("the description of a key store has no field %q; it has %s", name,
+				strings.Join(Fields(), ", "))
 		}
 		*known[i].value = value
 	}

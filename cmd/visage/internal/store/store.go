@@ -2,7 +2,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -28,62 +26,21 @@ func Command() *cobra.Command {
 
 func path(s armwire.KeyStore) string { return operator.KeyStores + "/" + s.ID }
 
-// abouts says what the fields of a description are for, by their names in it.
-var abouts = map[string]string{
-	"caFile":           "`FILE` with the authorities of the store's certificate, in PEM (default: the system's)",
-	"login.method":     "`METHOD` of login; the page about key stores has those of each kind",
-	"login.mount":      "`PATH` at which the method of login is mounted (default: its name)",
-	"login.role":       "`ROLE` that the identity of a resource logs in to, with {principal} for its object id",
-	"login.audience":   "`AUDIENCE` of the tokens that prove identities (default: the address of the store)",
-	"login.roleId":     "`ID` of the role of approle",
-	"login.secretFile": "`FILE` with the secret id of approle, or the token, in its first line",
-}
-
-// flagOf returns the flag of a field.
-func flagOf(field string) string {
-	if field == "login.method" {
-		return "login"
-	}
-	var b strings.Builder
-	for _, r := range strings.TrimPrefix(field, "login.") {
-		if unicode.IsUpper(r) {
-			b.WriteByte('-')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
-}
-
 func add() *cobra.Command {
-	c := command.New("add ADDRESS", "Add a key store, which resources may use at once",
-		"visage store add hashivault://vault.example.org/transit --login jwt --audience vault.example.org")
-	c.Long = "Add a key store, which resources may use at once: " + stores.Known() + ". The files that it names are " +
-		"read by the server and must be in the folder keystores of its data directory. docs/operations/key-stores.md " +
-		"has the customer's side."
-	values := map[string]*string{}
-	for _, field := range stores.Fields() {
-		about := cmp.Or(abouts[field], "`VALUE` of "+field+" in the description of the store")
-		values[field] = c.Flags().String(flagOf(field), "", about)
-	}
+	c := command.New("add ADDRESS [FIELD=VALUE...]", "Add a key store, which resources may use at once",
+		"visage store add hashivault://vault.example.org/transit login.method=jwt")
+	c.Long = "Add a key store, which resources may use at once. Its kind is known by its address, its fields are " +
+		"those of the file of key stores: docs/operations/key-stores.md has them. Files must be in the folder keystores of " +
+		"the server's data directory."
+	operator.Complete(c, nil, func(context.Context, *operator.Client, *cobra.Command) ([]string, error) {
+		var all []string
+		for _, field := range stores.Fields() {
+			all = append(all, field+"=")
+		}
+		return all, nil
+	})
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]armwire.KeyStore, error) {
-		given := map[string]string{}
-		for field, value := range values {
-			if *value == "" {
-				continue
-			}
-			given[field] = *value
-			if strings.HasSuffix(field, "File") {
-				file, err := filepath.Abs(*value)
-				if err != nil {
-					return nil, err
-				}
-				given[field] = file
-			}
-		}
-		described, err := stores.Described(args[0], given)
-		if err == nil {
-			err = described.Check()
-		}
+		described, err := describe(args[0], args[1:])
 		if err != nil {
 			return nil, command.Misuse("%v", err)
 		}
@@ -95,6 +52,30 @@ func add() *cobra.Command {
 		err = o.ARM(ctx, http.MethodPost, operator.KeyStores, json.RawMessage(body), &made)
 		return []armwire.KeyStore{made}, err
 	}, table)
+}
+
+// describe makes and checks the description of the store at an address.
+func describe(address string, fields []string) (stores.Store, error) {
+	given := map[string]string{}
+	for _, field := range fields {
+		name, value, found := strings.Cut(field, "=")
+		if !found || value == "" {
+			return stores.Store{}, fmt.Errorf("fields are given as NAME=VALUE; got %q", field)
+		}
+		if strings.HasSuffix(name, "File") {
+			file, err := filepath.Abs(value)
+			if err != nil {
+				return stores.Store{}, err
+			}
+			value = file
+		}
+		given[name] = value
+	}
+	s, err := stores.Described(address, given)
+	if err == nil {
+		err = s.Check()
+	}
+	return s, err
 }
 
 func list() *cobra.Command {
