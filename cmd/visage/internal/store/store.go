@@ -29,9 +29,9 @@ func path(s armwire.KeyStore) string { return operator.KeyStores + "/" + s.ID }
 func add() *cobra.Command {
 	c := command.New("add ADDRESS [FIELD=VALUE...]", "Add a key store, which resources may use at once",
 		"visage store add hashivault://vault.example.org/transit login.method=jwt")
-	c.Long = "Add a key store, which resources may use at once. Its kind is known by its address, its fields are " +
-		"those of the file of key stores: docs/operations/key-stores.md has them. Files must be in the folder keystores of " +
-		"the server's data directory."
+	c.Long = "Add a key store, which resources may use at once. Its address tells the kind, and its fields are those " +
+		"of the file of key stores: docs/operations/key-stores.md has them. Files must be in the folder " +
+		"keystores of the server's data directory."
 	operator.Complete(c, nil, func(context.Context, *operator.Client, *cobra.Command) ([]string, error) {
 		var all []string
 		for _, field := range stores.Fields() {
