@@ -195,8 +195,12 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 	}
 	inUse := e.Key
 	inUse.Version = s.Version
-	facts = append(facts, name,
-		keyFact{Name: v.text("encryption.version"), Text: s.Version, Code: true, Hint: follows},
+	version := keyFact{Name: v.text("encryption.version"), Text: s.Version, Code: true, Hint: follows}
+	if s.Version == "" {
+		version = keyFact{Name: version.Name, Text: v.text("encryption.version.none"),
+			Hint: v.text("encryption.version.none.hint")}
+	}
+	facts = append(facts, name, version,
 		keyFact{Name: v.text("encryption.identifier"), Text: inUse.String(), Code: true},
 		keyFact{Name: v.text("encryption.identity"), Text: string(s.As), Code: true,
 			To: resourcePath(a.Name, "identity")},
@@ -284,7 +288,10 @@ func (c *Console) offerChanges(v *visit, a account.Account, e account.Encryption
 	}
 	versions := present
 	versions.Version = e.Status.Version
-	do("do-version", "rotate", v.text("encryption.newversion"), v.text("encryption.newversion.why"), versions.path(a))
+	if versions.Version != "" {
+		do("do-version", "rotate", v.text("encryption.newversion"), v.text("encryption.newversion.why"),
+			versions.path(a))
+	}
 	do("do-choose", "key", v.text("encryption.otherkey"), v.text("encryption.otherkey.why"),
 		encryptionPath(a, "choose"))
 	do("do-return", "undo", v.text("encryption.return"), v.text("encryption.return.why"),

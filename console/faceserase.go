@@ -245,7 +245,7 @@ func (c *Console) receipt(v *visit) (*view, error) {
 		return nil, err
 	}
 	if e, err := c.cfg.Accounts.Encryption(v.Context(), a); err == nil {
-		data.Customer = e.Status.Version != ""
+		data.Customer = e.Status.Key != (visage.KeyRef{})
 	}
 	return show(), nil
 }

@@ -60,7 +60,7 @@ func (c *Custody) Enable(
 			return Operation{}, err
 		}
 	}
-	version, err := c.checkKey(ctx, to)
+	version, err := c.checkKey(about(ctx, id), to)
 	if err == nil {
 		err = c.failPoint("any", stepChecked, "after")
 	}

@@ -228,7 +228,7 @@ func (c *Custody) Examine(
 	default:
 		e.meet(PresentKeyAnswers)
 		if as != "" {
-			c.examineKey(ctx, e)
+			c.examineKey(about(ctx, id), e)
 		}
 	}
 	if ctx.Err() != nil {

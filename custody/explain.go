@@ -3,18 +3,24 @@ package custody
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 )
 
-// wrappingKey names the key that wraps a resource's data key: "Version V of key K". Empty: the service's key.
+// wrappingKey names the key that wraps a resource's data key: "Version V of key K", or "Key K" in a store whose keys
+// have no versions. Empty: the service's key.
 func (c *Custody) wrappingKey(sp *space) (name string, as visage.PrincipalID) {
 	key, version := sp.keyInUse()
-	if key == nil || version == "" {
+	if key == nil {
 		return "", ""
 	}
-	return fmt.Sprintf("Version %s of key %s", version, c.cfg.Today(key.Key).Unversioned()), key.As
+	id := c.cfg.Today(key.Key).Unversioned()
+	if version == "" {
+		return "Key " + id, key.As
+	}
+	return fmt.Sprintf("Version %s of key %s", version, id), key.As
 }
 
 // explainRefusal explains a refusal to the owner of a resource: which version of which key is refused, why, what to do,
@@ -23,7 +29,8 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 	name, as := c.wrappingKey(sp)
 	if name == "" || sp.noteNow().Flow != nil { // the answer may come from the new key of a change
 		if name != "" {
-			return fmt.Sprintf("%s Data keys are wrapped by v%s.", explainError(a.err), name[1:])
+			return fmt.Sprintf("%s Data keys are wrapped by %s%s.", explainError(a.err),
+				strings.ToLower(name[:1]), name[1:])
 		}
 		return explainError(a.err)
 	}
@@ -53,6 +60,9 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 	case keysource.Permission:
 		sentence = fmt.Sprintf("%s is refused to principal %s: give it the permissions get, wrapKey and unwrapKey",
 			name, as)
+		if b, _ := sp.keyInUse(); b != nil && b.Key.Scheme() != "https" {
+			sentence = fmt.Sprintf("%s is refused to principal %s: give it its rights in the key store again", name, as)
+		}
 	default:
 		sentence = name + " is refused"
 	}

@@ -133,7 +133,8 @@ func (sp *space) stateNow() state {
 	return sp.state
 }
 
-// keyInUse returns the customer's key and the version that wraps the data key; nil: the service's key.
+// keyInUse returns the customer's key and the version that wraps the data key, if the store of the key has versions;
+// nil: the service's key.
 func (sp *space) keyInUse() (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()

@@ -21,7 +21,7 @@ type Status struct {
 	Key     visage.KeyRef // with its present address
 	Kept    visage.KeyRef // with the address at the time of enabling
 	As      visage.PrincipalID
-	Version string // the version in use; empty: the service's key
+	Version string // the version in use; empty: the service's key, or one of a store whose keys have no versions
 	Policy  Policy
 	// KeyEnds is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero: it
 	// has none, or it is not known

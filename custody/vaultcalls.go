@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
 )
 
 // maxCalls limits how many calls to vaults are under way at once, so that a start with very many keys does not overload
@@ -92,6 +93,12 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 		return true
 	}
+}
+
+// about returns a context for calls that try whether a key can protect a resource, before there is a data key to wrap: a
+// store may let the resource use the key for nothing else.
+func about(ctx context.Context, id sealed.SpaceID) context.Context {
+	return keysource.WithLabel(ctx, keysource.Label{Resource: id})
 }
 
 // roundTrip wraps a random secret and unwraps it again. verb is the operation that failed.

@@ -59,6 +59,8 @@ func TestAWS(t *testing.T) { walkArticle(t, newAWSStore(t)) }
 
 func TestAWSOfOthers(t *testing.T) { walkOthers(t, newAWSStore(t)) }
 
+func TestAWSTheft(t *testing.T) { walkTheft(t, newAWSStore(t)) }
+
 // TestAWSRefusals holds which keys and roles are refused, each in its own words.
 func TestAWSRefusals(t *testing.T) {
 	store := newAWSStore(t)

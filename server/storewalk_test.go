@@ -2,16 +2,23 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/file"
+	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -52,11 +59,25 @@ const accountPath = "/resourceGroups/default/providers/Microsoft.CognitiveServic
 // newStoreWalk starts a server with the resource "vip", whose identity has no rights in the store yet.
 func newStoreWalk(t *testing.T, store customerStore) *storeWalk {
 	t.Helper()
-	about := store.describe(t)
-	w := &storeWalk{&officer{Server: servertest.Start(t, server.Config{
-		Rate: 1000, AutoApprove: true, KeyStores: []stores.Store{about},
-	})}, store, about.Address}
+	w := startStoreWalk(t, store, "")
 	w.resource(t, "vip")
+	w.know(t)
+	store.trust(t, w.issuer(t))
+	return w
+}
+
+// startStoreWalk starts a server on a folder; empty: a new one.
+func startStoreWalk(t *testing.T, store customerStore, dir string) *storeWalk {
+	t.Helper()
+	about := store.describe(t)
+	return &storeWalk{&officer{Server: servertest.Start(t, server.Config{
+		Dir: dir, Rate: 1000, AutoApprove: true, KeyStores: []stores.Store{about},
+	})}, store, about.Address}
+}
+
+// know finds out who the resource "vip" is.
+func (w *storeWalk) know(t *testing.T) {
+	t.Helper()
 	var err error
 	if w.space, w.who, err = w.Identify(t.Context(), "vip"); err != nil {
 		t.Fatal(err)
@@ -66,6 +87,11 @@ func newStoreWalk(t *testing.T, store customerStore) *storeWalk {
 		t.Fatal(err)
 	}
 	w.Key = keys.Key1
+}
+
+// issuer is the server as stores see it.
+func (w *storeWalk) issuer(t *testing.T) issuer {
+	t.Helper()
 	ca, err := os.ReadFile(w.Operator().CAFile)
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +104,7 @@ func newStoreWalk(t *testing.T, store customerStore) *storeWalk {
 		&published); err != nil {
 		t.Fatal(err)
 	}
-	store.trust(t, issuer{published.Issuer, published.Keys, string(ca)})
-	return w
+	return issuer{published.Issuer, published.Keys, string(ca)}
 }
 
 // resource makes a resource that may have a customer-managed key.
@@ -131,6 +156,11 @@ func (w *storeWalk) armed(t *testing.T, method, account, body string) (int, stri
 	return res.StatusCode, string(answer)
 }
 
+// active reports whether the customer's key protects the data and no change is under way.
+func active(s custody.Status) bool {
+	return s.Condition == custody.Active && s.Operation.Progress != custody.Running
+}
+
 // walkArticle walks through the article with a key in a store: enable, revoke, restore, rotate, switch and disable.
 func walkArticle(t *testing.T, store customerStore) {
 	w := newStoreWalk(t, store)
@@ -141,9 +171,6 @@ func walkArticle(t *testing.T, store customerStore) {
 	store.grant(t, w.who, faces)
 	if says := w.protect(t, "vip", faces, ""); says != "" {
 		t.Fatalf("enable: %s", says)
-	}
-	active := func(s custody.Status) bool {
-		return s.Condition == custody.Active && s.Operation.Progress != custody.Running
 	}
 	first := w.until(t, "the active key", active)
 	if first.Key.Vault != w.address || first.Key.Name != faces {
@@ -203,5 +230,86 @@ func walkOthers(t *testing.T, store customerStore) {
 	}
 	if says := w.protect(t, "vip", faces, ""); says != "" {
 		t.Errorf("through its own resource: %q", says)
+	}
+}
+
+// walkTheft takes a copy of everything that a server keeps, its data, root key and keyring, and holds that it opens
+// nothing without the store: neither with the keys of the copy nor in a server that the store refuses.
+func walkTheft(t *testing.T, store customerStore) {
+	dir := filepath.Join(t.TempDir(), "visage")
+	w := startStoreWalk(t, store, dir)
+	w.resource(t, "vip")
+	w.know(t)
+	store.trust(t, w.issuer(t))
+	faces := store.makeKey(t, "faces")
+	store.grant(t, w.who, faces)
+	if says := w.protect(t, "vip", faces, ""); says != "" {
+		t.Fatalf("enable: %s", says)
+	}
+	w.until(t, "the active key", active)
+	if status, body, _ := w.face(t, http.MethodPut, "/face/v1.2/persongroups/g",
+		`{"name":"canary"}`); status != http.StatusOK {
+		t.Fatalf("make a group: %d %s", status, body)
+	}
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	store.revoke(t, faces)
+	loot := filepath.Join(t.TempDir(), "loot")
+	if err := os.CopyFS(loot, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(loot, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.Chmod(path, 0o600) // the service refuses keys that others can read
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	breakOpen(t, loot, w.space)
+
+	thief := startStoreWalk(t, store, loot)
+	thief.know(t)
+	thief.until(t, "the refusal", func(s custody.Status) bool { return s.Condition == custody.Revoked })
+	if status, body, _ := thief.groups(t); status == http.StatusOK || strings.Contains(body, "canary") {
+		t.Errorf("in a server that the store refuses: %d %s", status, body)
+	}
+	// The copy is whole: with the store it opens.
+	store.trust(t, thief.issuer(t))
+	store.grant(t, thief.who, faces)
+	thief.Custody().Recheck(visage.KeyRef{Vault: thief.address, Name: faces})
+	thief.until(t, "the store's consent", active)
+	if status, body, _ := thief.groups(t); status != http.StatusOK || !strings.Contains(body, "canary") {
+		t.Errorf("with the store: %d %s", status, body)
+	}
+}
+
+// breakOpen tries to open a space in a copy of a server's folder with all keys that are in there.
+func breakOpen(t *testing.T, dir string, space sealed.SpaceID) {
+	t.Helper()
+	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")
+	root, err := file.New(filepath.Join(keys, "root.key"), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen, err := sealed.Open(t.Context(), sealed.Config{Engine: sealed.Pebble(data), KeyDir: keys,
+		Protectors: []sealed.Protector{{Name: "file", Kind: "file", Source: root}}})
+	if err != nil {
+		t.Fatalf("the root key does not open its store: %v", err)
+	}
+	defer stolen.Close()
+	sp := stolen.Space(space)
+	for name, src := range map[string]keysource.Source{
+		"no key": nil, "the root key": root, "another key": sourcetest.NewFake("another"),
+	} {
+		if err := stolen.Bundle(space).Load(t.Context(), src); err == nil {
+			t.Errorf("%s opens the data", name)
+		}
+		err := sp.View(t.Context(), func(sealed.Reader) error { return nil })
+		if !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("with %s: %v, want a locked space", name, err)
+		}
 	}
 }

@@ -67,6 +67,8 @@ func TestTransit(t *testing.T) { walkArticle(t, transit{keystores.StartVault(t)}
 
 func TestTransitOfOthers(t *testing.T) { walkOthers(t, transit{keystores.StartVault(t)}) }
 
+func TestTransitTheft(t *testing.T) { walkTheft(t, transit{keystores.StartVault(t)}) }
+
 // TestTransitRefusals holds which keys and roles are refused, each in its own words.
 func TestTransitRefusals(t *testing.T) {
 	store := transit{keystores.StartVault(t)}

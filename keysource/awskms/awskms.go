@@ -163,7 +163,7 @@ func encryptionContext(l keysource.Label) map[string]string {
 		return nil
 	}
 	return map[string]string{
-		"visage-instance": visage.UUID(l.Instance).String(), "visage-resource": visage.UUID(l.Resource).String(),
+		"visage-instance": fmt.Sprintf("%x", l.Instance), "visage-resource": fmt.Sprintf("%x", l.Resource),
 		"visage-generation": fmt.Sprint(l.Generation),
 	}
 }
