@@ -152,7 +152,7 @@ func (a *attempt) acknowledge(ctx context.Context) error {
 	if a.flow.To == nil {
 		return nil
 	}
-	_, err := roundTrip(ctx, a.src)
+	_, err := roundTrip(about(ctx, a.sp.id), a.src)
 	return err
 }
 

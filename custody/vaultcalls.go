@@ -95,8 +95,8 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// about returns a context for calls that try whether a key can protect a resource, before there is a data key to wrap: a
-// store may let the resource use the key for nothing else.
+// about returns a context for calls that try whether a key can protect a resource: its store may let the resource use
+// the key for nothing else.
 func about(ctx context.Context, id sealed.SpaceID) context.Context {
 	return keysource.WithLabel(ctx, keysource.Label{Resource: id})
 }
