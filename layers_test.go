@@ -44,14 +44,15 @@ run                                     : the loop that trains, expires and swee
 `,
 	"sealed": `
 doc errors event pad spaceid                 : words: errors, events, ids, sizes of records
-workqueue                                    : work that waits for the background, by space
+workqueue rotationprogress                   : work that waits for the background, by space; how far a rotation is
 store                                        : the Store
 log portable reserve migrate openkeys        : logs; values for elsewhere; free disk space; migrations; the root's keys
 space                                        : a space: its lease, its transactions
 tx lifecycle                                 : what rooms read and write with; create and drop spaces
 table turn fold verify                       : typed tables; turns; folds; verification
 bundle each maintenance                      : the keys of a space; what the background does
-anchor erase                                 : rollback detection; erasures
+anchor erase rotation                        : rollback detection; erasures; another root key
+root                                         : the root key and its protectors
 open                                         : Open
 restore                                      : Restore
 `,
@@ -74,10 +75,12 @@ member                                       : one transaction of a group
 write                                        : the way in
 `,
 	"sealed/internal/keys": `
-ring instanceroot                            : open keys in memory; the instance root key
+ring instance                                : open keys in memory; the document of the instance
+instanceroot                                 : the instance root key
+protectors                                   : what wraps it
 anchors bundle                               : newest states; the documents of keys
 epoch slot summary                           : epoch keys; wrapped data keys; what is shown of them
-open turn                                    : opening a space's keys; making others current
+open turn rotation                           : opening a space's keys; making others current; another root key
 `,
 	"sealed/backup": `
 read backup                                  : a backup as it is read; as it is written

@@ -63,8 +63,7 @@ func (b *Bundle) Keys(ctx context.Context) (Keys, error) {
 }
 
 func (b *Bundle) read(ctx context.Context) (keys.Doc, error) {
-	b.sp.store.root.Hold()
-	defer b.sp.store.root.Release()
+	defer b.sp.store.root.Hold()()
 	return b.sp.store.bundles.Read(ctx, b.sp.id)
 }
 
@@ -110,8 +109,7 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 // something else. It neither reads nor changes whether the space is open.
 func (b *Bundle) Probe(ctx context.Context, src keysource.Source) error {
 	s := b.sp.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	doc, err := s.bundles.Read(ctx, b.sp.id)
 	if err != nil {
 		return err
@@ -153,8 +151,7 @@ func (b *Bundle) Turn(ctx context.Context, generation uint32, src keysource.Sour
 	if err := sp.rewritePages(ctx); err != nil {
 		return fmt.Errorf("rewrite the key pages of space %s: %w", sp.id, err)
 	}
-	sp.store.root.Hold()
-	defer sp.store.root.Release()
+	defer sp.store.root.Hold()()
 	return sp.store.bundles.Turned(ctx, sp.id)
 }
 

@@ -20,6 +20,11 @@ const (
 	RootOpened       = event.RootOpened
 	RootExposed      = event.RootExposed
 	RootProtected    = event.RootProtected
+	RootUnprotected  = event.RootUnprotected
+	RootIgnored      = event.RootIgnored
+	RootRotating     = event.RootRotating
+	RootRotated      = event.RootRotated
+	RootDelayed      = event.RootDelayed
 	SpaceCreated     = event.SpaceCreated
 	SpaceOpened      = event.SpaceOpened
 	SpaceLocked      = event.SpaceLocked

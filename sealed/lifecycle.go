@@ -27,8 +27,7 @@ func (p *Spaces) Create(ctx context.Context, id SpaceID) error {
 	if !id.Valid() {
 		return fmt.Errorf("create space %s: not an id a space can have", id)
 	}
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	if id != Operator {
@@ -85,8 +84,7 @@ func (p *Spaces) List(ctx context.Context) ([]SpaceID, error) {
 
 // listSpaces returns the spaces that exist and those that were dropped and have rows left.
 func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err error) {
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	var ids []SpaceID
 	err = s.engine.View(ctx, func(r engine.Reader) error {
 		return rowkey.EachSpace(r, func(space format.ID) error {
@@ -129,8 +127,7 @@ func (p *Spaces) Drop(ctx context.Context, id SpaceID) error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
 	err := func() error {
-		s.root.Hold()
-		defer s.root.Release()
+		defer s.root.Hold()()
 		return s.bundles.Drop(ctx, id)
 	}()
 	if err != nil {

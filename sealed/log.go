@@ -27,11 +27,10 @@ type Entry struct {
 
 // Log returns the log of a name. It need not be made: it exists by what is appended to it.
 func (s *Store) Log(name string) *Log {
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	l := &Log{store: s}
 	if !s.isClosed() {
-		l.id = format.LogID(s.root.Key(), s.root.Instance, name)
+		l.id = format.LogID(s.root.Of(1), s.root.Instance, name)
 	}
 	return l
 }
@@ -41,8 +40,7 @@ func (s *Store) Log(name string) *Log {
 // wait. An entry is at most MaxRecord bytes.
 func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error)) error {
 	s := l.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	if s.isClosed() {
 		return ErrClosed
 	}
@@ -71,8 +69,7 @@ func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error
 // Next returns the sequence number that the next entry will have.
 func (l *Log) Next(ctx context.Context) (next uint64, err error) {
 	s := l.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	if s.isClosed() {
 		return 0, ErrClosed
 	}
@@ -89,8 +86,7 @@ func (l *Log) Next(ctx context.Context) (next uint64, err error) {
 func (l *Log) From(ctx context.Context, first uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		s := l.store
-		s.root.Hold()
-		defer s.root.Release()
+		defer s.root.Hold()()
 		if s.isClosed() {
 			yield(Entry{}, ErrClosed)
 			return
@@ -138,7 +134,7 @@ func (l *Log) entries(r engine.Reader, first uint64) iter.Seq2[Entry, error] {
 			if sequence != want || sequence >= next {
 				break
 			}
-			data, err := format.OpenLogEntry(l.store.root.Key(), l.store.root.Instance, l.id, sequence, row.Value)
+			data, err := format.OpenLogEntry(l.store.root.Of, l.store.root.Instance, l.id, sequence, row.Value)
 			if err != nil {
 				yield(Entry{}, l.corrupt(sequence, err))
 				return
@@ -169,7 +165,7 @@ func (l *Log) next(r engine.Reader) (uint64, error) {
 		}
 		return 1, nil
 	}
-	head, err := format.OpenLogEntry(l.store.root.Key(), l.store.root.Instance, l.id, 0, value)
+	head, err := format.OpenLogEntry(l.store.root.Of, l.store.root.Instance, l.id, 0, value)
 	if err == nil && len(head) != 8 {
 		err = fmt.Errorf("%w: a log's head of %d bytes", format.ErrMalformed, len(head))
 	}
@@ -181,7 +177,7 @@ func (l *Log) next(r engine.Reader) (uint64, error) {
 
 func (l *Log) put(w engine.Writer, sequence uint64, data []byte) error {
 	return w.Put(logKey(l.id, sequence),
-		format.SealLogEntry(l.store.root.Key(), l.store.root.Instance, l.id, sequence, data))
+		format.SealLogEntry(l.store.root.Current(), l.store.root.Instance, l.id, sequence, data))
 }
 
 func (l *Log) corrupt(sequence uint64, err error) error {

@@ -24,8 +24,7 @@ func (m *Maintenance) Format() uint32 { return m.store.format }
 // one, and that opens only after the store.
 func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) error) error {
 	s := m.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	if s.isClosed() {
 		return ErrClosed
 	}

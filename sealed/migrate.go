@@ -26,6 +26,10 @@ var migrations = []migration{
 		Number: 1, Name: "record-format", Since: "0.1.0",
 		Does: "Writes the format of the store into the instance document; no other row changes.",
 	}},
+	{Migration: Migration{
+		Number: 2, Name: "root-versions", Since: "0.2.0",
+		Does: "Lets the root key have versions and protectors that can be removed; no row is rewritten.",
+	}},
 }
 
 // formatOf reads from an instance document, which may be of a format to come, which format the store has. What every

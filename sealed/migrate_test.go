@@ -113,10 +113,11 @@ func TestOlderStoresAreMigrated(t *testing.T) {
 
 	s = open(t, cfg)
 	if got, want := strings.Join(said, ", "),
-		"store migrating 1 record-format, store migrated 1 record-format"; got != want {
+		"store migrating 1 record-format, store migrated 1 record-format, "+
+			"store migrating 2 root-versions, store migrated 2 root-versions"; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}
-	if s.Maintenance().Format() != 1 || all(t, s.Space(spaceA), "x")["1"] != "text" {
+	if s.Maintenance().Format() != sealed.Format || all(t, s.Space(spaceA), "x")["1"] != "text" {
 		t.Errorf("the store has format %d and %v", s.Maintenance().Format(), all(t, s.Space(spaceA), "x"))
 	}
 	closeStore(t, s)
@@ -130,7 +131,7 @@ func TestOlderStoresAreMigrated(t *testing.T) {
 	}
 	closeStore(t, s)
 	s = open(t, later(cfg))
-	if got := told(t, s); got != "1:record-format 2:first 3:second" {
+	if got := told(t, s); got != "1:record-format 2:root-versions 3:first 4:second" {
 		t.Errorf("told of %q", got)
 	}
 	if got := told(t, s); got != "" {
@@ -197,7 +198,7 @@ func TestMigrationsCutByPowerAreFinished(t *testing.T) {
 			t.Fatalf("moment %d: %v", i, err)
 		}
 		checkMigrated(t, s)
-		if got := told(t, s); got != "1:record-format 2:first 3:second" {
+		if got := told(t, s); got != "1:record-format 2:root-versions 3:first 4:second" {
 			t.Errorf("told of %q", got)
 		}
 		closeStore(t, s)
@@ -280,7 +281,7 @@ func TestMigrationsNeedRoom(t *testing.T) {
 	free.Store(reserve / 2)
 	_, err = sealed.OpenOn(t.Context(), later(cfg), disk)
 	if full, ok := errors.AsType[*sealed.FullError](err); !ok ||
-		!strings.Contains(err.Error(), "migrate the store to format 2 (first)") {
+		!strings.Contains(err.Error(), "migrate the store to format 3 (first)") {
 		t.Fatalf("on a full volume: %v (%v)", err, full)
 	}
 	if s, err = sealed.OpenOn(t.Context(), cfg, disk); err != nil { // the program of before goes on meanwhile
@@ -321,7 +322,7 @@ func files(t *testing.T, dir string) map[string]string {
 // TestNewerStoresAreRefused, by every way in, with a sentence that says which version to use, and before anything is
 // written.
 func TestNewerStoresAreRefused(t *testing.T) {
-	const sentence = "was written by a newer version of Visage (format 3); this program knows formats up to 1: use " +
+	const sentence = "was written by a newer version of Visage (format 4); this program knows formats up to 2: use " +
 		"version 0.3.0 or later"
 	dir := t.TempDir()
 	cfg := config(t, "memory")
@@ -335,7 +336,7 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	refused := func(what string, err error) {
 		t.Helper()
 		newer, ok := errors.AsType[*sealed.NewerError](err)
-		if !ok || newer.Format != 3 || newer.Known != sealed.Format ||
+		if !ok || newer.Format != sealed.Format+2 || newer.Known != sealed.Format ||
 			!strings.Contains(err.Error(), "this "+what+" "+sentence) {
 			t.Errorf("a newer %s: %v", what, err)
 		}
@@ -377,7 +378,7 @@ func TestRestoredBackupsAreMigrated(t *testing.T) {
 	}
 	now := save(t, s)
 	in, err := stream.NewReader(bytes.NewReader(now.data))
-	if err != nil || in.Header().Format != 3 || in.Header().Since != "0.3.0" {
+	if err != nil || in.Header().Format != sealed.Format+2 || in.Header().Since != "0.3.0" {
 		t.Errorf("the header is %+v, %v", in.Header(), err)
 	}
 	there := later(elsewhere(t, cfg))
@@ -386,7 +387,7 @@ func TestRestoredBackupsAreMigrated(t *testing.T) {
 	}
 	r := open(t, there)
 	checkMigrated(t, r)
-	if got := told(t, r); got != "2:first 3:second" || all(t, r.Space(spaceA), "x")["1"] != "text" {
+	if got := told(t, r); got != "3:first 4:second" || all(t, r.Space(spaceA), "x")["1"] != "text" {
 		t.Errorf("told of %q, and the record is %q", got, all(t, r.Space(spaceA), "x")["1"])
 	}
 	verifyClean(t, r)

@@ -51,7 +51,7 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
 		report: cfg.Report, spaces: map[SpaceID]*Space{},
 		steps: cfg.steps(),
-		folds: newFolds(), erasures: newErasures(),
+		folds: newFolds(), erasures: newErasures(), rotation: newRotation(),
 	}
 	if s.report == nil {
 		s.report = func(Event) {}
@@ -178,6 +178,7 @@ func (s *Store) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
+	all.Go(func() { s.rotateForever(ctx) })
 	all.Go(func() {
 		if broken = s.volumes.Watch(ctx, s.engine, s.report); broken != nil {
 			stop()

@@ -17,8 +17,7 @@ import (
 func (s *Store) openKeys(
 	ctx context.Context, id SpaceID, src keysource.Source,
 ) (ring *keys.Ring, erased uint64, err error) {
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	doc, err := s.bundles.Read(ctx, id)
 	if err != nil {
 		return nil, 0, err

@@ -24,23 +24,21 @@ func (s *Store) Portable(purpose string) *Portable { return &Portable{s, purpose
 // Seal seals a value. Error: ErrClosed.
 func (p *Portable) Seal(plaintext []byte) ([]byte, error) {
 	s := p.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	if s.isClosed() {
 		return nil, ErrClosed
 	}
-	return format.SealPortable(s.root.Key(), s.root.Instance, p.purpose, plaintext), nil
+	return format.SealPortable(s.root.Current(), s.root.Instance, p.purpose, plaintext), nil
 }
 
 // Open opens what Seal made. The caller wipes the plaintext when it is secret. Errors: ErrNotPortable, ErrClosed.
 func (p *Portable) Open(value []byte) (plaintext []byte, err error) {
 	s := p.store
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	if s.isClosed() {
 		return nil, ErrClosed
 	}
-	if plaintext, err = format.OpenPortable(s.root.Key(), s.root.Instance, p.purpose, value); err != nil {
+	if plaintext, err = format.OpenPortable(s.root.Of, s.root.Instance, p.purpose, value); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotPortable, err)
 	}
 	return plaintext, nil

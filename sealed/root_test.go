@@ -33,7 +33,7 @@ func TestRootThatCannotBeHad(t *testing.T) {
 			keysource.ErrWrong, "test"},
 		{"not answering", cfg.Protectors, keysource.ErrUnknown, keysource.ErrUnknown, "test"},
 		{"refusing", cfg.Protectors, keysource.ErrDenied, keysource.ErrDenied, "test"},
-		{"another protector", []sealed.Protector{{Name: "env", Kind: "fake", Source: sourcetest.NewFake("env")}}, nil,
+		{"another protector", []sealed.Protector{{Name: "env", Kind: "env", Source: sourcetest.NewFake("env")}}, nil,
 			nil, "protected by test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

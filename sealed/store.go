@@ -68,6 +68,7 @@ type Store struct {
 	folds    *folds
 	erasures *erasures
 	anchors  *keys.Anchors
+	rotation rotation
 
 	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
 

@@ -14,9 +14,9 @@ import (
 // keyed makes the caller the only one to change the space's keys, and holds the instance root, until done is called.
 func (sp *Space) keyed() (done func()) {
 	sp.keying.Lock()
-	sp.store.root.Hold()
+	release := sp.store.root.Hold()
 	return func() {
-		sp.store.root.Release()
+		release()
 		sp.keying.Unlock()
 	}
 }
@@ -29,8 +29,7 @@ func (sp *Space) turn(ctx context.Context, generation uint32, src keysource.Sour
 		return ended, err
 	}
 	defer sp.leave(ring)
-	sp.store.root.Hold()
-	defer sp.store.root.Release()
+	defer sp.store.root.Hold()()
 	r := reseal{sp: sp, ring: ring.Ring, fence: fence}
 	ended, err = sp.store.bundles.Turn(ctx, sp.id, ring.Ring, generation, src,
 		func(pair format.Pair, put func(engine.Writer) error) error { return r.commit(ctx, pair, put) })

@@ -90,16 +90,13 @@ func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) er
 // verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces
 // without a bundle.
 func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
+	if _, err := s.root.Read(ctx); event.IsCorrupt(err) {
+		found(SpaceID{}, err)
+	} else if err != nil {
+		return err
+	}
 	return s.engine.View(ctx, func(r engine.Reader) error {
-		row, _, err := r.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
-		if err != nil {
-			return err
-		}
-		if err := format.CheckInstance(s.root.Key(), row); err != nil {
-			found(SpaceID{}, s.report.Corrupt(&CorruptError{What: "instance", Err: err}))
-		}
 		for row, err := range r.Scan(nil, rowkey.FirstSpace[:]) {
 			if err != nil {
 				return err
@@ -129,9 +126,9 @@ func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) e
 func (sp *Space) Verify(ctx context.Context, report func(Finding)) (Tally, error) {
 	s, id := sp.store, sp.id
 	v := verification{report: report}
-	s.root.Hold()
+	release := s.root.Hold()
 	_, err := s.bundles.Read(ctx, id)
-	s.root.Release()
+	release()
 	if err != nil && !event.IsCorrupt(err) {
 		return v.tally, fmt.Errorf("verify space %s: %w", id, err)
 	}
@@ -143,8 +140,7 @@ func (sp *Space) Verify(ctx context.Context, report func(Finding)) (Tally, error
 // keys it names are there, that it is no older than its anchor's bundle, that the engine reads every row, and that rows
 // are well formed and belong together. What is under the instance root alone is opened.
 func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) error {
-	s.root.Hold()
-	defer s.root.Release()
+	defer s.root.Hold()()
 	found := func(err error) error {
 		_, corrupt := errors.AsType[*CorruptError](err)
 		if corrupt || errors.Is(err, ErrRollback) {

@@ -95,7 +95,7 @@ func newEvents() *prometheus.CounterVec {
 	}, []string{"kind"})
 	for _, kind := range []sealed.EventKind{
 		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
-		sealed.RoomLow, sealed.RollbackAccepted,
+		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed,
 	} {
 		v.WithLabelValues(string(kind))
 	}
@@ -141,8 +141,11 @@ func (s *Server) note(e sealed.Event) {
 	case sealed.RoomLow:
 		s.log.Error("the disk is nearly full; new data is refused until there is free space",
 			append(attrs, "err", e.Err)...)
-	case sealed.AnchorDelayed, sealed.EraseDelayed:
+	case sealed.AnchorDelayed, sealed.EraseDelayed, sealed.RootDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
+	case sealed.RootIgnored:
+		s.log.Warn("a protector of the root key was removed, and the settings still name it: it is not used; remove "+
+			"it from the settings, or add it again with \"visage root add\"", attrs...)
 	case sealed.RootExposed:
 		s.log.Warn("the root key is stored on the same machine as the data; anyone who can copy both can open the data",
 			attrs...)

@@ -51,13 +51,13 @@ func New(c Config) *Backup {
 }
 
 // hold holds the root of a store that is open.
-func (b *Backup) hold() error {
-	b.root.Hold()
+func (b *Backup) hold() (release func(), err error) {
+	release = b.root.Hold()
 	if b.closed() {
-		b.root.Release()
-		return engine.ErrClosed
+		release()
+		return nil, engine.ErrClosed
 	}
-	return nil
+	return release, nil
 }
 
 // Saved is what a backup was written with.
@@ -172,16 +172,18 @@ func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader
 func (b *Backup) writeStream(
 	ctx context.Context, w io.Writer, content stream.Content, fill func(add func(stream.Frame) error) error,
 ) (Saved, error) {
-	if err := b.hold(); err != nil {
+	release, err := b.hold()
+	if err != nil {
 		return Saved{}, err
 	}
-	defer b.root.Release()
+	defer release()
 	var key []byte
-	arena.Do(func() { key = format.BackupKey(b.root.Key(), b.root.Instance, string(content)) })
+	root := b.root.Current()
+	arena.Do(func() { key = format.BackupKey(root.Key, b.root.Instance, string(content)) })
 	defer clear(key)
 	total, err := stream.Write(ctx, w, key, stream.Header{
 		Content: content, Instance: format.SpaceID(b.root.Instance).String(), Taken: time.Now().UTC(), Format: b.format,
-		Since: b.since,
+		Since: b.since, Root: root.Version - 1,
 	}, fill)
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)

@@ -18,10 +18,11 @@ import (
 // that was lost while the data was not: only keys that the data still speaks of are taken, so an old keyring brings
 // nothing back that was erased. Errors: ErrForeign, ErrNotAuthentic, ErrMalformed.
 func (b *Backup) MendKeyring(ctx context.Context, keyring io.Reader) (mended int, err error) {
-	if err := b.hold(); err != nil {
+	release, err := b.hold()
+	if err != nil {
 		return 0, err
 	}
-	defer b.root.Release()
+	defer release()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("mend the key directory: %w", err)
@@ -58,7 +59,11 @@ func (b *Backup) MendKeyring(ctx context.Context, keyring io.Reader) (mended int
 		if _, err := b.epochs.Get(format.ID(id), epoch); !known || !errors.Is(err, keystore.ErrNotFound) {
 			continue
 		}
-		if err := b.epochs.Put(format.ID(id), epoch, f.Value); err != nil {
+		value, err := b.bundles.Carried(id, epoch, f.Value)
+		if err == nil {
+			err = b.epochs.Put(format.ID(id), epoch, value)
+		}
+		if err != nil {
 			return mended, err
 		}
 		mended++

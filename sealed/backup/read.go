@@ -38,8 +38,14 @@ func checkStream(root *keys.Root, in *stream.Reader) error {
 	if in.Header().Instance != format.SpaceID(root.Instance).String() {
 		return ErrForeign
 	}
+	version := in.Header().Root + 1
+	under := root.Of(version)
+	if under == nil {
+		return fmt.Errorf("%w: it was written under version %d of the root key, and the keyring knows %d versions: "+
+			"use a keyring that is as new as the backup", ErrNotAuthentic, version, root.Current().Version)
+	}
 	var key []byte
-	arena.Do(func() { key = format.BackupKey(root.Key(), root.Instance, string(in.Header().Content)) })
+	arena.Do(func() { key = format.BackupKey(under, root.Instance, string(in.Header().Content)) })
 	defer clear(key)
 	return in.Check(key)
 }

@@ -83,6 +83,8 @@ func (s *Streams) Restore(ctx context.Context, to Target) error {
 	if older := s.data.Header().Format; older < doc.Number {
 		doc.Number, doc.Told, doc.Since = older, min(doc.Told, older), to.Since(older)
 	}
+	// What earlier versions of the root key sealed may be in it again.
+	doc.Rotating = doc.Version > 1
 	// The instance's own row comes last: without it nothing here is a store.
 	value, err := t.root.Seal(doc)
 	if err != nil {
@@ -184,7 +186,12 @@ func (t *restoring) restoreEpoch(content stream.Content, f stream.Frame) error {
 	if content != stream.Keyring || len(f.Key) != 20 {
 		return fmt.Errorf("%w: an epoch key where none belongs", ErrMalformed)
 	}
-	return t.epochs.Put(format.ID(f.Key), binary.BigEndian.Uint32(f.Key[16:]), append([]byte(nil), f.Value...))
+	space, epoch := format.ID(f.Key), binary.BigEndian.Uint32(f.Key[16:])
+	value, err := t.bundles.Carried(format.SpaceID(space), epoch, append([]byte(nil), f.Value...))
+	if err != nil {
+		return err
+	}
+	return t.epochs.Put(space, epoch, value)
 }
 
 // restoredRow looks at a row of a stream: it must be of a kind that belongs there. Bundles are marked, so that their

@@ -25,13 +25,19 @@ const (
 	RootOpened    Kind = "root opened"
 	RootExposed   Kind = "root exposed"   // a protector of the root is marked Exposed
 	RootProtected Kind = "root protected" // a protector was added
-	SpaceCreated  Kind = "space created"
-	SpaceOpened   Kind = "space opened"
-	SpaceLocked   Kind = "space locked"
-	SpaceWiped    Kind = "space wiped" // its keys are gone from memory
-	SpaceDropped  Kind = "space dropped"
-	SpaceRestored Kind = "space restored" // it came from a backup, and was put in order
-	Corrupt       Kind = "corrupt"        // something stored does not open
+	// RootUnprotected: a protector was taken out; RootIgnored: one that was taken out is still in the settings
+	RootUnprotected Kind = "root unprotected"
+	RootIgnored     Kind = "root protector ignored"
+	RootRotating    Kind = "root rotating" // there is a new root key; what the old one sealed is sealed anew
+	RootRotated     Kind = "root rotated"
+	RootDelayed     Kind = "root rotation delayed" // sealing anew failed, and is tried again
+	SpaceCreated    Kind = "space created"
+	SpaceOpened     Kind = "space opened"
+	SpaceLocked     Kind = "space locked"
+	SpaceWiped      Kind = "space wiped" // its keys are gone from memory
+	SpaceDropped    Kind = "space dropped"
+	SpaceRestored   Kind = "space restored" // it came from a backup, and was put in order
+	Corrupt         Kind = "corrupt"        // something stored does not open
 
 	StoreMigrating Kind = "store migrating" // a migration begins
 	StoreMigrated  Kind = "store migrated"  // and has ended: the store has the next format

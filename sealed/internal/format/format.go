@@ -54,6 +54,8 @@ const (
 	kindHead     = 'H'
 	kindAnchor   = 'A'
 	kindPortable = 'X'
+	kindFormer   = 'K'
+	kindCarried  = 'C'
 
 	version1 = 1 // the format of all of them
 

@@ -147,13 +147,21 @@ func OpenHead(at Place, key, value []byte) (*Head, error) {
 
 // AuthAnchor authenticates a document of anchors under the instance root: what the states of spaces must not fall
 // behind.
-func AuthAnchor(root []byte, instance ID, document []byte) []byte {
-	b := append([]byte{kindAnchor, version1, suiteGCM, 0}, document...)
-	return append(b, anchorMAC(root, instance, b)...)
+func AuthAnchor(root InstanceKey, instance ID, document []byte) []byte {
+	b := append([]byte{kindAnchor, version1, suiteGCM, root.mark()}, document...)
+	return append(b, anchorMAC(root.Key, instance, b)...)
 }
 
 // OpenAnchor returns the document of what AuthAnchor made.
-func OpenAnchor(root []byte, instance ID, value []byte) (document []byte, err error) {
+func OpenAnchor(keys InstanceKeys, instance ID, value []byte) (document []byte, err error) {
+	mark, _, err := header(kindAnchor, value)
+	if err != nil {
+		return nil, err
+	}
+	root, err := keys.marked(mark)
+	if err != nil {
+		return nil, err
+	}
 	return authenticated(kindAnchor, value, func(b []byte) []byte { return anchorMAC(root, instance, b) })
 }
 

@@ -13,8 +13,8 @@ import (
 // What the instance root key seals or authenticates itself:
 //
 //	inner   1 | nonce 12 | data key 32 | tag 16                                             61 bytes, inside a slot
-//	bundle  'B' format suite 0 | salt 24 | nonce 12 | document | tag 16
-//	epoch   'E' format suite 0 | epoch u32 | salt 24 | nonce 12 | epoch key 32 | tag 16        outside the data store
+//	bundle  'B' format suite root | salt 24 | nonce 12 | document | tag 16
+//	epoch   'E' format suite root | epoch u32 | salt 24 | nonce 12 | epoch key 32 | tag 16     outside the data store
 //	instance 'I' format suite 0 | document | HMAC-SHA-256 32
 //
 // The instance document cannot be encrypted, since what opens it is in it; it holds ids, commitments and wrapped keys.
@@ -88,10 +88,10 @@ func slotContext(instance, space ID, s Slot) []byte {
 }
 
 // SealBundle seals a space's bundle document.
-func SealBundle(root []byte, instance, space ID, document []byte) Sealed {
-	b := []byte{kindBundle, version1, suiteGCM, 0}
+func SealBundle(root InstanceKey, instance, space ID, document []byte) Sealed {
+	b := []byte{kindBundle, version1, suiteGCM, root.mark()}
 	arena.Do(func() {
-		registry := expand(root, labelRegistry, instance[:], space[:])
+		registry := expand(root.Key, labelRegistry, instance[:], space[:])
 		b = append(b, salted(registry, space[:], document)...)
 		key := expand(registry, labelBundle, b)
 		b = seal(b, key, document, Context(labelBundle, b, instance[:], space[:]))
@@ -102,13 +102,17 @@ func SealBundle(root []byte, instance, space ID, document []byte) Sealed {
 }
 
 // OpenBundle opens a space's bundle document.
-func OpenBundle(root []byte, instance, space ID, value []byte) (document []byte, err error) {
-	zero, _, err := header(kindBundle, value)
+func OpenBundle(keys InstanceKeys, instance, space ID, value []byte) (document []byte, err error) {
+	mark, _, err := header(kindBundle, value)
 	if err != nil {
 		return nil, err
 	}
-	if zero != 0 || len(value) < bundleFixed+sealSize || len(value) > maxDocument {
+	if len(value) < bundleFixed+sealSize || len(value) > maxDocument {
 		return nil, fmt.Errorf("%w: a bundle cannot have %d bytes", ErrMalformed, len(value))
+	}
+	root, err := keys.marked(mark)
+	if err != nil {
+		return nil, err
 	}
 	fixed := value[:bundleFixed]
 	arena.Do(func() {
@@ -134,10 +138,10 @@ func epochStoreKey(root, dataKey []byte, instance, space ID) []byte {
 }
 
 // SealEpoch seals an epoch key for the key store, under the instance root and the data key of its generation.
-func SealEpoch(root, dataKey []byte, instance, space ID, epoch uint32, epochKey []byte) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{kindEpoch, version1, suiteGCM, 0}, epoch)
+func SealEpoch(root InstanceKey, dataKey []byte, instance, space ID, epoch uint32, epochKey []byte) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{kindEpoch, version1, suiteGCM, root.mark()}, epoch)
 	arena.Do(func() {
-		store := epochStoreKey(root, dataKey, instance, space)
+		store := epochStoreKey(root.Key, dataKey, instance, space)
 		b = append(b, salted(store, space[:], epochKey)...)
 		key := expand(store, labelEpochs, b)
 		b = seal(b, key, epochKey, Context(labelEpochs, b, instance[:], space[:]))
@@ -148,16 +152,26 @@ func SealEpoch(root, dataKey []byte, instance, space ID, epoch uint32, epochKey 
 }
 
 // OpenEpoch opens an epoch key into dst, which has KeySize bytes.
-func OpenEpoch(dst, root, dataKey []byte, instance, space ID, epoch uint32, value []byte) error {
-	zero, rest, err := header(kindEpoch, value)
+func OpenEpoch(
+	dst []byte, keys InstanceKeys, dataKey []byte, instance, space ID, epoch uint32, value []byte,
+) error {
+	value, err := uncarried(keys, instance, space, epoch, value)
 	if err != nil {
 		return err
 	}
-	if zero != 0 || len(value) != epochSize || len(dst) != KeySize {
+	mark, rest, err := header(kindEpoch, value)
+	if err != nil {
+		return err
+	}
+	if len(value) != epochSize || len(dst) != KeySize {
 		return fmt.Errorf("%w: an epoch key cannot have %d bytes", ErrMalformed, len(value))
 	}
 	if e := binary.BigEndian.Uint32(rest); e != epoch {
 		return fmt.Errorf("%w: epoch %d where %d belongs", ErrNotAuthentic, e, epoch)
+	}
+	root, err := keys.marked(mark)
+	if err != nil {
+		return err
 	}
 	fixed := value[:epochFixed]
 	arena.Do(func() {
@@ -215,11 +229,11 @@ func instanceMAC(root, b []byte) (sum []byte) {
 
 // authenticated returns the document inside a value that carries its MAC at the end.
 func authenticated(kind byte, value []byte, sum func([]byte) []byte) ([]byte, error) {
-	zero, rest, err := header(kind, value)
+	_, rest, err := header(kind, value)
 	if err != nil {
 		return nil, err
 	}
-	if zero != 0 || len(rest) < sha256.Size {
+	if len(rest) < sha256.Size {
 		return nil, fmt.Errorf("%w: a document of kind %q cannot have %d bytes", ErrMalformed, kind, len(value))
 	}
 	end := len(value) - sha256.Size

@@ -9,7 +9,7 @@ import (
 
 // A portable value:
 //
-//	'X' format suite 0 | salt 24 | nonce 12 | value | tag 16
+//	'X' format suite root | salt 24 | nonce 12 | value | tag 16
 //
 // It leaves the store with its caller, and opens in the same instance only. Its key comes from the instance
 // root, its purpose is bound into it.
@@ -17,10 +17,10 @@ import (
 const portableFixed = headerSize + saltSize
 
 // SealPortable seals a value for a purpose.
-func SealPortable(root []byte, instance ID, purpose string, plaintext []byte) []byte {
-	b := []byte{kindPortable, version1, suiteGCM, 0}
+func SealPortable(root InstanceKey, instance ID, purpose string, plaintext []byte) []byte {
+	b := []byte{kindPortable, version1, suiteGCM, root.mark()}
 	arena.Do(func() {
-		key := expand(root, labelPortable, instance[:], []byte(purpose))
+		key := expand(root.Key, labelPortable, instance[:], []byte(purpose))
 		b = append(b, salted(key, plaintext)...)
 		once := expand(key, labelPortable, b)
 		b = seal(b, once, plaintext, portableContext(instance, purpose, b))
@@ -31,13 +31,17 @@ func SealPortable(root []byte, instance ID, purpose string, plaintext []byte) []
 }
 
 // OpenPortable opens what SealPortable made for the same purpose.
-func OpenPortable(root []byte, instance ID, purpose string, value []byte) (plaintext []byte, err error) {
-	zero, _, err := header(kindPortable, value)
+func OpenPortable(keys InstanceKeys, instance ID, purpose string, value []byte) (plaintext []byte, err error) {
+	mark, _, err := header(kindPortable, value)
 	if err != nil {
 		return nil, err
 	}
-	if zero != 0 || len(value) < portableFixed+sealSize {
+	if len(value) < portableFixed+sealSize {
 		return nil, fmt.Errorf("%w: a portable value cannot have %d bytes", ErrMalformed, len(value))
+	}
+	root, err := keys.marked(mark)
+	if err != nil {
+		return nil, err
 	}
 	fixed := value[:portableFixed]
 	arena.Do(func() {

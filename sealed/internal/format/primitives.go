@@ -56,6 +56,8 @@ const (
 	labelAnchor    = "visage/v1/anchor"
 	labelPortable  = "visage/v1/portable"
 	labelBackup    = "visage/v1/backup"
+	labelFormer    = "visage/v1/former-root"
+	labelCarried   = "visage/v1/carried-epoch"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first,

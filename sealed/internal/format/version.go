@@ -4,7 +4,7 @@ import "fmt"
 
 // Store is the newest format of a store that this program knows. docs/formats/versions.md says what each format is and
 // when the number rises: with every change that an older program could not read.
-const Store = 1
+const Store = 2
 
 // NewerError says that something stored is of a later format than the program knows. Nothing of it was changed.
 type NewerError struct {

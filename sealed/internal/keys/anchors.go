@@ -90,7 +90,7 @@ func (a *Anchors) Open(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read the anchors: %w", err)
 	}
-	raw, err := format.OpenAnchor(a.root.key.Bytes(), a.root.Instance, value)
+	raw, err := format.OpenAnchor(a.root.Of, a.root.Instance, value)
 	var list []Anchor
 	if err == nil {
 		if decodeErr := format.Strict.Unmarshal(raw, &list); decodeErr != nil {
@@ -178,6 +178,14 @@ func (a *Anchors) Committed(transactions int) {
 // Due holds a token when there were many commits.
 func (a *Anchors) Due() <-chan struct{} { return a.wake }
 
+// Rewrite writes the file, whether or not something has changed. The caller must not hold the root.
+func (a *Anchors) Rewrite() error {
+	a.mu.Lock()
+	a.changed = true
+	a.mu.Unlock()
+	return a.Write()
+}
+
 // Write writes the file if something has changed. The caller must not hold the root.
 func (a *Anchors) Write() error {
 	a.writing.Lock()
@@ -195,9 +203,9 @@ func (a *Anchors) Write() error {
 	}
 	raw, err := cbor.Marshal(list)
 	if err == nil {
-		a.root.Hold()
-		value := format.AuthAnchor(a.root.Key(), a.root.Instance, raw)
-		a.root.Release()
+		release := a.root.Hold()
+		value := format.AuthAnchor(a.root.Current(), a.root.Instance, raw)
+		release()
 		err = durable.WriteFile(a.file, value)
 	}
 	if err != nil {

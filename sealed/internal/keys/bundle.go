@@ -54,6 +54,8 @@ type slotDoc struct {
 	Wrapped   []byte `cbor:"6,keyasint"`
 	Probe     []byte `cbor:"7,keyasint"` // random bytes, wrapped like the data key
 	ProbeSum  []byte `cbor:"8,keyasint"` // what they must be
+	// Root is the version of the root key that sealed the data key inside; zero: the first.
+	Root uint32 `cbor:"9,keyasint,omitempty"`
 }
 
 // EpochDoc is an epoch that has a key in the key store.
@@ -73,6 +75,9 @@ func (d generationDoc) slot(sd slotDoc) format.Slot {
 	return format.Slot{Number: sd.Number, Role: string(sd.Role), Generation: d.Number, URI: sd.URI, Version: sd.Version,
 		Algorithm: sd.Algorithm, Commitment: d.Commitment}
 }
+
+// root returns the version of the root key that the slot is sealed under.
+func (s slotDoc) root() uint32 { return max(s.Root, 1) }
 
 // Bundles are the key bundles of all spaces, with the key store that their epoch keys lie in.
 type Bundles struct {
@@ -113,7 +118,7 @@ func (b *Bundles) Read(ctx context.Context, id format.SpaceID) (doc Doc, err err
 
 // Decode opens the row of a bundle. The root must be held.
 func (b *Bundles) Decode(id format.SpaceID, row []byte) (doc Doc, err error) {
-	raw, err := format.OpenBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), row)
+	raw, err := format.OpenBundle(b.root.Of, b.root.Instance, format.ID(id), row)
 	if err != nil {
 		return Doc{}, b.report.Corrupt(&event.CorruptError{Space: id, What: "bundle", Err: err})
 	}
@@ -165,7 +170,7 @@ func (b *Bundles) Put(w engine.Writer, id format.SpaceID, fn func(*Doc) error) e
 	if err != nil {
 		return err
 	}
-	return w.Put(key, format.SealBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), raw))
+	return w.Put(key, format.SealBundle(b.root.Current(), b.root.Instance, format.ID(id), raw))
 }
 
 // Change changes a bundle in a transaction of its own; fn may run twice. The root must be held.
@@ -192,12 +197,12 @@ func (b *Bundles) Create(ctx context.Context, id format.SpaceID, plant func(engi
 		return err
 	}
 	if err := b.epochs.Put(space, 1,
-		format.SealEpoch(b.root.key.Bytes(), data, b.root.Instance, space, 1, epoch)); err != nil {
+		format.SealEpoch(b.root.Current(), data, b.root.Instance, space, 1, epoch)); err != nil {
 		return fmt.Errorf("keep the epoch key: %w", err)
 	}
 	generation := generationDoc{Number: 1, Commitment: format.DataKeyCommitment(data, space, 1)}
 	slot := slotDoc{Number: 1, Role: Service, Algorithm: algorithmService}
-	slot.Wrapped = format.SealInner(b.root.key.Bytes(), b.root.Instance, space, generation.slot(slot), data)
+	slot.Wrapped = b.sealInner(id, generation, &slot, data)
 	generation.Slots = []slotDoc{slot}
 	doc := Doc{
 		Sequence: 1, State: Active, Current: format.Pair{Generation: 1, Epoch: 1},
@@ -234,7 +239,28 @@ func (b *Bundles) seal(id format.SpaceID, doc Doc) (format.Sealed, error) {
 	if err != nil {
 		return format.Sealed{}, err
 	}
-	return format.SealBundle(b.root.key.Bytes(), b.root.Instance, format.ID(id), raw), nil
+	return format.SealBundle(b.root.Current(), b.root.Instance, format.ID(id), raw), nil
+}
+
+// sealInner seals a data key under the root key for a slot, and notes which version that was.
+func (b *Bundles) sealInner(id format.SpaceID, g generationDoc, slot *slotDoc, data []byte) (inner []byte) {
+	root := b.root.Current()
+	if slot.Root = root.Version; root.Version == 1 {
+		slot.Root = 0 // as it was written before there were versions
+	}
+	return format.SealInner(root.Key, b.root.Instance, format.ID(id), g.slot(*slot), data)
+}
+
+// openInner reverses sealInner.
+func (b *Bundles) openInner(dst []byte, id format.SpaceID, g generationDoc, slot slotDoc, inner []byte) error {
+	root := b.root.Of(slot.root())
+	if root == nil {
+		return b.damaged(id, fmt.Errorf("%w: a slot of version %d of the root key", format.ErrMalformed, slot.Root))
+	}
+	if err := format.OpenInner(dst, root, b.root.Instance, format.ID(id), g.slot(slot), inner); err != nil {
+		return b.damaged(id, err)
+	}
+	return nil
 }
 
 // Drop puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is what

@@ -19,7 +19,7 @@ func (b *Bundles) openEpoch(dst, data []byte, id format.SpaceID, e EpochDoc) err
 	if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", e.Number, err)
 	}
-	err = format.OpenEpoch(dst, b.root.key.Bytes(), data, b.root.Instance, format.ID(id), e.Number, value)
+	err = format.OpenEpoch(dst, b.root.Of, data, b.root.Instance, format.ID(id), e.Number, value)
 	if err == nil && !hmac.Equal(format.EpochKeyCommitment(dst, format.ID(id), e.Number), e.Commitment) {
 		err = fmt.Errorf("%w: the epoch key does not match its commitment", format.ErrNotAuthentic)
 	}
@@ -28,6 +28,8 @@ func (b *Bundles) openEpoch(dst, data []byte, id format.SpaceID, e EpochDoc) err
 	}
 	return nil
 }
+
+func isNotFound(err error) bool { return errors.Is(err, keystore.ErrNotFound) }
 
 // keepEpoch puts a fresh epoch key into the key store.
 func (b *Bundles) keepEpoch(id format.SpaceID, doc Doc, data, key []byte) (EpochDoc, error) {
@@ -42,7 +44,7 @@ func (b *Bundles) keepEpoch(id format.SpaceID, doc Doc, data, key []byte) (Epoch
 		return EpochDoc{}, err
 	}
 	if err := b.epochs.Put(space, number,
-		format.SealEpoch(b.root.key.Bytes(), data, b.root.Instance, space, number, key)); err != nil {
+		format.SealEpoch(b.root.Current(), data, b.root.Instance, space, number, key)); err != nil {
 		return EpochDoc{}, fmt.Errorf("keep the epoch key: %w", err)
 	}
 	return EpochDoc{Number: number, Commitment: format.EpochKeyCommitment(key, space, number)}, nil

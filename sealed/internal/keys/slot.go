@@ -27,11 +27,7 @@ func (b *Bundles) unwrap(
 				return err
 			}
 		}
-		if err := format.OpenInner(dst, b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot),
-			inner); err != nil {
-			return b.damaged(id, err)
-		}
-		return nil
+		return b.openInner(dst, id, g, slot, inner)
 	}
 	return fmt.Errorf("%w: no slot of the space can be opened without its key source", ErrLocked)
 }
@@ -59,7 +55,7 @@ func (b *Bundles) wrapSlot(
 ) (slotDoc, error) {
 	slot := slotDoc{Number: number, Role: Service, Algorithm: algorithmService}
 	if src == nil {
-		slot.Wrapped = format.SealInner(b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot), data)
+		slot.Wrapped = b.sealInner(id, g, &slot, data)
 		return slot, nil
 	}
 	// The inner seal binds the exact key, so the key is asked for its name first; whether it was that key that wrapped
@@ -69,7 +65,7 @@ func (b *Bundles) wrapSlot(
 		return slotDoc{}, err
 	}
 	slot.Role, slot.URI, slot.Version, slot.Algorithm = Customer, key.Ref.URI, key.Ref.Version, key.Algorithm
-	inner := format.SealInner(b.root.key.Bytes(), b.root.Instance, format.ID(id), g.slot(slot), data)
+	inner := b.sealInner(id, g, &slot, data)
 	ctx = b.about(ctx, id, g)
 	if slot.Wrapped, err = wrapAndCompare(ctx, src, key.Ref, inner); err != nil {
 		return slotDoc{}, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/visage-face/visage/internal/durable"
@@ -27,6 +28,11 @@ type Store interface {
 	Put(space format.ID, epoch uint32, sealed []byte) error
 	// Get returns what Put was given.
 	Get(space format.ID, epoch uint32) ([]byte, error)
+	// Replace puts another sealed form of a key in place of the one that is there, which is then overwritten. A crash
+	// leaves the one or the other, and maybe the old form beside it until Tidy. One that is not there: ErrNotFound.
+	Replace(space format.ID, epoch uint32, sealed []byte) error
+	// Tidy destroys what a crash left of Replace.
+	Tidy(space format.ID) error
 	// List returns the epochs of a space that have a key, in no order.
 	List(space format.ID) ([]uint32, error)
 	// DestroyEpoch removes one key for good; one that is not there is no error.
@@ -76,6 +82,28 @@ func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
 	return durable.WriteFile(path, sealed)
 }
 
+// Replace implements Store. The old file has a second name until it is overwritten; a crash leaves that name.
+func (d *Directory) Replace(space format.ID, epoch uint32, sealed []byte) error {
+	path := d.path(space, epoch)
+	old := path + replaced
+	if err := destroy(old); err != nil {
+		return err
+	}
+	if err := os.Link(path, old); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", ErrNotFound, path)
+		}
+		return fmt.Errorf("keep hold of the old epoch key: %w", err)
+	}
+	if err := durable.WriteFile(path, sealed); err != nil {
+		return errors.Join(err, durable.Remove(old))
+	}
+	return destroy(old)
+}
+
+// replaced ends the second name of a file while another one takes its place.
+const replaced = ".replaced"
+
 // Get implements Store.
 func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
 	path := d.path(space, epoch)
@@ -109,7 +137,26 @@ func (d *Directory) List(space format.ID) (epochs []uint32, err error) {
 // DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system
 // (remapped blocks, snapshots) may keep a copy all the same, which the threat model says.
 func (d *Directory) DestroyEpoch(space format.ID, epoch uint32) error {
-	return destroy(d.path(space, epoch))
+	path := d.path(space, epoch)
+	return errors.Join(destroy(path), destroy(path+replaced))
+}
+
+// Tidy implements Store.
+func (d *Directory) Tidy(space format.ID) error {
+	dir := filepath.Join(d.root, space.String())
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), replaced) {
+			err = destroy(filepath.Join(dir, e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func destroy(path string) error {
@@ -192,6 +239,20 @@ func (m *Memory) Get(space format.ID, epoch uint32) ([]byte, error) {
 	}
 	return key, nil
 }
+
+// Replace implements Store.
+func (m *Memory) Replace(space format.ID, epoch uint32, sealed []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.keys[space][epoch]; !ok {
+		return ErrNotFound
+	}
+	m.keys[space][epoch] = sealed
+	return nil
+}
+
+// Tidy implements Store.
+func (m *Memory) Tidy(format.ID) error { return nil }
 
 // Destroy implements Store.
 func (m *Memory) Destroy(space format.ID) error {

@@ -31,6 +31,7 @@ type Header struct {
 	Taken    time.Time `json:"taken"`
 	Format   uint32    `json:"format,omitempty"` // of the store; zero: from before stores had one
 	Since    string    `json:"since,omitempty"`  // the first version of the program that knows the format
+	Root     uint32    `json:"root,omitempty"`   // the version of the root key that the code comes from, less one
 }
 
 // Frame is one row, or the end.

@@ -1,0 +1,450 @@
+package keys
+
+import (
+	"context"
+	"crypto/hmac"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/visage-face/visage/internal/arena"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
+)
+
+// Open opens the root key with the first protector that answers, or makes one in an engine that is empty: the instance
+// has the given format then. It returns the format that the instance has.
+func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) (Format, error) {
+	names := map[string]bool{}
+	for _, p := range protectors {
+		if names[p.Name] || p.Name == "" || p.Source == nil {
+			return Format{},
+				fmt.Errorf("protector %q of the instance root: names must be unique, and a source is needed", p.Name)
+		}
+		names[p.Name] = true
+	}
+	row, empty, err := r.Row(ctx)
+	if err != nil {
+		return Format{}, err
+	}
+	var doc Instance
+	switch {
+	case row != nil:
+		doc, err = r.Unwrap(ctx, protectors, row)
+	case empty:
+		doc, err = r.create(newest)
+	default:
+		err = r.report.Corrupt(&event.CorruptError{What: "instance",
+			Err: errors.New(
+				"the store has rows, but the document of its root key is gone: restore the data directory from a " +
+					"backup",
+			)})
+	}
+	if err != nil {
+		return Format{}, err
+	}
+	return doc.Format, r.protect(ctx, protectors, doc, row == nil)
+}
+
+// Unwrap opens the root key that a row of the instance holds: it tries the protectors that the instance knows, in the
+// order they are given.
+func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (Instance, error) {
+	doc, err := decodeInstance(row)
+	if err != nil {
+		return Instance{}, r.report.Corrupt(&event.CorruptError{What: "instance", Err: err})
+	}
+	current, err := arena.New(format.KeySize)
+	if err != nil {
+		return Instance{}, err
+	}
+	var failed RootError
+	for _, p := range protectors {
+		at, err := r.try(ctx, current.Bytes(), p, doc)
+		if err != nil {
+			failed.Tried = append(failed.Tried, ProtectorError{p.Name, err})
+			continue
+		}
+		err = format.CheckInstance(current.Bytes(), row)
+		var all *versions
+		if err == nil {
+			all, err = openVersions(doc, current)
+		}
+		if err != nil {
+			current.Free()
+			return Instance{}, r.report.Corrupt(&event.CorruptError{What: "instance", Err: err})
+		}
+		r.versions.Store(all)
+		r.Instance = doc.ID
+		r.attach(at.Name, p)
+		r.mu.Lock()
+		r.opened = at.Name
+		r.mu.Unlock()
+		r.report(event.Event{Kind: event.RootOpened, Note: at.Name})
+		return doc, nil
+	}
+	current.Free()
+	return Instance{}, &failed
+}
+
+// try opens the root key with a configured protector into dst, and returns which one of the document it is.
+func (r *Root) try(ctx context.Context, dst []byte, p Protector, doc Instance) (protectorDoc, error) {
+	candidates := doc.candidates(p)
+	if len(candidates) == 0 {
+		return protectorDoc{},
+			fmt.Errorf("the data is not protected by %s; it is protected by %s", p.Name, protectorNames(doc))
+	}
+	var failed error
+	for _, at := range candidates {
+		err := unwrapRoot(ctx, dst, p.Source, at, doc)
+		if err == nil {
+			return at, nil
+		}
+		if failed == nil || errors.Is(failed, keysource.ErrWrong) && !errors.Is(err, keysource.ErrWrong) {
+			failed = err
+		}
+	}
+	return protectorDoc{}, failed
+}
+
+// unwrapRoot opens the root key into dst with the source of a protector.
+func unwrapRoot(ctx context.Context, dst []byte, src keysource.Source, at protectorDoc, doc Instance) error {
+	key, err := src.Unwrap(ctx, at.Ref, at.Wrapped)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	committed := hmac.Equal(format.RootKeyCommitment(key, doc.ID), doc.Commitment)
+	if len(key) != format.KeySize || !committed {
+		return fmt.Errorf("%w: it opened something that is not this instance's root key", keysource.ErrWrong)
+	}
+	copy(dst, key)
+	return nil
+}
+
+func (r *Root) attach(name string, p Protector) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attached[name] = p
+}
+
+func (r *Root) source(name string) (Protector, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.attached[name]
+	return p, ok
+}
+
+// protect wraps the root key with the protectors that do not wrap it yet, and stores the document when anything is
+// new. One that was removed is left out, although the settings name it.
+func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance, created bool) error {
+	changed := created
+	for _, p := range protectors {
+		if at := doc.of(p); at != nil {
+			if _, taken := r.source(at.Name); !taken {
+				r.attach(at.Name, p)
+			}
+			continue
+		}
+		if r.isAttached(p) {
+			continue // it has opened the root key as one of another name
+		}
+		if doc.wasRemoved(p, "") {
+			r.ignore(p)
+			continue
+		}
+		at, err := wrapRoot(ctx, p, r.Current().Key)
+		if err != nil {
+			return fmt.Errorf("protect the instance root key with %s: %w", p.Name, err)
+		}
+		if doc.wasRemoved(p, at.Ref.Version) {
+			r.ignore(p)
+			continue
+		}
+		at.Name = doc.freeName(p.Kind)
+		if doc.find(p.Name) == nil {
+			at.Name = p.Name
+		}
+		doc.Protectors = append(doc.Protectors, at)
+		r.attach(at.Name, p)
+		r.report(event.Event{Kind: event.RootProtected, Note: at.Name})
+		changed = true
+	}
+	if len(doc.Protectors) == 0 {
+		return errors.New("the instance root needs at least one protector")
+	}
+	r.tellExposed(doc)
+	if !changed {
+		return nil
+	}
+	doc.Exposed = doc.exposed()
+	value, err := r.Seal(doc)
+	if err != nil {
+		return err
+	}
+	err = engine.CommitAndWait(ctx, r.engine, format.ID{}, func(w engine.Writer) error {
+		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
+	})
+	if err == nil && created {
+		r.report(event.Event{Kind: event.RootCreated})
+	}
+	return err
+}
+
+func (r *Root) isAttached(p Protector) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.attached {
+		if other.Name == p.Name {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Root) ignore(p Protector) {
+	r.mu.Lock()
+	r.ignored = append(r.ignored, entryOf(p))
+	r.mu.Unlock()
+	r.report(event.Event{Kind: event.RootIgnored, Note: entryOf(p)})
+}
+
+// entryOf names a configured protector.
+func entryOf(p Protector) string {
+	if p.Entry != "" {
+		return p.Entry
+	}
+	return p.Name
+}
+
+// tellExposed reports that the root key is exposed, once for each protector by which it is.
+func (r *Root) tellExposed(doc Instance) {
+	told := false
+	for _, p := range doc.Protectors {
+		if p.Exposed {
+			r.report(event.Event{Kind: event.RootExposed, Note: p.Name})
+			told = true
+		}
+	}
+	if doc.Exposed && !told {
+		r.report(event.Event{Kind: event.RootExposed, Note: "until the root key is rotated"})
+	}
+}
+
+// wrapRoot wraps a root key with a protector, unwraps it again and compares. The result has no name yet.
+func wrapRoot(ctx context.Context, p Protector, key []byte) (protectorDoc, error) {
+	blob, ref, err := p.Source.Wrap(ctx, key)
+	if err != nil {
+		return protectorDoc{}, err
+	}
+	back, err := p.Source.Unwrap(ctx, ref, blob)
+	if err != nil {
+		return protectorDoc{}, fmt.Errorf("unwrap what was just wrapped: %w", err)
+	}
+	defer clear(back)
+	if !hmac.Equal(back, key) {
+		return protectorDoc{}, fmt.Errorf("%w: what was just wrapped unwraps to something else", keysource.ErrWrong)
+	}
+	t := now()
+	return protectorDoc{Kind: p.Kind, Exposed: p.Exposed, Ref: ref, Wrapped: blob, Entry: p.Entry, Added: t, Tested: t},
+		nil
+}
+
+// Why a change of protectors is refused.
+var (
+	ErrNoProtector   = errors.New("no protector of the root key has this name")
+	ErrLastProtector = errors.New("it is the only protector that opens the root key")
+	ErrProtected     = errors.New("this protector wraps the root key already")
+	ErrDetached      = errors.New("the settings of this start do not name this protector")
+)
+
+// Add wraps the root key with another protector, proves that it opens it, and returns the name that it has.
+// Errors: ErrProtected, what the source says.
+func (r *Root) Add(ctx context.Context, p Protector) (name string, err error) {
+	done, err := r.change(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	doc, err := r.Read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(doc.Protectors, func(at protectorDoc) bool {
+		return at.Kind == p.Kind && at.Entry == p.Entry && p.Entry != ""
+	}) {
+		return "", ErrProtected
+	}
+	at, err := wrapRoot(ctx, p, r.Current().Key)
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(doc.Protectors, func(other protectorDoc) bool {
+		return other.Kind == at.Kind && other.Ref.Version == at.Ref.Version && at.Ref.Version != ""
+	}) {
+		return "", ErrProtected
+	}
+	err = r.Change(ctx, func(doc *Instance) {
+		at.Name = doc.freeName(p.Kind)
+		doc.Protectors = append(doc.Protectors, at)
+		doc.Exposed = doc.exposed()
+		doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
+			return r.Kind == p.Kind && (r.Entry == p.Entry || r.Version == at.Ref.Version && at.Ref.Version != "")
+		})
+	})
+	if err != nil {
+		return "", err
+	}
+	r.attach(at.Name, p)
+	r.report(event.Event{Kind: event.RootProtected, Note: at.Name})
+	return at.Name, nil
+}
+
+// Remove takes a protector out for good: what it wrapped is gone from the document, and the settings of a later start
+// do not bring it back. Another one must open the root key first. Errors: ErrNoProtector, ErrLastProtector.
+func (r *Root) Remove(ctx context.Context, name string) error {
+	done, err := r.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	doc, err := r.Read(ctx)
+	if err != nil {
+		return err
+	}
+	gone := doc.find(name)
+	if gone == nil {
+		return ErrNoProtector
+	}
+	answers := false
+	var failed error
+	for _, other := range doc.Protectors {
+		if other.Name == name {
+			continue
+		}
+		err := r.testOne(ctx, other, doc)
+		if err == nil {
+			answers = true
+			break
+		}
+		failed = errors.Join(failed, fmt.Errorf("%s: %w", other.Name, err))
+	}
+	if !answers {
+		return errors.Join(ErrLastProtector, failed)
+	}
+	removed := removedDoc{Kind: gone.Kind, Entry: gone.Entry, Version: gone.Ref.Version}
+	if p, ok := r.source(name); ok && removed.Entry == "" {
+		removed.Entry = p.Entry
+	}
+	err = r.Change(ctx, func(doc *Instance) {
+		doc.Exposed = doc.exposed() // from before the removal: copies of what it wrapped may be somewhere
+		doc.Protectors = slices.DeleteFunc(doc.Protectors, func(p protectorDoc) bool { return p.Name == name })
+		doc.Removed = append(doc.Removed, removed)
+		const kept = 64 // removals; far more than an instance sees
+		doc.Removed = doc.Removed[max(0, len(doc.Removed)-kept):]
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.attached, name)
+	r.mu.Unlock()
+	r.report(event.Event{Kind: event.RootUnprotected, Note: name})
+	return nil
+}
+
+// testOne asks a protector to open the root key, and compares what it opens with the key in memory.
+func (r *Root) testOne(ctx context.Context, at protectorDoc, doc Instance) error {
+	p, ok := r.source(at.Name)
+	if !ok {
+		return ErrDetached
+	}
+	key := make([]byte, format.KeySize)
+	defer clear(key)
+	if err := unwrapRoot(ctx, key, p.Source, at, doc); err != nil {
+		return err
+	}
+	if !hmac.Equal(key, r.Current().Key) {
+		return fmt.Errorf("%w: it opened another key", keysource.ErrWrong)
+	}
+	return nil
+}
+
+// Test asks every protector to open the root key, and returns what each said, by name. Successes are remembered.
+func (r *Root) Test(ctx context.Context) (said map[string]error, err error) {
+	done, err := r.change(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	doc, err := r.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	said = map[string]error{}
+	for _, at := range doc.Protectors {
+		said[at.Name] = r.testOne(ctx, at, doc)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return said, r.Change(ctx, func(doc *Instance) {
+		for i := range doc.Protectors {
+			if err, asked := said[doc.Protectors[i].Name]; asked && err == nil {
+				doc.Protectors[i].Tested = now()
+			}
+		}
+	})
+}
+
+// RootSummary is how the root key stands.
+type RootSummary struct {
+	Version    uint32
+	Made       time.Time // zero: not known
+	Protectors []ProtectorSummary
+	Exposed    bool
+	Ignored    []string
+	Rotating   bool
+}
+
+// ProtectorSummary is how a protector stands; see sealed.ProtectorState.
+type ProtectorSummary struct {
+	Name, Kind string
+	Entry      string
+	Exposed    bool
+	Attached   bool
+	Opened     bool
+	Added      time.Time
+	Tested     time.Time
+}
+
+// State says how the root key stands. The root must be held.
+func (r *Root) State(ctx context.Context) (RootSummary, error) {
+	doc, err := r.Read(ctx)
+	if err != nil {
+		return RootSummary{}, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum := RootSummary{Version: doc.Version, Made: moment(doc.Made), Exposed: doc.exposed(),
+		Ignored: slices.Clone(r.ignored), Rotating: doc.Rotating}
+	for _, at := range doc.Protectors {
+		_, attached := r.attached[at.Name]
+		sum.Protectors = append(sum.Protectors, ProtectorSummary{
+			Name: at.Name, Kind: at.Kind, Entry: at.Entry, Exposed: at.Exposed, Attached: attached,
+			Opened: at.Name == r.opened, Added: moment(at.Added), Tested: moment(at.Tested),
+		})
+	}
+	return sum, nil
+}
+
+// moment is a time that a document has in seconds; zero stays zero.
+func moment(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}
