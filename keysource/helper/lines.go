@@ -1,0 +1,76 @@
+package helper
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+// maxLine bounds a line of the log, and maxLines those of one life of a helper.
+const (
+	maxLine  = 1 << 10
+	maxLines = 200
+)
+
+// lines logs what a helper writes to its standard error.
+type lines struct {
+	log     *slog.Logger
+	kind    string
+	secrets []string // files
+
+	rest   []byte // of a line
+	over   bool   // the line is longer than rest
+	logged int
+}
+
+// Write implements io.Writer. It never fails, because a library that cannot write may end.
+func (l *lines) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		line, rest, ended := bytes.Cut(p, []byte("\n"))
+		room := max(0, maxLine-len(l.rest))
+		l.over = l.over || len(line) > room
+		l.rest = append(l.rest, line[:min(len(line), room)]...)
+		if ended {
+			l.write()
+		}
+		p = rest
+	}
+	return n, nil
+}
+
+func (l *lines) write() {
+	line, over := string(l.rest), l.over
+	l.rest, l.over = l.rest[:0], false
+	l.logged++
+	switch {
+	case l.logged > maxLines+1 || strings.TrimSpace(line) == "":
+		return
+	case l.logged > maxLines:
+		line = "further lines are not logged"
+	case l.secret(line):
+		line = "a line with a secret in it is not logged"
+	case over:
+		line += " …"
+	}
+	l.log.Warn("the helper of a key store wrote", "kind", l.kind, "line", strings.ToValidUTF8(line, "?"))
+}
+
+// secret reports whether a line holds a secret.
+func (l *lines) secret(line string) bool {
+	for _, file := range l.secrets {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return true // which of its words are secret cannot be known
+		}
+		first, _, _ := bytes.Cut(raw, []byte("\n"))
+		first = bytes.TrimSpace(first)
+		found := len(first) > 0 && bytes.Contains([]byte(line), first)
+		clear(raw)
+		if found {
+			return true
+		}
+	}
+	return false
+}
