@@ -110,13 +110,20 @@ func (p *Process) Close() error {
 	return nil
 }
 
-// Open returns a source over the key that the helper knows by this name. Nothing is sent yet.
-func (p *Process) Open(key string) keysource.Source { return &source{p, key} }
+// Key names a key to the helper.
+type Key struct {
+	URI     string // of keysource.Ref
+	Version string // empty: the newest
+	Object  string // what the store knows the key by
+}
+
+// Open returns a source over a key. Nothing is sent yet.
+func (p *Process) Open(key Key) keysource.Source { return &source{p, key} }
 
 // source is a key in a helper.
 type source struct {
 	process *Process
-	key     string
+	key     Key
 }
 
 // Wrap implements keysource.Source.
@@ -179,14 +186,14 @@ func (s *source) call(ctx context.Context, verb kind, fields ...[]byte) ([][]byt
 // unknown is an answer that says nothing of the key.
 func (s *source) unknown(what string) error {
 	return &keysource.Error{Class: keysource.ErrUnknown,
-		Text: fmt.Sprintf("key %s in the helper for %s: %s", s.key, s.process.cfg.Kind, what)}
+		Text: fmt.Sprintf("key %s in the helper for %s: %s", s.key.URI, s.process.cfg.Kind, what)}
 }
 
 // errSlow ends a call after its limit.
 var errSlow = fmt.Errorf("no answer within %v", callLimit)
 
 // ask makes a call and checks the form of its answer.
-func (p *Process) ask(ctx context.Context, verb kind, key string, fields [][]byte) (message, error) {
+func (p *Process) ask(ctx context.Context, verb kind, key Key, fields [][]byte) (message, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -210,8 +217,8 @@ func (p *Process) ask(ctx context.Context, verb kind, key string, fields [][]byt
 	}
 	until, _ := ctx.Deadline() // every call has one
 	left := binary.BigEndian.AppendUint64(nil, uint64(max(0, time.Until(until))))
-	return current.call(ctx, message{kind: verb, fields: append([][]byte{[]byte(key), left, label}, fields...)},
-		true)
+	head := [][]byte{left, label, []byte(key.URI), []byte(key.Version), []byte(key.Object)}
+	return current.call(ctx, message{kind: verb, fields: append(head, fields...)}, true)
 }
 
 // living returns the current life of the helper, and starts one if there is none.

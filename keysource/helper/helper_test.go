@@ -63,11 +63,11 @@ type boxes struct {
 
 func (b *boxes) Close() error { return nil }
 
-func (b *boxes) Open(key string) (keysource.Source, error) {
-	if key == "" {
+func (b *boxes) Open(key helper.Key) (keysource.Source, error) {
+	if key.Object == "" {
 		return nil, &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Missing, Text: "a key has a name"}
 	}
-	return &box{b, key}, nil
+	return &box{b, key.Object}, nil
 }
 
 // box is a key. Some names make it do what helpers must survive.
@@ -191,10 +191,12 @@ func start(t testing.TB, cfg helper.Config, more ...string) (*helper.Process, *l
 	return p, said
 }
 
+func named(object string) helper.Key { return helper.Key{URI: "box:" + object, Object: object} }
+
 // ask describes a key, which makes the helper do what its name says.
 func ask(t testing.TB, p *helper.Process, what string) keysource.Description {
 	t.Helper()
-	d, err := p.Open(what).Describe(t.Context(), keysource.Ref{})
+	d, err := p.Open(named(what)).Describe(t.Context(), keysource.Ref{})
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
@@ -204,16 +206,16 @@ func ask(t testing.TB, p *helper.Process, what string) keysource.Description {
 func TestConformance(t *testing.T) {
 	p, _ := start(t, helper.Config{})
 	sourcetest.Run(t, sourcetest.Provider{
-		Open:  func(testing.TB) keysource.Source { return p.Open("one") },
-		Other: func(testing.TB) keysource.Source { return p.Open("two") },
+		Open:  func(testing.TB) keysource.Source { return p.Open(named("one")) },
+		Other: func(testing.TB) keysource.Source { return p.Open(named("two")) },
 		Faults: []sourcetest.Fault{{
 			Name: "no name", Class: keysource.ErrDenied, Says: "a key has a name",
-			Source: func(testing.TB) keysource.Source { return p.Open("") },
+			Source: func(testing.TB) keysource.Source { return p.Open(named("")) },
 		}, {
 			Name: "another kind", Class: keysource.ErrUnknown, Says: "did not begin",
 			Source: func(t testing.TB) keysource.Source {
 				p, _ := start(t, helper.Config{}, "silent")
-				return p.Open("one")
+				return p.Open(named("one"))
 			},
 		}},
 	})
@@ -225,7 +227,7 @@ func TestCarries(t *testing.T) {
 	ctx := keysource.WithTrace(keysource.WithLabel(t.Context(), keysource.Label{
 		Instance: [16]byte{1}, Resource: [16]byte{2}, Generation: 3,
 	}))
-	src := p.Open("one")
+	src := p.Open(named("one"))
 	blob, ref, err := src.Wrap(ctx, []byte("secret"))
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +255,7 @@ func TestCarries(t *testing.T) {
 // TestStartsAnew kills, crashes and stops the helper in the middle of calls.
 func TestStartsAnew(t *testing.T) {
 	p, said := start(t, helper.Config{})
-	src := p.Open("one")
+	src := p.Open(named("one"))
 	blob, ref, err := src.Wrap(t.Context(), []byte("secret"))
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +268,7 @@ func TestStartsAnew(t *testing.T) {
 	}
 	ask(t, p, "keep this")
 	first := ask(t, p, "pid").Bits
-	_, _, err = p.Open("crash").Wrap(t.Context(), []byte("secret"))
+	_, _, err = p.Open(named("crash")).Wrap(t.Context(), []byte("secret"))
 	if !errors.Is(err, keysource.ErrUnknown) || !strings.Contains(err.Error(), "ended") {
 		t.Errorf("a crash: %v", err)
 	}
@@ -289,13 +291,20 @@ func TestHangs(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := p.Open("one").Wrap(t.Context(), []byte("secret"))
+	for stopped := false; !stopped; { // all its threads
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopped = bytes.Contains(raw, []byte(") T "))
+	}
+	_, _, err := p.Open(named("one")).Wrap(t.Context(), []byte("secret"))
 	if !errors.Is(err, keysource.ErrUnknown) || !strings.Contains(err.Error(), "no answer within 5s") {
 		t.Errorf("while it hangs: %v", err)
 	}
 	// The helper that hangs is killed a second later; what comes before that waits with it, and then ends.
 	for {
-		if _, _, err = p.Open("one").Wrap(t.Context(), []byte("secret")); err == nil {
+		if _, _, err = p.Open(named("one")).Wrap(t.Context(), []byte("secret")); err == nil {
 			break
 		}
 		if !errors.Is(err, keysource.ErrUnknown) {
@@ -317,7 +326,7 @@ func TestLeft(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, cause)
 			defer cancel()
-			if _, _, err := p.Open("endless").Wrap(ctx, nil); !errors.Is(err, cause) {
+			if _, _, err := p.Open(named("endless")).Wrap(ctx, nil); !errors.Is(err, cause) {
 				t.Errorf("got %v, want the cause", err)
 			}
 		})
@@ -337,7 +346,7 @@ func TestKilled(t *testing.T) {
 		begun := make(chan struct{}, 8)
 		for i := range 8 {
 			wg.Go(func() {
-				src := p.Open(fmt.Sprintf("key %d of round %d", i, round))
+				src := p.Open(named(fmt.Sprintf("key %d of round %d", i, round)))
 				for n := range 200 {
 					blob, ref, err := src.Wrap(t.Context(), []byte("secret"))
 					if err == nil {
@@ -366,7 +375,7 @@ func TestKilled(t *testing.T) {
 	}
 	// Lives that end early are followed by a pause; what is asked meanwhile says so.
 	for {
-		_, _, err := p.Open("one").Wrap(t.Context(), nil)
+		_, _, err := p.Open(named("one")).Wrap(t.Context(), nil)
 		if err == nil {
 			break
 		}
@@ -394,7 +403,7 @@ func TestMisbehaves(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			p, _ := start(t, helper.Config{}, how)
-			_, _, err := p.Open("one").Wrap(t.Context(), []byte("secret"))
+			_, _, err := p.Open(named("one")).Wrap(t.Context(), []byte("secret"))
 			if !errors.Is(err, keysource.ErrUnknown) || !strings.Contains(err.Error(), says) {
 				t.Errorf("got %v, want %q", err, says)
 			}
@@ -604,7 +613,7 @@ func parent() {
 	if err != nil {
 		panic(err)
 	}
-	d, err := p.Open("pid").Describe(context.Background(), keysource.Ref{})
+	d, err := p.Open(named("pid")).Describe(context.Background(), keysource.Ref{})
 	if err != nil {
 		panic(err)
 	}
@@ -642,7 +651,7 @@ func BenchmarkUnwrap(b *testing.B) {
 		}
 		return time.Since(begun)
 	}
-	remote := p.Open("one")
+	remote := p.Open(named("one"))
 	unwrap(remote) // starts it
 	var here, there time.Duration
 	for b.Loop() {

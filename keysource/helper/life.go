@@ -225,7 +225,9 @@ func (l *life) proveAlive() {
 	rand.Read(nonce) // never fails: the runtime ends the process instead
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	m, err := l.call(ctx, message{kind: health, fields: [][]byte{nil, make([]byte, 8), nil, nonce}}, false)
+	asked := message{kind: health, fields: append(make([][]byte, common), nonce)}
+	asked.fields[0] = make([]byte, 8)
+	m, err := l.call(ctx, asked, false)
 	if err == nil && (m.kind != healthy || subtle.ConstantTimeCompare(m.fields[1], nonce) != 1) {
 		l.end(errors.New("the helper does not repeat what it was asked to"))
 	}

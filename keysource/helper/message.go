@@ -31,8 +31,8 @@ const (
 // kind is what a message is.
 type kind byte
 
-// The kinds, with their fields. The first four are calls: each has the key's name, the nanoseconds that are left, and
-// the label, before its own fields.
+// The kinds, with their fields. The first four are calls. Each has, before its own fields, the nanoseconds that are
+// left, the label, and the key's URI, version and object.
 const (
 	wrap     kind = iota + 1 // what is wrapped
 	unwrap                   // URI, version, what was wrapped
@@ -55,9 +55,12 @@ const (
 
 // fieldsOf are the numbers of fields.
 var fieldsOf = [...]int{
-	wrap: 4, unwrap: 6, describe: 5, health: 4, hello: 5, ready: 2, wrapped: 4, unwrapped: 2, described: 2, healthy: 2,
+	wrap: 6, unwrap: 8, describe: 7, health: 6, hello: 5, ready: 2, wrapped: 4, unwrapped: 2, described: 2, healthy: 2,
 	failed: 4, cancelled: 0, keep: 1, refused: 1,
 }
+
+// common is the number of fields that all calls have.
+const common = 5
 
 // answerTo are the kinds that answer calls.
 var answerTo = [...]kind{wrap: wrapped, unwrap: unwrapped, describe: described, health: healthy}

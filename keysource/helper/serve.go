@@ -19,7 +19,7 @@ import (
 type Store interface {
 	// Open returns a source over a key. Its calls return when they are done or their context has ended; one that can
 	// do neither is ended with the helper.
-	Open(key string) (keysource.Source, error)
+	Open(key Key) (keysource.Source, error)
 	// Close gives back what the store holds. No call is running.
 	Close() error
 }
@@ -149,13 +149,13 @@ func (s *server) cancel(id uint64) {
 
 // begin starts a call, and reports whether it is one.
 func (s *server) begin(running *sync.WaitGroup, store Store, m message) bool {
-	label, err := labelOf(m.fields[2])
+	label, err := labelOf(m.fields[1])
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil || len(m.fields[1]) != 8 || len(s.calls) == maxCalls || s.calls[m.id] != nil {
+	if err != nil || len(m.fields[0]) != 8 || len(s.calls) == maxCalls || s.calls[m.id] != nil {
 		return false
 	}
-	left := min(time.Duration(binary.BigEndian.Uint64(m.fields[1])), callLimit)
+	left := min(time.Duration(binary.BigEndian.Uint64(m.fields[0])), callLimit)
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	s.calls[m.id] = cancel
 	running.Go(func() {
@@ -176,12 +176,12 @@ func (s *server) begin(running *sync.WaitGroup, store Store, m message) bool {
 
 // answer makes one call.
 func (s *server) answer(ctx context.Context, store Store, m message) message {
-	own := m.fields[3:]
+	own := m.fields[common:]
 	if m.kind == health {
 		return message{kind: healthy, id: m.id, fields: [][]byte{nil, append([]byte(nil), own[0]...)}}
 	}
 	fields, err := func() ([][]byte, error) {
-		src, err := store.Open(string(m.fields[0]))
+		src, err := store.Open(Key{string(m.fields[2]), string(m.fields[3]), string(m.fields[4])})
 		if err != nil {
 			return nil, err
 		}
