@@ -36,7 +36,9 @@ keysource/internal/answer :
 keysource/azure           : . keysource keysource/internal/answer internal/weakkey
 keysource/hashivault      : . keysource keysource/internal/answer
 keysource/awskms          : . keysource keysource/internal/answer
-keysource/stores          : . keysource keysource/hashivault keysource/awskms
+keysource/helper          : keysource
+keysource/pkcs11          : . keysource internal/weakkey
+keysource/stores          : . keysource keysource/hashivault keysource/awskms keysource/helper keysource/pkcs11
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/tpm             : keysource keysource/internal/local
@@ -125,6 +127,8 @@ github.com/go-webauthn/webauthn     : console/internal/passkey
 github.com/goccy/go-yaml            : server cmd
 + github.com/google/go-tpm          : keysource/tpm
 github.com/google/flatbuffers       : vision/internal/tflite
+github.com/landlock-lsm/go-landlock : keysource/helper
++ github.com/miekg/pkcs11           : keysource/pkcs11 test/keystores
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox

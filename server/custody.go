@@ -24,7 +24,7 @@ import (
 
 // openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
 // them only when a key is opened.
-func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, error) {
+func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*custody.Custody, error) {
 	assert := func(ctx context.Context, as visage.PrincipalID, audience string) (string, time.Time, error) {
 		return l.identities.Assertion(ctx, string(as), audience)
 	}
@@ -32,6 +32,10 @@ func (s *Server) openCustody(ctx context.Context, l *layers) (*custody.Custody, 
 	if s.keyStores, err = s.openRegistry(ctx, l, assert); err != nil {
 		return nil, err
 	}
+	opened.add("key stores", func() error {
+		s.keyStores.Set().Close()
+		return nil
+	})
 	fresh := connections{
 		own: func() *azure.Vaults {
 			roots := x509.NewCertPool()

@@ -97,7 +97,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	s.metrics.Store(l.metrics)
-	if l.custody, err = s.openCustody(ctx, l); err != nil {
+	if l.custody, err = s.openCustody(ctx, l, opened); err != nil {
 		return nil, err
 	}
 	s.custody.Store(l.custody)

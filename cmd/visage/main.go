@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -32,6 +33,8 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/store"
 	"github.com/visage-face/visage/cmd/visage/internal/vault"
 	"github.com/visage-face/visage/cmd/visage/internal/verify"
+	"github.com/visage-face/visage/keysource/helper"
+	"github.com/visage-face/visage/keysource/stores"
 )
 
 // garbage is how much garbage is let grow, in percent of what lives, unless GOGC says so. What lives is little, for
@@ -42,6 +45,13 @@ const garbage = 400
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
+	}
+	if len(os.Args) == 2 && os.Args[1] == helper.Argument { // by the service alone, for a key store
+		if err := stores.ServeHelper(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := command.Execute(ctx, program(), command.Streams{Out: os.Stdout, Err: os.Stderr}, os.Args[1:])

@@ -106,8 +106,8 @@ var forbidden = []uint32{
 	unix.SYS_MOUNT, unix.SYS_UNSHARE, unix.SYS_SETNS, unix.SYS_IO_URING_SETUP,
 }
 
-// filterCalls lets all threads of this process call the system for no more than a key store needs. Without a network, they
-// have no sockets but those of this machine.
+// filterCalls lets all threads of this process call the system for no more than a key store needs. Without a network,
+// they have no sockets but those of this machine.
 func filterCalls(network bool) error {
 	arch := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if arch == 0 {

@@ -46,9 +46,10 @@ type Config struct {
 	Settings json.RawMessage
 	// Confinement is what the helper may reach.
 	Confinement Confinement
-	// SecretFiles have a secret in their first line. A line that the helper writes with one of them in it is not
-	// logged.
-	SecretFiles []string
+	// Files are files that the service reads for the helper whenever it asks, by the names that it knows them by, such
+	// as "pin". They may be replaced at any time, which no right to a file survives. A line that the helper writes
+	// with the first line of one of them in it is not logged.
+	Files map[string]string
 	// Command is the program, by its absolute path, and its arguments. Default: this program and Argument.
 	Command []string
 	// Log gets what the helper writes to its standard error, and its starts and ends. Required.
@@ -98,7 +99,7 @@ func New(cfg Config) (*Process, error) {
 }
 
 // Close ends the helper and waits for its end. Later calls give ErrUnknown.
-func (p *Process) Close() error {
+func (p *Process) Close() {
 	p.mu.Lock()
 	p.closed = true
 	current := p.life
@@ -107,7 +108,6 @@ func (p *Process) Close() error {
 		current.close()
 	}
 	p.lives.Wait()
-	return nil
 }
 
 // Key names a key to the helper.

@@ -47,17 +47,17 @@ func child() error {
 	if len(os.Args) > 2 {
 		return misbehave(os.Args[2])
 	}
-	return helper.Serve(func(kind string, settings json.RawMessage, memory helper.Memory) (helper.Store, error) {
+	return helper.Serve(func(kind string, settings json.RawMessage, service helper.Service) (helper.Store, error) {
 		if kind != "box" {
 			return nil, fmt.Errorf("%q is no kind of store", kind)
 		}
-		return &boxes{memory, settings}, nil
+		return &boxes{service, settings}, nil
 	})
 }
 
 // boxes is a store whose keys are made of their names.
 type boxes struct {
-	memory   helper.Memory
+	service  helper.Service
 	settings json.RawMessage
 }
 
@@ -97,8 +97,8 @@ func (b *box) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, er
 		return nil, keysource.Ref{}, context.Cause(ctx)
 	}
 	keysource.TraceOf(ctx).Answered("request of " + b.name)
-	return b.aead().Seal(nil, nil, inner, keysource.LabelOf(ctx).Bytes()), keysource.Ref{URI: "box:" + b.name, Version: "1"},
-		nil
+	blob := b.aead().Seal(nil, nil, inner, keysource.LabelOf(ctx).Bytes())
+	return blob, keysource.Ref{URI: "box:" + b.name, Version: "1"}, nil
 }
 
 func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
@@ -110,9 +110,10 @@ func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byt
 }
 
 // Describe reports what the helper may do as the weakness of the key, for keys that are named for it.
-func (b *box) Describe(context.Context, keysource.Ref) (keysource.Description, error) {
+func (b *box) Describe(ctx context.Context, _ keysource.Ref) (keysource.Description, error) {
 	d := keysource.Description{Ref: keysource.Ref{URI: "box:" + b.name, Version: "1"}, Algorithm: "A256GCM",
-		Enabled: true, Expires: time.Unix(2e9, 0).UTC(), Unfit: map[keysource.Fitness]string{keysource.FitType: "is a test"}}
+		Enabled: true, Expires: time.Unix(2e9, 0).UTC(),
+		Unfit: map[keysource.Fitness]string{keysource.FitType: "is a test"}}
 	switch verb, what, _ := strings.Cut(b.name, " "); verb {
 	case "read":
 		_, err := os.ReadFile(what)
@@ -134,11 +135,14 @@ func (b *box) Describe(context.Context, keysource.Ref) (keysource.Description, e
 	case "say":
 		fmt.Fprintln(os.Stderr, what)
 	case "keep":
-		b.store.memory.Keep([]byte(what))
+		b.store.service.Keep([]byte(what))
 	case "kept":
-		d.Weak = string(b.store.memory.Kept())
+		d.Weak = string(b.store.service.Kept())
 	case "settings":
 		d.Weak = string(b.store.settings)
+	case "file":
+		content, err := b.store.service.File(ctx, what)
+		d.Weak = fmt.Sprintf("%s %v", content, err)
 	case "pid":
 		d.Bits = os.Getpid()
 	}
@@ -181,9 +185,7 @@ func start(t testing.TB, cfg helper.Config, more ...string) (*helper.Process, *l
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
+		p.Close()
 		if t.Failed() {
 			t.Log(said)
 		}
@@ -241,7 +243,8 @@ func TestCarries(t *testing.T) {
 	if _, err := src.Unwrap(t.Context(), ref, blob); !errors.Is(err, keysource.ErrWrong) {
 		t.Errorf("without the label: %v", err)
 	}
-	if d := ask(t, p, "settings"); d.Weak != `{"a":1}` || d.Expires.Unix() != 2e9 || d.Unfit[keysource.FitType] != "is a test" {
+	d := ask(t, p, "settings")
+	if d.Weak != `{"a":1}` || d.Expires.Unix() != 2e9 || d.Unfit[keysource.FitType] != "is a test" {
 		t.Errorf("got %+v", d)
 	}
 	if _, _, err := src.Wrap(ctx, make([]byte, 70<<10)); !errors.Is(err, keysource.ErrUnknown) {
@@ -529,7 +532,8 @@ func TestConfined(t *testing.T) {
 		}
 	}
 	env := ask(t, p, "environment").Weak
-	if !strings.Contains(env, "LIBRARY_CONF=/etc/x") || strings.Contains(env, "canary") || strings.Contains(env, "HOME=") {
+	if !strings.Contains(env, "LIBRARY_CONF=/etc/x") || strings.Contains(env, "canary") ||
+		strings.Contains(env, "HOME=") {
 		t.Errorf("its environment is %s", env)
 	}
 }
@@ -540,7 +544,7 @@ func TestErrors(t *testing.T) {
 	if err := os.WriteFile(pin, []byte("4711-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, said := start(t, helper.Config{SecretFiles: []string{pin}})
+	p, said := start(t, helper.Config{Files: map[string]string{"pin": pin}})
 	ask(t, p, "say the library is old")
 	ask(t, p, "say PIN is 4711-secret")
 	ask(t, p, "say "+strings.Repeat("long ", 1000))
@@ -558,6 +562,40 @@ func TestErrors(t *testing.T) {
 	}
 	if len(got) > 64<<10 || strings.Contains(got, strings.Repeat("long ", 300)) {
 		t.Error("the log has lines that are too long")
+	}
+}
+
+// TestFiles holds that the helper gets the files of its description as they are now, and no others.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	pin := filepath.Join(dir, "pin")
+	p, _ := start(t, helper.Config{Files: map[string]string{"pin": pin, "folder": dir}})
+	if got := ask(t, p, "file pin").Weak; !strings.Contains(got, "no such file") {
+		t.Errorf("without a file: %s", got)
+	}
+	for _, content := range []string{"first", "second"} { // a file of its own each, as by whoever replaces it
+		next := filepath.Join(dir, content)
+		if err := os.WriteFile(next, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, pin); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, p, "file pin").Weak; got != content+" <nil>" {
+			t.Errorf("got %s, want %s", got, content)
+		}
+	}
+	if err := os.WriteFile(pin, make([]byte, 33<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pin", "folder"} {
+		if got := ask(t, p, "file "+name).Weak; !strings.Contains(got, "at most 32768 bytes") {
+			t.Errorf("%s: %.100s", name, got)
+		}
+	}
+	_, err := p.Open(named("file /etc/passwd")).Describe(t.Context(), keysource.Ref{})
+	if !errors.Is(err, keysource.ErrUnknown) || !strings.Contains(err.Error(), "no message of this protocol") {
+		t.Errorf("a file that is not its own: %v", err)
 	}
 }
 

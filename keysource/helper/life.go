@@ -1,16 +1,18 @@
 package helper
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -167,7 +169,7 @@ func (l *life) command(socket *os.File) *exec.Cmd {
 		cmd.Env = append(cmd.Env, "GODEBUG="+mode)
 	}
 	cmd.ExtraFiles = []*os.File{socket}
-	cmd.Stderr = &lines{log: cfg.Log, kind: cfg.Kind, secrets: cfg.SecretFiles}
+	cmd.Stderr = &lines{log: cfg.Log, kind: cfg.Kind, secrets: slices.Collect(maps.Values(cfg.Files))}
 	cmd.WaitDelay = endLimit
 	cmd.SysProcAttr = attributes()
 	return cmd
@@ -181,9 +183,9 @@ func pair() (net.Conn, *os.File, error) {
 	}
 	unix.CloseOnExec(fds[0])
 	unix.CloseOnExec(fds[1])
-	file := os.NewFile(uintptr(fds[0]), "helper")
-	defer file.Close() // the connection has a copy
-	conn, err := net.FileConn(file)
+	near := os.NewFile(uintptr(fds[0]), "helper")
+	defer near.Close() // the connection has a copy
+	conn, err := net.FileConn(near)
 	if err != nil {
 		_ = unix.Close(fds[1])
 		return nil, nil, fmt.Errorf("connect the helper: %w", err)
@@ -208,12 +210,14 @@ func (l *life) greet(conn net.Conn, kept []byte, pid int) error {
 	case m.kind == refused:
 		return fmt.Errorf("the helper cannot begin: %.*s", maxText, m.fields[0])
 	case m.kind != ready || string(m.fields[0]) != protocol:
-		return errors.New("the helper speaks another version of the protocol: the program was replaced; restart the service")
+		return errors.New("the helper speaks another version of the protocol: the program was replaced; restart the " +
+			"service")
 	}
 	_ = conn.SetDeadline(time.Time{}) // as above
 	cfg.Log.Info("the helper of a key store began", "kind", cfg.Kind, "pid", pid)
 	if unheld := string(m.fields[1]); unheld != "" {
-		cfg.Log.Warn("this system does not confine all of the helper of a key store", "kind", cfg.Kind, "not_confined", unheld)
+		cfg.Log.Warn("this system does not confine all of the helper of a key store", "kind", cfg.Kind,
+			"not_confined", unheld)
 	}
 	return nil
 }
@@ -228,7 +232,7 @@ func (l *life) proveAlive() {
 	asked := message{kind: health, fields: append(make([][]byte, common), nonce)}
 	asked.fields[0] = make([]byte, 8)
 	m, err := l.call(ctx, asked, false)
-	if err == nil && (m.kind != healthy || subtle.ConstantTimeCompare(m.fields[1], nonce) != 1) {
+	if err == nil && (m.kind != healthy || !bytes.Equal(m.fields[1], nonce)) {
 		l.end(errors.New("the helper does not repeat what it was asked to"))
 	}
 }
@@ -303,8 +307,14 @@ func (l *life) receive(conn net.Conn) error {
 			}
 			return err
 		}
-		if m.kind == keep {
+		switch m.kind {
+		case keep:
 			l.process.keep(m.fields[0])
+			continue
+		case ask:
+			if err := l.answer(m.id, string(m.fields[0])); err != nil {
+				return err
+			}
 			continue
 		}
 		l.mu.Lock()
@@ -322,4 +332,47 @@ func (l *life) receive(conn net.Conn) error {
 		}
 		l.mu.Unlock()
 	}
+}
+
+// answer sends the helper a file that it asked for. mu is not held.
+func (l *life) answer(id uint64, name string) error {
+	path, known := l.process.cfg.Files[name]
+	if !known {
+		return errMalformed
+	}
+	content, err := readFile(path)
+	defer clear(content)
+	m := message{kind: file, id: id, fields: [][]byte{content, nil}}
+	if err != nil {
+		m.fields[1] = []byte(err.Error())
+	}
+	raw, err := m.encode()
+	if err != nil {
+		return err
+	}
+	defer clear(raw)
+	l.send(raw)
+	return nil
+}
+
+// maxFile bounds the files that helpers ask for, in bytes.
+const maxFile = 32 << 10
+
+// readFile reads a small file.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is no file of at most %d bytes", path, maxFile)
+	}
+	content := make([]byte, maxFile)
+	n, err := io.ReadFull(f, content)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		clear(content)
+		return nil, err
+	}
+	return content[:n], nil
 }

@@ -3,7 +3,6 @@ package helper
 import (
 	"bytes"
 	"log/slog"
-	"os"
 	"strings"
 )
 
@@ -59,8 +58,8 @@ func (l *lines) write() {
 
 // secret reports whether a line holds a secret.
 func (l *lines) secret(line string) bool {
-	for _, file := range l.secrets {
-		raw, err := os.ReadFile(file)
+	for _, path := range l.secrets {
+		raw, err := readFile(path)
 		if err != nil {
 			return true // which of its words are secret cannot be known
 		}

@@ -51,12 +51,14 @@ const (
 	cancelled // nothing: nobody waits for this call any more
 	keep      // what the helper wants to know in its next life
 	refused   // why the helper cannot begin
+	ask       // the name of a file
+	file      // its content, or why there is none
 )
 
 // fieldsOf are the numbers of fields.
 var fieldsOf = [...]int{
 	wrap: 6, unwrap: 8, describe: 7, health: 6, hello: 5, ready: 2, wrapped: 4, unwrapped: 2, described: 2, healthy: 2,
-	failed: 4, cancelled: 0, keep: 1, refused: 1,
+	failed: 4, cancelled: 0, keep: 1, refused: 1, ask: 1, file: 2,
 }
 
 // common is the number of fields that all calls have.

@@ -24,25 +24,28 @@ type Store interface {
 	Close() error
 }
 
-// Memory outlives the helper: what is kept in it is there when the helper was started anew.
-type Memory interface {
+// Service is what the service does for a store in the helper.
+type Service interface {
+	// Kept returns what was kept last, by an earlier helper too that has died since.
 	Kept() []byte
 	Keep(what []byte)
+	// File returns a file of Config.Files as it is now. The caller wipes it. Only calls may ask.
+	File(ctx context.Context, name string) ([]byte, error)
 }
 
 // Serve answers the calls of the service until its socket ends, which is when the service ends. open opens what the
 // service wants, when the process has been confined. Serve is for a process that the service has started; any other
 // has no such socket.
-func Serve(open func(kind string, settings json.RawMessage, memory Memory) (Store, error)) error {
+func Serve(open func(kind string, settings json.RawMessage, service Service) (Store, error)) error {
 	const inherited = 3 // the first after standard input, output and error
-	file := os.NewFile(inherited, "service")
-	conn, err := net.FileConn(file)
+	socket := os.NewFile(inherited, "service")
+	conn, err := net.FileConn(socket)
 	if err != nil {
 		return errors.New("this is run by the service alone, for a key store that the operator has configured")
 	}
-	_ = file.Close() // the connection has a copy
+	_ = socket.Close() // the connection has a copy
 	defer conn.Close()
-	s := &server{conn: conn, calls: map[uint64]context.CancelFunc{}}
+	s := &server{conn: conn, calls: map[uint64]context.CancelFunc{}, asked: map[uint64]chan message{}}
 	return s.serve(open)
 }
 
@@ -55,13 +58,50 @@ type server struct {
 
 	mu    sync.Mutex
 	calls map[uint64]context.CancelFunc
+	asked map[uint64]chan message // for files; each holds one
+	next  uint64
 }
 
-// Kept implements Memory.
+// Kept implements Service.
 func (s *server) Kept() []byte { return s.kept }
 
-// Keep implements Memory.
+// Keep implements Service.
 func (s *server) Keep(what []byte) { s.send(message{kind: keep, fields: [][]byte{what}}) }
+
+// File implements Service.
+func (s *server) File(ctx context.Context, name string) ([]byte, error) {
+	answer := make(chan message, 1)
+	s.mu.Lock()
+	s.next++
+	id := s.next
+	s.asked[id] = answer
+	s.mu.Unlock()
+	s.send(message{kind: ask, id: id, fields: [][]byte{[]byte(name)}})
+	select {
+	case m := <-answer:
+		if len(m.fields[1]) > 0 {
+			return nil, errors.New(string(m.fields[1]))
+		}
+		return m.fields[0], nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.asked, id)
+		s.mu.Unlock()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// got gives a file to the call that asked for it.
+func (s *server) got(m message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if answer := s.asked[m.id]; answer != nil {
+		delete(s.asked, m.id)
+		answer <- m
+	} else {
+		m.wipe() // the call has ended
+	}
+}
 
 // send sends a message. If that fails, the service has ended, which the next read finds.
 func (s *server) send(m message) {
@@ -70,7 +110,7 @@ func (s *server) send(m message) {
 	_ = transmit(s.conn, m) // as above
 }
 
-func (s *server) serve(open func(string, json.RawMessage, Memory) (Store, error)) error {
+func (s *server) serve(open func(string, json.RawMessage, Service) (Store, error)) error {
 	m, err := receive(s.conn)
 	if err != nil || m.kind != hello {
 		return errors.New("the service did not say what this helper is for")
@@ -80,7 +120,8 @@ func (s *server) serve(open func(string, json.RawMessage, Memory) (Store, error)
 		return err
 	}
 	if string(m.fields[0]) != protocol {
-		return refuse(fmt.Errorf("the service speaks another version of the protocol: %.100q, want %q", m.fields[0], protocol))
+		return refuse(fmt.Errorf("the service speaks another version of the protocol: %.100q, want %q",
+			m.fields[0], protocol))
 	}
 	var c Confinement
 	if err := json.Unmarshal(m.fields[3], &c); err != nil {
@@ -110,6 +151,10 @@ func (s *server) answerAll(store Store) error {
 		m, err := receive(s.conn)
 		if err == nil && m.kind == cancelled {
 			s.cancel(m.id)
+			continue
+		}
+		if err == nil && m.kind == file {
+			s.got(m)
 			continue
 		}
 		if err == nil && (m.kind > health || !s.begin(&running, store, m)) {

@@ -74,13 +74,14 @@ func (s *Source) find(session api.SessionHandle, version string) (key, error) {
 		return found[0], nil
 	case len(found) > 1:
 		return key{}, &keysource.Error{Class: keysource.ErrUnknown, Text: fmt.Sprintf("the token has %d keys with the "+
-			"label %q, and nothing says which is meant: give one of the versions %s", len(found), s.label, versions(found))}
+			"label %q, and nothing says which is meant: give one of the versions %s", len(found), s.label,
+			versions(found))}
 	case len(others) > 0 && others[0].mark == "":
 		return key{}, &keysource.Error{Class: keysource.ErrUnknown,
 			Text: "the token does not say any more what its key is recognised by"}
 	case len(others) > 0:
-		return key{}, &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("the key with the label %q and the "+
-			"CKA_ID %s is another one, version %s: it was made anew under its name", s.label, id, versions(others))}
+		return key{}, &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("the key with the label %q and "+
+			"the CKA_ID %s is another one, version %s: it was made anew under its name", s.label, id, versions(others))}
 	}
 	text := fmt.Sprintf("the token has no key with the label %q", s.label)
 	if version != "" {
@@ -254,15 +255,15 @@ func (s *Source) describe(session api.SessionHandle, k key) (keysource.Descripti
 	case !is(api.CKA_SENSITIVE, true):
 		d.Unfit[keysource.FitProtection] = "may be read in the clear: make one with CKA_SENSITIVE true"
 	case !is(api.CKA_NEVER_EXTRACTABLE, true):
-		d.Unfit[keysource.FitProtection] = "could leave the token in the past (CKA_NEVER_EXTRACTABLE is false): make one " +
-			"in the token"
+		d.Unfit[keysource.FitProtection] = "could leave the token in the past (CKA_NEVER_EXTRACTABLE is false): make " +
+			"one in the token"
 	case is(api.CKA_DESTROYABLE, true) && !s.token.cfg.Destroyable:
-		d.Unfit[keysource.FitProtection] = "may be destroyed by applications: make one with CKA_DESTROYABLE false, or " +
-			"have the operator permit such keys, if the token is backed up"
+		d.Unfit[keysource.FitProtection] = "may be destroyed by applications: make one with CKA_DESTROYABLE false, " +
+			"or have the operator permit such keys, if the token is backed up"
 	}
 	if !is(api.CKA_DECRYPT, true) || !is(api.CKA_ENCRYPT, true) {
-		d.Unfit[keysource.FitOperations] = "may not encrypt and decrypt: CKA_DECRYPT must be true, and CKA_ENCRYPT of it, " +
-			"or of the public key with the same CKA_ID"
+		d.Unfit[keysource.FitOperations] = "may not encrypt and decrypt: CKA_DECRYPT must be true, and CKA_ENCRYPT " +
+			"of it, or of the public key with the same CKA_ID"
 	}
 	return d, nil
 }

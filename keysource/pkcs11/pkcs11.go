@@ -1,8 +1,8 @@
 // Package pkcs11 wraps under keys of PKCS#11 tokens: hardware security modules, and what has the same interface.
 //
-// A key is an AES key of 256 bits, with AES-GCM, or a pair of RSA keys of 2048 bits or more, with OAEP and SHA-256. With
-// an AES key the label of a call is bound to the wrapped form as associated data. The library of the token runs in the
-// process that loads it, so this package belongs into a process of its own; see keysource/helper.
+// A key is an AES key of 256 bits, with AES-GCM, or a pair of RSA keys of 2048 bits or more, with OAEP and SHA-256.
+// With an AES key the label of a call is bound to the wrapped form as associated data. The library of the token runs in
+// the process that loads it, so this package belongs into a process of its own; see keysource/helper.
 //
 // PKCS#11 has no versions. A version is one key among those with the same label: its CKA_ID, and behind a hyphen what
 // the key is recognised by, the beginning of the digest of an RSA modulus or the check value of an AES key, so that a
@@ -106,7 +106,8 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 // mine checks that ref names a version of this key.
 func (s *Source) mine(verb string, ref keysource.Ref) error {
 	if ref.URI != s.uri || !versionPattern.MatchString(ref.Version) {
-		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI, ref.Version))
+		return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("%s, version %q, is another key", ref.URI,
+			ref.Version))
 	}
 	return nil
 }
@@ -147,7 +148,8 @@ func (s *Source) encrypt(session api.SessionHandle, k key, inner, label []byte) 
 	// §8.3). A token that chooses its own returns it.
 	params := api.NewGCMParams(nonce(), label, tagBits)
 	defer params.Free()
-	if err := lib.EncryptInit(session, []*api.Mechanism{api.NewMechanism(api.CKM_AES_GCM, params)}, k.handle); err != nil {
+	how := []*api.Mechanism{api.NewMechanism(api.CKM_AES_GCM, params)}
+	if err := lib.EncryptInit(session, how, k.handle); err != nil {
 		return nil, err
 	}
 	sealed, err := lib.Encrypt(session, inner)
@@ -220,7 +222,8 @@ func (s *Source) classified(verb string, err error) error {
 	code, ok := errors.AsType[api.Error](err)
 	switch {
 	case ok && code == api.CKR_KEY_FUNCTION_NOT_PERMITTED:
-		return s.failure(verb, keysource.ErrDenied, keysource.Disabled, "the key may not be used for this: "+code.Error())
+		return s.failure(verb, keysource.ErrDenied, keysource.Disabled,
+			"the key may not be used for this: "+code.Error())
 	case ok && code == api.CKR_ENCRYPTED_DATA_INVALID:
 		return s.failure(verb, keysource.ErrWrong, "", code.Error())
 	}

@@ -43,12 +43,12 @@ func (t tokens) Open(key helper.Key) (keysource.Source, error) {
 	return t.Token.Open(key.URI, key.Object, key.Version)
 }
 
-func open(_ string, settings json.RawMessage, memory helper.Memory) (helper.Store, error) {
+func open(_ string, settings json.RawMessage, service helper.Service) (helper.Store, error) {
 	var cfg pkcs11.Config
 	if err := json.Unmarshal(settings, &cfg); err != nil {
 		return nil, err
 	}
-	t, err := pkcs11.Load(cfg, memory)
+	t, err := pkcs11.Load(cfg, service)
 	if err != nil {
 		return nil, err
 	}
@@ -58,30 +58,35 @@ func open(_ string, settings json.RawMessage, memory helper.Memory) (helper.Stor
 // serve runs the library of a token in a helper.
 func serve(t testing.TB, h *keystores.HSM, change ...func(*pkcs11.Config)) *helper.Process {
 	t.Helper()
-	cfg := pkcs11.Config{Address: h.Address, Module: h.Module, PINFile: h.PINFile,
-		Parameters: h.Parameters, Destroyable: true}
+	cfg := pkcs11.Config{Address: h.Address, Module: h.Module, Parameters: h.Parameters, Destroyable: true}
 	for _, c := range change {
 		c(&cfg)
 	}
+	return serveWith(t, h, cfg, h.PINFile)
+}
+
+func serveWith(t testing.TB, h *keystores.HSM, cfg pkcs11.Config, pin string) *helper.Process {
+	t.Helper()
 	settings, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(testLog{t}, nil))
 	p, err := helper.New(helper.Config{
-		Kind: "pkcs11", Settings: settings, SecretFiles: []string{h.PINFile}, Log: log,
-		Confinement: helper.Confinement{Read: []string{h.Module, h.PINFile}, Write: h.Writable, Environment: h.Environment},
+		Kind: "pkcs11", Settings: settings, Files: map[string]string{pkcs11.PIN: pin}, Log: log,
+		Confinement: helper.Confinement{
+			Read: []string{h.Module, notModule}, Write: h.Writable, Environment: h.Environment,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(p.Close)
 	return p
 }
+
+// notModule is a file that is no library.
+const notModule = "/etc/hosts"
 
 type testLog struct{ testing.TB }
 
@@ -123,7 +128,7 @@ func TestConformance(t *testing.T) {
 				}, {
 					Name: "not a module", Class: keysource.ErrUnknown, Says: "cannot be loaded",
 					Source: func(t testing.TB) keysource.Source {
-						return open(serve(t, h, func(c *pkcs11.Config) { c.Module = h.PINFile }))
+						return open(serve(t, h, func(c *pkcs11.Config) { c.Module = notModule }))
 					},
 				}, {
 					Name: "another token", Class: keysource.ErrUnknown, Says: "0 tokens are there as pkcs11:token=none",
@@ -140,7 +145,8 @@ func TestConformance(t *testing.T) {
 				}, {
 					Name: "no PIN", Class: keysource.ErrUnknown, Says: "read the PIN",
 					Source: func(t testing.TB) keysource.Source {
-						return open(serve(t, h, func(c *pkcs11.Config) { c.PINFile += "-of-nobody" }))
+						cfg := pkcs11.Config{Address: h.Address, Module: h.Module, Parameters: h.Parameters}
+						return open(serveWith(t, h, cfg, h.PINFile+"-of-nobody"))
 					},
 				}, {
 					Name: "key deleted", Class: keysource.ErrDenied, Says: `no key with the label "faces"`,
@@ -206,8 +212,13 @@ func TestPIN(t *testing.T) {
 	}
 }
 
-// memory is that of a helper.
-type memory struct{ kept []byte }
+// memory is the service of a token in this process.
+type memory struct {
+	pin  string // the file
+	kept []byte
+}
+
+func (m *memory) File(context.Context, string) ([]byte, error) { return os.ReadFile(m.pin) }
 
 func (m *memory) Kept() []byte { return m.kept }
 
@@ -219,9 +230,9 @@ func TestMemory(t *testing.T) {
 	h.MakeAES("faces", "\x01")
 	h.WritePIN("not-the-pin")
 	h.End()
-	var m memory
+	m := memory{pin: h.PINFile}
 	for _, says := range []string{"CKR_PIN_INCORRECT", "not tried again"} {
-		token, err := pkcs11.Load(pkcs11.Config{Address: h.Address, Module: h.Module, PINFile: h.PINFile}, &m)
+		token, err := pkcs11.Load(pkcs11.Config{Address: h.Address, Module: h.Module}, &m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -311,7 +322,8 @@ func TestFitness(t *testing.T) {
 		{"fit", []*api.Attribute{attribute(api.CKA_DESTROYABLE, false)}, "", ""},
 		{"destroyable", nil, keysource.FitProtection, "CKA_DESTROYABLE"},
 		{"small", []*api.Attribute{attribute(api.CKA_VALUE_LEN, 16)}, keysource.FitType, "128 bits"},
-		{"extractable", []*api.Attribute{attribute(api.CKA_EXTRACTABLE, true)}, keysource.FitProtection, "CKA_EXTRACTABLE"},
+		{"extractable", []*api.Attribute{attribute(api.CKA_EXTRACTABLE, true)}, keysource.FitProtection,
+			"CKA_EXTRACTABLE"},
 		{"plain", []*api.Attribute{attribute(api.CKA_SENSITIVE, false)}, keysource.FitProtection, "CKA_SENSITIVE"},
 		{"encrypting", []*api.Attribute{attribute(api.CKA_DECRYPT, false)}, keysource.FitOperations, "CKA_DECRYPT"},
 		{"generic", []*api.Attribute{attribute(api.CKA_ENCRYPT, false)}, keysource.FitOperations, "CKA_ENCRYPT"},
@@ -366,8 +378,8 @@ func TestSessions(t *testing.T) {
 			h := lib.start(t)
 			lib.make(h, "faces", "\x01")
 			h.End() // the library belongs to the source now
-			token, err := pkcs11.Load(pkcs11.Config{Address: h.Address, Module: h.Module, PINFile: h.PINFile,
-				Parameters: h.Parameters}, &memory{})
+			token, err := pkcs11.Load(pkcs11.Config{Address: h.Address, Module: h.Module,
+				Parameters: h.Parameters}, &memory{pin: h.PINFile})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,7 +433,7 @@ func TestSessions(t *testing.T) {
 					logOut()
 				}
 			})
-			for range 300 {
+			for range 100 {
 				if _, err := src.Unwrap(t.Context(), ref, blob); err != nil && !errors.Is(err, keysource.ErrUnknown) {
 					t.Errorf("while something logs out: %v", err)
 				}
@@ -444,7 +456,8 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%+v is accepted", c)
 		}
 	}
-	_, err := pkcs11.Load(pkcs11.Config{Address: "pkcs11:token=a", Module: filepath.Join(t.TempDir(), "m.so")}, &memory{})
+	missing := pkcs11.Config{Address: "pkcs11:token=a", Module: filepath.Join(t.TempDir(), "m.so")}
+	_, err := pkcs11.Load(missing, &memory{})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}

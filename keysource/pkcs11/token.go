@@ -29,25 +29,28 @@ type Config struct {
 	// Parameters are passed to the library when it is initialised, as the reserved argument of C_Initialize. Few
 	// libraries want any: that of NSS does.
 	Parameters string
-	// PINFile holds the PIN in its first line. It is read for each login. A PIN that was refused is not tried again
-	// until the file has another.
-	PINFile string
 	// Destroyable permits keys that applications may destroy.
 	Destroyable bool
 }
 
-// Memory is what a token knows for longer than its process: which PIN was refused.
-type Memory interface {
+// PIN is the name of the file with the PIN, in its first line. It is read for each login. A PIN that was refused is not
+// tried again until the file has another.
+const PIN = "pin"
+
+// Service is what a token needs of the service: its files, and a memory that outlives this process, of which PIN was
+// refused.
+type Service interface {
+	File(ctx context.Context, name string) ([]byte, error)
 	Kept() []byte
 	Keep(what []byte)
 }
 
 // Token is a token and its library. It is safe for concurrent use.
 type Token struct {
-	cfg    Config
-	at     place
-	lib    *api.Ctx
-	memory Memory
+	cfg     Config
+	at      place
+	lib     *api.Ctx
+	service Service
 
 	slots  chan struct{} // one for each session
 	login  chan struct{} // holds one; whoever logs in takes it
@@ -59,7 +62,7 @@ type Token struct {
 }
 
 // Load loads the library of a token. The token itself is looked for when it is needed.
-func Load(cfg Config, memory Memory) (*Token, error) {
+func Load(cfg Config, service Service) (*Token, error) {
 	at, err := placeOf(cfg.Address)
 	if err != nil {
 		return nil, err
@@ -84,7 +87,7 @@ func Load(cfg Config, memory Memory) (*Token, error) {
 		return nil, fmt.Errorf("initialise the module %s: %w", cfg.Module, err)
 	}
 	t := &Token{
-		cfg: cfg, at: at, lib: lib, memory: memory, refused: memory.Kept(), slots: make(chan struct{}, maxSessions),
+		cfg: cfg, at: at, lib: lib, service: service, refused: service.Kept(), slots: make(chan struct{}, maxSessions),
 		login: make(chan struct{}, 1), idle: make(chan api.SessionHandle, maxSessions),
 	}
 	t.login <- struct{}{}
@@ -136,7 +139,7 @@ func (t *Token) with(ctx context.Context, do func(api.SessionHandle) error) erro
 			return context.Cause(ctx)
 		}
 	}
-	return &keysource.Error{Class: keysource.ErrUnknown, Text: fmt.Sprintf("the session with the token ended: %v", last)}
+	return unknown("the session with the token ended", last)
 }
 
 // gone reports whether an error says that a session or an object was there before.
@@ -233,7 +236,10 @@ func (t *Token) logIn(ctx context.Context, session api.SessionHandle) (uint64, e
 	if loggedIn(info) {
 		return t.logins.Load(), nil
 	}
-	raw, err := os.ReadFile(t.cfg.PINFile)
+	raw, err := t.service.File(ctx, PIN)
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
 	if err != nil {
 		return 0, unknown("read the PIN of the token", err)
 	}
@@ -244,8 +250,8 @@ func (t *Token) logIn(ctx context.Context, session api.SessionHandle) (uint64, e
 		return 0, unknown("read the PIN of the token", errors.New("the file is empty"))
 	}
 	if t.wasRefused(pin) {
-		return 0, noIdentity("the PIN was refused and is not tried again, because tokens lock it after a few attempts: " +
-			"put the right one into its file")
+		return 0, noIdentity("the PIN was refused and is not tried again, because tokens lock it after a few " +
+			"attempts: put the right one into its file")
 	}
 	err = t.lib.Login(session, api.CKU_USER, string(pin))
 	code, _ := errors.AsType[api.Error](err)
@@ -285,7 +291,7 @@ func (t *Token) refuse(pin []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused = digest(salt, pin)
-	t.memory.Keep(t.refused)
+	t.service.Keep(t.refused)
 }
 
 func (t *Token) wasRefused(pin []byte) bool {

@@ -60,8 +60,8 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 	case !strings.EqualFold(scheme, Scheme):
 		return refuse("this is not the address of a token: give %s", form)
 	case strings.Contains(query, "pin-value"):
-		return refuse("the address of a token has a PIN in it: leave it out, and change the PIN; the operator names a " +
-			"file with it")
+		return refuse("the address of a token has a PIN in it: leave it out, and change the PIN; the operator names " +
+			"a file with it")
 	case asked || strings.Contains(rest, "#"):
 		return refuse("the address of a token has a query or a fragment: leave it out; the operator names the module " +
 			"and the file with the PIN")
@@ -125,6 +125,18 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 			maxID, version)
 	}
 	return visage.KeyRef{Vault: at.String(), Name: escape(label), Version: version}, nil
+}
+
+// ParseAddress returns the address of a token in its one spelling.
+func ParseAddress(address string) (string, error) {
+	key, err := ParseKey(address, "any", "")
+	return key.Vault, err
+}
+
+// Label returns the CKA_LABEL in a name of ParseKey.
+func Label(name string) string {
+	label, _ := unescape(name) // of ParseKey
+	return label
 }
 
 // placeOf parses the address of a token.

@@ -9,7 +9,14 @@ import (
 // FilesIn refuses a description that names a file outside of a folder, links followed. Without that, a person who may
 // describe a store could have any file that the service can read, such as the root key, sent to a server of their
 // choice as a secret. The fields that name files have JSON names that end in "File".
+//
+// A description with a helper is refused for the same reason: it names a library that is run, and files and folders
+// that it may use.
 func (s Store) FilesIn(folder string) error {
+	if s.helped() {
+		return fmt.Errorf("a store that is reached through a library of this machine is named in the settings alone: " +
+			"write it into the file of key-stores, and restart the service")
+	}
 	folder, err := filepath.EvalSymlinks(folder)
 	if err != nil {
 		return fmt.Errorf("the folder for the files of key stores is missing: %w", err)

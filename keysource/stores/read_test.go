@@ -29,6 +29,11 @@ func TestRead(t *testing.T) {
 			"login":{"method":"static","accessKeyId":"AKIA","secretFile":"s"}}]`); err != nil {
 		t.Error(err)
 	}
+	const token = `{"address":"pkcs11:token=HSM","login":{"method":"pin","secretFile":"p"`
+	if err := read(`[` + token + `},"helper":{"module":"/lib/m.so","hosts":["hsm.example:1792","[::1]:9"],` +
+		`"write":["/var/tokens"]}}]`); err != nil {
+		t.Error(err)
+	}
 	for text, says := range map[string]string{
 		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                             "no key store is known",
 		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                           "has a user",
@@ -47,6 +52,18 @@ func TestRead(t *testing.T) {
 		`[{"address":"awskms://eu-central-1/111122223333",
 			"login":{"method":"web-identity","role":"arn:aws-cn:iam::111122223333:role/{principal}"}}]`: `partition "aws-cn"`,
 		`[{"adress":"hashivault://vault.example/transit"}]`: "unknown field",
+		`[` + token + `}}]`:                                                                                    "helper.module",
+		`[` + token + `},"helper":{"module":"m.so"}}]`:                                                         "absolute path",
+		`[` + token + `},"helper":{"module":"/m.so","read":["etc"]}}]`:                                         "absolute paths",
+		`[` + token + `},"helper":{"module":"/m.so","write":["//"]}}]`:                                         "other than /",
+		`[` + token + `},"helper":{"module":"/m.so","hosts":["hsm.example"]}}]`:                                "HOST:PORT",
+		`[` + token + `},"helper":{"module":"/m.so","hosts":["hsm.example:0"]}}]`:                              "HOST:PORT",
+		`[` + token + `,"object":"{principal}"},"helper":{"module":"/m.so"}}]`:                                 "write {name} into it",
+		`[` + token + `,"role":"r"},"helper":{"module":"/m.so"}}]`:                                             "does not use role",
+		`[` + token + `},"caFile":"x","helper":{"module":"/m.so"}}]`:                                           "leave out caFile",
+		`[{"address":"pkcs11:token=a?pin-value=1","login":{"method":"pin"}}]`:                                  "a PIN in it",
+		`[{"address":"pkcs11:token=a","login":{"method":"jwt"},"helper":{"module":"/m.so"}}]`:                  "the login is pin",
+		`[{"address":"hashivault://vault.example/transit","login":{"method":"jwt"},"helper":{"read":["/x"]}}]`: "without a helper",
 		`[] []`: "something behind it",
 		``:      "EOF",
 	} {

@@ -2,6 +2,7 @@ package stores
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -13,14 +14,16 @@ import (
 
 // Set is the configured stores. It is safe for concurrent use.
 type Set struct {
+	log *slog.Logger
+
 	mu      sync.RWMutex
 	all     map[string]*Store // by address, in its one spelling
 	removed int               // how many were removed, so that connections know of it
 }
 
-// NewSet checks descriptions of stores and reads their certificates.
-func NewSet(stores []Store) (*Set, error) {
-	set := &Set{all: map[string]*Store{}}
+// NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
+func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
+	set := &Set{log: log, all: map[string]*Store{}}
 	for _, store := range stores {
 		if _, err := set.Add(store, nil); err != nil {
 			return nil, err
@@ -32,7 +35,7 @@ func NewSet(stores []Store) (*Set, error) {
 // Add checks a description, reads its certificates and adds the store, which can be used at once. It returns the
 // complete description. own, if it is not nil, is that of CheckAudiences, which holds for the set with the store.
 func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
-	if err := store.open(); err != nil {
+	if err := store.open(s.log); err != nil {
 		return Store{}, err
 	}
 	s.mu.Lock()
@@ -50,12 +53,29 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 	return store, nil
 }
 
-// Remove removes a store, by its address in its one spelling. Connections of the set open no key in it any more.
+// Remove removes a store, by its address in its one spelling, and ends its helper. Connections of the set open no key
+// in it any more.
 func (s *Set) Remove(address string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	store := s.all[address]
 	delete(s.all, address)
 	s.removed++
+	s.mu.Unlock()
+	if store != nil && store.process != nil {
+		store.process.Close()
+	}
+}
+
+// Close ends the helpers of the stores, which are started when they are needed. Connections of the set are of no use
+// from then on.
+func (s *Set) Close() {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, store := range s.all {
+		if store.process != nil {
+			store.process.Close()
+		}
+	}
 }
 
 // All returns the stores, complete, in the order of their addresses.

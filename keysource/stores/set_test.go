@@ -1,6 +1,7 @@
 package stores_test
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // TestSetChanges holds that a store can be used from the moment when it is added until it is removed, over connections
 // that were made before.
 func TestSetChanges(t *testing.T) {
-	set, err := stores.NewSet(nil)
+	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func TestSetChanges(t *testing.T) {
 // TestSetRefusesAudiences holds that a store whose audience is taken is not added.
 func TestSetRefusesAudiences(t *testing.T) {
 	set, err := stores.NewSet([]stores.Store{{Address: "hashivault://one.example/transit",
-		Login: stores.Login{Method: "jwt", Audience: "vault"}}})
+		Login: stores.Login{Method: "jwt", Audience: "vault"}}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +123,20 @@ func TestDescribed(t *testing.T) {
 					t.Errorf("the login %s of %s has an unknown field %q", m.Name, k.Scheme, field)
 				}
 			}
+		}
+	}
+}
+
+// TestHelpersAreSettings holds that nobody who may add a store can have a library of their choice run.
+func TestHelpersAreSettings(t *testing.T) {
+	dir := t.TempDir()
+	for _, s := range []stores.Store{
+		{Address: "pkcs11:token=HSM", Login: stores.Login{Method: "pin", SecretFile: filepath.Join(dir, "pin")},
+			Helper: stores.Helper{Module: filepath.Join(dir, "module.so")}},
+		{Address: "hashivault://vault.example/transit", Helper: stores.Helper{Read: []string{"/etc"}}},
+	} {
+		if err := s.FilesIn(dir); err == nil || !strings.Contains(err.Error(), "in the settings alone") {
+			t.Errorf("%s: %v", s.Address, err)
 		}
 	}
 }

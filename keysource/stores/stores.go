@@ -7,20 +7,23 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/helper"
 )
 
 // Store is a store of customers' keys that is no key vault, and the way in which the identities of resources log in to
 // it.
 type Store struct {
 	// Address is that of the store, as the keyVaultUri of resources has it:
-	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], or awskms://REGION/ACCOUNT.
+	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], awskms://REGION/ACCOUNT, or pkcs11:token=LABEL.
 	Address string `json:"address"`
 	// Endpoint and LoginEndpoint are the URLs of the services of a cloud, for use of the store and for logins,
 	// https://HOST[:PORT]. Default: the public ones.
@@ -29,10 +32,29 @@ type Store struct {
 	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
 	CAFile string `json:"caFile,omitempty"`
 	Login  Login  `json:"login"`
+	// Helper is the process that reaches the store. For stores whose clients run in a process of their own.
+	Helper Helper `json:"helper,omitzero"`
 
 	// set by open
-	kind  kind
-	roots *x509.CertPool // of CAFile; nil: the system's
+	kind    kind
+	roots   *x509.CertPool // of CAFile; nil: the system's
+	process *helper.Process
+}
+
+// Helper says what the process that reaches a store may use besides the libraries of the system.
+type Helper struct {
+	// Module is the PKCS#11 library of the token, by its absolute path, and Parameters what it is initialised with;
+	// few want any. For pkcs11.
+	Module     string `json:"module,omitempty"`
+	Parameters string `json:"parameters,omitempty"`
+	// AllowDestroyable permits keys that applications may destroy, for tokens that are backed up. For pkcs11.
+	AllowDestroyable bool `json:"allowDestroyable,omitempty"`
+	// Read and Write are files and folders, by their absolute paths.
+	Read  []string `json:"read,omitempty"`
+	Write []string `json:"write,omitempty"`
+	// Hosts are HOST:PORT. The system can hold a process to ports alone.
+	Hosts       []string          `json:"hosts,omitempty"`
+	Environment map[string]string `json:"environment,omitempty"`
 }
 
 // Login is a way to log in to a store: by federation as the identity of the resource, which needs no secret and which
@@ -51,12 +73,20 @@ type Login struct {
 	// AccessKeyID names the access key of a user. For static.
 	AccessKeyID string `json:"accessKeyId,omitempty"`
 	// SecretFile holds the secret id of approle, the token, or the secret access key of static, in its first line. It
-	// is read for each login.
+	// is read for each login. For pin, it holds the PIN.
 	SecretFile string `json:"secretFile,omitempty"`
+	// Object is what a store in which all resources log in alike knows a key by: {principal} stands for the object id
+	// of the resource's identity, and {name} for the name of the key. Default: "visage-{principal}-{name}", so that a
+	// resource reaches no key of another. For pin.
+	Object string `json:"object,omitempty"`
 }
 
-// principalMark stands for the object id of an identity in Login.Role.
-const principalMark = "{principal}"
+// principalMark stands for the object id of an identity in Login.Role and Login.Object, and nameMark for the name of a
+// key in the latter.
+const (
+	principalMark = "{principal}"
+	nameMark      = "{name}"
+)
 
 // kind is one kind of stores.
 type kind struct {
@@ -80,13 +110,15 @@ type kind struct {
 	listener func(Store) string
 	// connect returns what opens keys over connections of its own, which are made when they are needed.
 	connect func(Store, Assert) opener
+	// helped returns the helper that a store is reached through; nil: none is needed.
+	helped func(Store) (helper.Config, error)
 }
 
 // opener opens a key as an identity. It calls no store.
 type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 
 // kinds are all kinds of stores.
-var kinds = []kind{transit, aws}
+var kinds = []kind{transit, aws, hsm}
 
 // kindOf returns the kind of the stores at an address.
 func kindOf(address string) (kind, bool) {
@@ -147,9 +179,19 @@ type Assert func(
 ) (token string, expires time.Time, err error)
 
 // open checks a description, completes it, and reads its certificates.
-func (s *Store) open() error {
+func (s *Store) open(log *slog.Logger) error {
 	if err := s.complete(); err != nil {
 		return err
+	}
+	if s.kind.helped != nil {
+		cfg, err := s.kind.helped(*s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Address, err)
+		}
+		cfg.Log = log
+		if s.process, err = helper.New(cfg); err != nil {
+			return fmt.Errorf("%s: %w", s.Address, err)
+		}
 	}
 	if s.Federates() {
 		s.Login.Audience = cmp.Or(s.Login.Audience, s.Address)
@@ -185,6 +227,9 @@ func (s *Store) complete() (err error) {
 	if s.Address, err = s.kind.address(s.Address); err != nil {
 		return err
 	}
+	if s.kind.helped == nil && s.helped() {
+		return fmt.Errorf("%s: the store is reached without a helper: leave out helper", s.Address)
+	}
 	if err := s.kind.check(*s); err != nil {
 		return fmt.Errorf("%s: %w", s.Address, err)
 	}
@@ -203,4 +248,10 @@ func (l Login) requirePrincipal() error {
 			"another: write %s into it", l.Role, principalMark)
 	}
 	return nil
+}
+
+// helped reports whether a description has, or needs, a helper.
+func (s Store) helped() bool {
+	k, _ := kindOf(s.Address)
+	return k.helped != nil || !reflect.ValueOf(s.Helper).IsZero()
 }

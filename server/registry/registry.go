@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	set, err := stores.NewSet(cfg.Settings)
+	set, err := stores.NewSet(cfg.Settings, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}

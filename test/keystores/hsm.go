@@ -33,7 +33,9 @@ type HSM struct {
 func library(tb testing.TB, of string, paths ...string) string {
 	tb.Helper()
 	for _, path := range paths {
-		for _, dir := range []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"} {
+		for _, dir := range []string{
+			"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib",
+		} {
 			if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
 				return filepath.Join(dir, path)
 			}
@@ -55,8 +57,8 @@ func StartSoftHSM(tb testing.TB) *HSM {
 	tokens := filepath.Join(dir, "tokens")
 	h.must(os.Mkdir(tokens, 0o700))
 	conf := filepath.Join(dir, "softhsm2.conf")
-	h.must(os.WriteFile(conf, []byte("directories.tokendir = "+tokens+"\nobjectstore.backend = file\nlog.level = ERROR\n"),
-		0o600))
+	text := "directories.tokendir = " + tokens + "\nobjectstore.backend = file\nlog.level = ERROR\n"
+	h.must(os.WriteFile(conf, []byte(text), 0o600))
 	h.start(map[string]string{"SOFTHSM2_CONF": conf}, dir)
 	slots, err := h.lib.GetSlotList(true)
 	h.must(err)
@@ -171,13 +173,6 @@ func (h *HSM) WritePIN(pin string) {
 	h.must(os.WriteFile(h.PINFile, []byte(pin+"\n"), 0o600))
 }
 
-// ChangePIN changes the user's PIN, and not the file.
-func (h *HSM) ChangePIN(pin string) {
-	h.tb.Helper()
-	h.must(h.lib.SetPIN(h.session, h.pin, pin))
-	h.pin = pin
-}
-
 // MakeAES makes an AES key of 256 bits that is fit to protect a resource, but for what change says.
 func (h *HSM) MakeAES(label, id string, change ...*pkcs11.Attribute) {
 	h.tb.Helper()
@@ -213,10 +208,16 @@ func (h *HSM) Set(label string, attributes ...*pkcs11.Attribute) {
 	}
 }
 
-// Has reports whether there are objects with a label.
-func (h *HSM) Has(label string) bool {
+// Labels returns the labels of all objects.
+func (h *HSM) Labels() []string {
 	h.tb.Helper()
-	return len(h.objects(label)) > 0
+	var all []string
+	for _, object := range h.find() {
+		got, err := h.lib.GetAttributeValue(h.session, object, []*pkcs11.Attribute{attribute(pkcs11.CKA_LABEL, nil)})
+		h.must(err)
+		all = append(all, string(got[0].Value))
+	}
+	return all
 }
 
 // Delete destroys all objects with a label.
@@ -229,7 +230,12 @@ func (h *HSM) Delete(label string) {
 
 func (h *HSM) objects(label string) []pkcs11.ObjectHandle {
 	h.tb.Helper()
-	h.must(h.lib.FindObjectsInit(h.session, []*pkcs11.Attribute{attribute(pkcs11.CKA_LABEL, label)}))
+	return h.find(attribute(pkcs11.CKA_LABEL, label))
+}
+
+func (h *HSM) find(with ...*pkcs11.Attribute) []pkcs11.ObjectHandle {
+	h.tb.Helper()
+	h.must(h.lib.FindObjectsInit(h.session, with))
 	found, _, err := h.lib.FindObjects(h.session, 100)
 	h.must(err)
 	h.must(h.lib.FindObjectsFinal(h.session))
