@@ -79,7 +79,7 @@ test/sdk/node_modules/.package-lock.json bench/wasm/node_modules/.package-lock.j
 NODE_TESTS := test/sdk/node_modules/.package-lock.json test/console/node_modules/.package-lock.json
 
 # The key stores of other vendors that tests run: their engines, each in a module of its own.
-KEYSTORES := bin/keystores/vault bin/keystores/awskms
+KEYSTORES := bin/keystores/vault bin/keystores/awskms bin/keystores/gcpkms
 
 bin/keystores/%: test/keystores/%/*.go test/keystores/%/go.mod
 	@echo "building the key store $* ..."
@@ -123,7 +123,7 @@ lint: check ## formatting, vet, staticcheck, dead code, go.mod, known vulnerabil
 	@echo "go vet ..."; go vet ./...
 	@echo "staticcheck and deadcode ..."; go tool -modfile=tools/go.mod staticcheck ./... & checks=$$!; \
 		failed=0; ./tools/deadcode || failed=1; wait $$checks || failed=1; exit $$failed
-	@echo "go mod tidy ..."; ./tools/tidy . tools test/keystores/vault test/keystores/awskms
+	@echo "go mod tidy ..."; ./tools/tidy . tools test/keystores/vault test/keystores/awskms test/keystores/gcpkms
 	@./tools/vulncheck
 	@echo "layout ..."; go test . -run $(LAYOUT) >/dev/null || go test . -run $(LAYOUT)
 

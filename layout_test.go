@@ -38,7 +38,8 @@ keysource/hashivault      : . keysource keysource/internal/answer
 keysource/awskms          : . keysource keysource/internal/answer
 keysource/helper          : keysource
 keysource/pkcs11          : . keysource internal/weakkey
-keysource/stores          : . keysource keysource/hashivault keysource/awskms keysource/helper keysource/pkcs11
+keysource/gcpkms          : . keysource keysource/internal/answer
+keysource/stores          : . keysource keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/pkcs11
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/tpm             : keysource keysource/internal/local

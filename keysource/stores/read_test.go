@@ -9,6 +9,8 @@ import (
 	"github.com/visage-face/visage/keysource/stores"
 )
 
+const ring = "gcpkms://projects/visage-test/locations/global/keyRings/faces"
+
 // TestRead reads the file of key stores, and refuses what is incomplete or contradicts itself.
 func TestRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stores.json")
@@ -26,7 +28,13 @@ func TestRead(t *testing.T) {
 		{"address":"awskms://us-gov-west-1/111122223333","endpoint":"https://kms-fips.us-gov-west-1.amazonaws.com",
 			"login":{"method":"web-identity","role":"arn:aws-us-gov:iam::444455556666:role/faces/{principal}"}},
 		{"address":"awskms://cn-north-1/111122223333",
-			"login":{"method":"static","accessKeyId":"AKIA","secretFile":"s"}}]`); err != nil {
+			"login":{"method":"static","accessKeyId":"AKIA","secretFile":"s"}},
+		{"address":"gcpkms://projects/visage-test/locations/global/keyRings/faces",
+			"login":{"method":"service-account","secretFile":"key.json"}},
+		{"address":"gcpkms://projects/visage-test/locations/europe-west3/keyRings/faces",
+			"endpoint":"https://{service}-faces.p.googleapis.com",
+			"login":{"method":"workload-identity","serviceAccount":"visage@visage-test.iam.gserviceaccount.com",
+			"provider":"projects/1/locations/global/workloadIdentityPools/visage/providers/visage"}}]`); err != nil {
 		t.Error(err)
 	}
 	const token = `{"address":"pkcs11:token=HSM","login":{"method":"pin","secretFile":"p"`
@@ -51,6 +59,15 @@ func TestRead(t *testing.T) {
 		`[{"address":"awskms://eu-central-1/111122223333","login":{"method":"web-identity","role":"faces"}}]`:        "the same for all resources",
 		`[{"address":"awskms://eu-central-1/111122223333",
 			"login":{"method":"web-identity","role":"arn:aws-cn:iam::111122223333:role/{principal}"}}]`: `partition "aws-cn"`,
+		`[{"address":"gcpkms://projects/visage-test","login":{"method":"workload-identity"}}]`:                           "not the address of a key ring",
+		`[{"address":"` + ring + `","login":{"method":"jwt"}}]`:                                                          `got "jwt"`,
+		`[{"address":"` + ring + `","login":{"method":"workload-identity"}}]`:                                            "needs provider",
+		`[{"address":"` + ring + `","login":{"method":"workload-identity","provider":"visage"}}]`:                        "workloadIdentityPools",
+		`[{"address":"` + ring + `","login":{"method":"service-account"}}]`:                                              "needs secretFile",
+		`[{"address":"` + ring + `","endpoint":"http://x","login":{"method":"service-account"}}]`:                        "https://",
+		`[{"address":"` + ring + `","loginEndpoint":"https://x","login":{"method":"workload-identity","provider":"p"}}]`: "leave loginEndpoint out",
+		`[{"address":"` + ring + `","login":{"method":"workload-identity","serviceAccount":"me@example.com",
+			"provider":"projects/1/locations/global/workloadIdentityPools/visage/providers/visage"}}]`: "a service account is",
 		`[{"adress":"hashivault://vault.example/transit"}]`: "unknown field",
 		`[` + token + `}}]`:                                                                                    "helper.module",
 		`[` + token + `},"helper":{"module":"m.so"}}]`:                                                         "absolute path",

@@ -23,10 +23,12 @@ import (
 // it.
 type Store struct {
 	// Address is that of the store, as the keyVaultUri of resources has it:
-	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], awskms://REGION/ACCOUNT, or pkcs11:token=LABEL.
+	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], awskms://REGION/ACCOUNT,
+	// gcpkms://projects/PROJECT/locations/LOCATION/keyRings/KEYRING, or pkcs11:token=LABEL.
 	Address string `json:"address"`
 	// Endpoint and LoginEndpoint are the URLs of the services of a cloud, for use of the store and for logins,
-	// https://HOST[:PORT]. Default: the public ones.
+	// https://HOST[:PORT]. Default: the public ones. For gcpkms, Endpoint is that of both, and {service} in it stands
+	// for the name of each service.
 	Endpoint      string `json:"endpoint,omitempty"`
 	LoginEndpoint string `json:"loginEndpoint,omitempty"`
 	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
@@ -67,13 +69,21 @@ type Login struct {
 	// Default: "visage-{principal}". For jwt and web-identity.
 	Role string `json:"role,omitempty"`
 	// Audience is the claim "aud" of the tokens that prove an identity, which must not be an audience of this instance.
-	// Default: the address of the store. For jwt and web-identity.
+	// Default: the address of the store; for workload-identity, the provider below https://iam.googleapis.com/. For
+	// jwt, web-identity and workload-identity.
 	Audience string `json:"audience,omitempty"`
 	RoleID   string `json:"roleId,omitempty"` // for approle
 	// AccessKeyID names the access key of a user. For static.
 	AccessKeyID string `json:"accessKeyId,omitempty"`
-	// SecretFile holds the secret id of approle, the token, or the secret access key of static, in its first line. It
-	// is read for each login. For pin, it holds the PIN.
+	// Provider is the OpenID provider that trusts this instance:
+	// projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER. For workload-identity.
+	Provider string `json:"provider,omitempty"`
+	// ServiceAccount is the address of the service account that identities act as. Default: they act as themselves. For
+	// workload-identity.
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// SecretFile holds the secret id of approle, the token, or the secret access key of static, in its first line, or
+	// the key of service-account as Google writes it. It is read for each login. For pin, it holds
+	// the PIN.
 	SecretFile string `json:"secretFile,omitempty"`
 	// Object is what a store in which all resources log in alike knows a key by: {principal} stands for the object id
 	// of the resource's identity, and {name} for the name of the key. Default: "visage-{principal}-{name}", so that a
@@ -105,6 +115,8 @@ type kind struct {
 	federates []string
 	// host names who gets the assertions: two stores with the same one may share an audience.
 	host func(Store) string
+	// audience is the default of Login.Audience. Default: the address of the store.
+	audience func(Store) string
 	// listener is the host and port of the server that a store is reached at by TLS, whose certificate the authorities
 	// of CAFile sign.
 	listener func(Store) string
@@ -118,7 +130,7 @@ type kind struct {
 type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 
 // kinds are all kinds of stores.
-var kinds = []kind{transit, aws, hsm}
+var kinds = []kind{transit, aws, google, hsm}
 
 // kindOf returns the kind of the stores at an address.
 func kindOf(address string) (kind, bool) {
@@ -194,7 +206,11 @@ func (s *Store) open(log *slog.Logger) error {
 		}
 	}
 	if s.Federates() {
-		s.Login.Audience = cmp.Or(s.Login.Audience, s.Address)
+		audience := s.Address
+		if s.kind.audience != nil {
+			audience = s.kind.audience(*s)
+		}
+		s.Login.Audience = cmp.Or(s.Login.Audience, audience)
 	}
 	if s.CAFile == "" {
 		return nil
