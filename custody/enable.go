@@ -131,7 +131,7 @@ func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
 	if err != nil {
 		return err
 	}
-	return sp.bundle.Probe(ctx, src)
+	return sp.bundle.Probe(ctx, "", src)
 }
 
 // changePrincipal has another principal use the same key. No key changes, so it works while the resource is locked.

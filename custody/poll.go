@@ -183,7 +183,7 @@ func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) 
 		w.src = src
 	}
 	w.privatePolls = left
-	return sp.bundle.Probe(ctx, w.src)
+	return sp.bundle.Probe(ctx, "", w.src)
 }
 
 // checkExpiry checks whether the version in use has expired, which unwrapping does not show. It reads the expiry date

@@ -116,10 +116,10 @@ func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
 		return // the next attempt opens the data, which asks the key
 	}
 	src := c.keySources(sp, &f)
-	err = sp.bundle.Probe(ctx, src)
+	err = sp.bundle.Probe(ctx, "", src)
 	if classOf(err) == classDenied && waitFor(ctx, confirmDelay) {
 		src = c.keySources(sp, &f)
-		err = sp.bundle.Probe(ctx, src)
+		err = sp.bundle.Probe(ctx, "", src)
 	}
 	if ctx.Err() == nil && (err == nil || isKeyAnswer(err)) {
 		c.applyAnswer(ctx, sp, src, answer{err: err, round: at.Round})

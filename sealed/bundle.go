@@ -74,24 +74,35 @@ func (b *Bundle) SetNote(ctx context.Context, sequence uint64, note []byte) erro
 	return b.sp.store.bundles.SetNote(ctx, b.sp.id, sequence, note)
 }
 
-// Wrap adds a generation: a fresh data key, sealed under the instance root and wrapped by src, or kept in the
-// service-managed slot when src is nil. Nothing is sealed under it until Turn. What src wrapped has been unwrapped
-// again and compared, and so has the probe, when it returns nil.
-func (b *Bundle) Wrap(ctx context.Context, src keysource.Source) (generation uint32, err error) {
+// MaxSlots is how many keys can wrap one data key at the same time.
+const MaxSlots = keys.MaxSlots
+
+// ErrOtherSlot is what a source answers to Unwrap when another slot of the same data key is to be opened instead of the
+// one that it was asked for. Without it, the first slot that src is asked for opens the data key or fails.
+var ErrOtherSlot = keys.ErrOtherSlot
+
+// Wrap adds a generation: a fresh data key, sealed under the instance root and wrapped by each of the sources, in slots
+// of that order; a nil source stands for the service-managed slot. Nothing is sealed under it until Turn. What a source
+// wrapped has been unwrapped again and compared, and so has the probe, when it returns nil.
+func (b *Bundle) Wrap(ctx context.Context, to ...keysource.Source) (generation uint32, err error) {
 	defer b.sp.keyed()()
-	return b.sp.store.bundles.Wrap(ctx, b.sp.id, src)
+	return b.sp.store.bundles.Wrap(ctx, b.sp.id, to)
 }
 
-// Rewrap goes from the key that wraps now to the one that src wraps with now, another version of it as a rule, in one
-// small transaction: no page and no record changes. src must still open what is there.
+// Rewrap goes from the keys that wrap now to those that the sources in to wrap with, in one small transaction: no page
+// and no record changes. src opens what is there. Without to, src wraps as well: with another version of its key, as a
+// rule.
 //
 // In a space that is open it is a fresh data key, under which the head of the root container is sealed together with a
-// fresh epoch key: what opens copies of the keyring from before is then wrapped by the version before alone. In one
-// that is not, the data key is the same, wrapped anew.
-func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
+// fresh epoch key: what opens copies of the keyring from before is then wrapped by the slots before alone. In one that
+// is not, the data key is the same, wrapped anew.
+func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source, to ...keysource.Source) error {
 	defer b.sp.keyed()()
+	if len(to) == 0 {
+		to = []keysource.Source{src}
+	}
 	var r reseal
-	ended, err := b.sp.store.bundles.Rewrap(ctx, b.sp.id, src, func() (*keys.Ring, func()) {
+	ended, err := b.sp.store.bundles.Rewrap(ctx, b.sp.id, src, to, func() (*keys.Ring, func()) {
 		ring, fence := b.sp.enterIfOpen()
 		if ring == nil {
 			return nil, func() {}
@@ -105,16 +116,23 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source) error {
 	return err
 }
 
-// Probe asks src for the probe of the current slot and compares it. keysource.ErrWrong: the source answered with
-// something else. It neither reads nor changes whether the space is open.
-func (b *Bundle) Probe(ctx context.Context, src keysource.Source) error {
+// RewrapSlot wraps the same data key anew in the slot of one key, with src, which opens that slot. The other slots stay
+// and are not asked, so a copy of the slot from before still opens the data key: Rewrap ends that.
+func (b *Bundle) RewrapSlot(ctx context.Context, uri string, src keysource.Source) error {
+	defer b.sp.keyed()()
+	return b.sp.store.bundles.RewrapSlot(ctx, b.sp.id, uri, src)
+}
+
+// Probe asks src for the probe of the current slot of a key, and compares it; an empty uri stands for the first slot.
+// keysource.ErrWrong: the source answered with something else. It neither reads nor changes whether the space is open.
+func (b *Bundle) Probe(ctx context.Context, uri string, src keysource.Source) error {
 	s := b.sp.store
 	defer s.root.Hold()()
 	doc, err := s.bundles.Read(ctx, b.sp.id)
 	if err != nil {
 		return err
 	}
-	return s.bundles.Probe(ctx, b.sp.id, doc, src)
+	return s.bundles.Probe(ctx, b.sp.id, doc, uri, src)
 }
 
 // Discard takes out a generation that nothing was ever sealed under. The current one is refused, and so is one that a

@@ -75,10 +75,10 @@ func TestTurningToACustomersKeyRewritesSecretsOnly(t *testing.T) {
 			!keys.Slots[0].Current {
 			t.Fatalf("keys: %+v, %v", keys, err)
 		}
-		if err := b.Probe(ctx, vault); err != nil {
+		if err := b.Probe(ctx, "", vault); err != nil {
 			t.Errorf("probe: %v", err)
 		}
-		if err := b.Probe(ctx, sourcetest.NewFake("another")); err == nil {
+		if err := b.Probe(ctx, "", sourcetest.NewFake("another")); err == nil {
 			t.Error("another key's probe passes")
 		}
 		if got := all(t, sp, "a"); len(got) != 700 {

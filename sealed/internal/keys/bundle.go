@@ -98,6 +98,8 @@ var (
 	ErrLocked  = errors.New("the space is locked")
 	ErrExists  = errors.New("the space exists already")
 	ErrChanged = errors.New("the space's keys have changed meanwhile")
+	// ErrOtherSlot is what a source answers to Unwrap to leave the slot to another one of the same data key.
+	ErrOtherSlot = errors.New("this source opens another slot")
 )
 
 // Read reads a space's bundle, that of a dropped one too. Errors: ErrNoSpace, *CorruptError.

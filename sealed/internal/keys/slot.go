@@ -6,12 +6,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// unwrap opens the data key of a generation.
+// MaxSlots is how many keys can wrap one data key at the same time.
+const MaxSlots = 3
+
+// unwrap opens the data key of a generation with the first of its slots that src does not leave to another one, see
+// ErrOtherSlot.
 func (b *Bundles) unwrap(
 	ctx context.Context, dst []byte, id format.SpaceID, g generationDoc, src keysource.Source,
 ) error {
@@ -23,7 +28,9 @@ func (b *Bundles) unwrap(
 			}
 			var err error
 			if inner, err = src.Unwrap(b.about(ctx, id, g), keysource.Ref{URI: slot.URI, Version: slot.Version},
-				slot.Wrapped); err != nil {
+				slot.Wrapped); errors.Is(err, ErrOtherSlot) {
+				continue
+			} else if err != nil {
 				return err
 			}
 		}
@@ -32,21 +39,42 @@ func (b *Bundles) unwrap(
 	return fmt.Errorf("%w: no slot of the space can be opened without its key source", ErrLocked)
 }
 
-// wrapNext makes the next generation of a space out of a data key.
+// wrapNext makes the next generation of a space out of a data key, with a slot for every source.
 func (b *Bundles) wrapNext(
-	ctx context.Context, id format.SpaceID, doc Doc, data []byte, src keysource.Source,
+	ctx context.Context, id format.SpaceID, doc Doc, data []byte, to []keysource.Source,
 ) (generationDoc, error) {
 	g := generationDoc{Number: 1}
 	for _, old := range doc.Generations {
 		g.Number = max(g.Number, old.Number+1)
 	}
 	g.Commitment = format.DataKeyCommitment(data, format.ID(id), g.Number)
-	slot, err := b.wrapSlot(ctx, id, g, 1, data, src)
+	slots, err := b.wrapSlots(ctx, id, g, 1, data, to)
 	if err != nil {
 		return generationDoc{}, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
 	}
-	g.Slots = []slotDoc{slot}
+	g.Slots = slots
 	return g, nil
+}
+
+// wrapSlots makes a slot for every source, numbered from first on. No two may have the same key: the second would
+// protect against nothing.
+func (b *Bundles) wrapSlots(
+	ctx context.Context, id format.SpaceID, g generationDoc, first uint32, data []byte, to []keysource.Source,
+) (slots []slotDoc, err error) {
+	if len(to) == 0 || len(to) > MaxSlots {
+		return nil, fmt.Errorf("%d keys for one data key: 1 to %d are possible", len(to), MaxSlots)
+	}
+	for _, src := range to {
+		slot, err := b.wrapSlot(ctx, id, g, first, data, src)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(slots, func(other slotDoc) bool { return other.URI == slot.URI }) {
+			return nil, fmt.Errorf("key %q wraps the data key already", slot.URI)
+		}
+		slots, first = append(slots, slot), first+1
+	}
+	return slots, nil
 }
 
 // wrapSlot makes a slot for a data key and proves that it opens again.
@@ -117,14 +145,15 @@ func probe(ctx context.Context, src keysource.Source, id format.SpaceID, g gener
 	return nil
 }
 
-// Probe asks src for the probe of the current slot of a bundle and compares it.
-func (b *Bundles) Probe(ctx context.Context, id format.SpaceID, doc Doc, src keysource.Source) error {
+// Probe asks src for the probe of the slot that a key has in the current generation of a bundle, and compares it. An
+// empty uri stands for the first slot of a customer.
+func (b *Bundles) Probe(ctx context.Context, id format.SpaceID, doc Doc, uri string, src keysource.Source) error {
 	for _, g := range doc.Generations {
 		for _, slot := range g.Slots {
-			if g.Number == doc.Current.Generation && slot.Role == Customer {
+			if g.Number == doc.Current.Generation && slot.Role == Customer && (uri == "" || slot.URI == uri) {
 				return probe(b.about(ctx, id, g), src, id, g, slot)
 			}
 		}
 	}
-	return errors.New("probe: the space is not under a customer's key")
+	return errors.New("probe: the space is not under this customer's key")
 }

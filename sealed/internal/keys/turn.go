@@ -19,7 +19,9 @@ type Commit func(pair format.Pair, put func(engine.Writer) error) error
 
 // Wrap adds a generation to a bundle: see sealed.Bundle.Wrap. The caller must be the only one to change keys, and
 // hold the root; the same applies to the functions below.
-func (b *Bundles) Wrap(ctx context.Context, id format.SpaceID, src keysource.Source) (generation uint32, err error) {
+func (b *Bundles) Wrap(
+	ctx context.Context, id format.SpaceID, to []keysource.Source,
+) (generation uint32, err error) {
 	doc, err := b.Read(ctx, id)
 	if err != nil {
 		return 0, err
@@ -30,7 +32,7 @@ func (b *Bundles) Wrap(ctx context.Context, id format.SpaceID, src keysource.Sou
 	}
 	defer data.Free()
 	rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
-	g, err := b.wrapNext(ctx, id, doc, data.Bytes(), src)
+	g, err := b.wrapNext(ctx, id, doc, data.Bytes(), to)
 	if err != nil {
 		return 0, err
 	}
@@ -47,31 +49,20 @@ func (b *Bundles) Wrap(ctx context.Context, id format.SpaceID, src keysource.Sou
 // is to be called when it is not used any more; a nil ring says that the space is not open. It returns the pair that
 // has ended, the zero one when nothing was turned.
 func (b *Bundles) Rewrap(
-	ctx context.Context, id format.SpaceID, src keysource.Source, enter func() (*Ring, func()), commit Commit,
+	ctx context.Context, id format.SpaceID, src keysource.Source, to []keysource.Source,
+	enter func() (*Ring, func()), commit Commit,
 ) (ended format.Pair, err error) {
-	doc, err := b.Read(ctx, id)
-	if err != nil {
-		return ended, err
-	}
-	i := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == doc.Current.Generation })
-	if i < 0 || len(doc.Generations[i].Slots) == 0 {
-		return ended, b.damaged(id, errNoCurrent)
-	}
-	g := doc.Generations[i]
-	data, err := arena.New(format.KeySize)
+	doc, i, data, err := b.openCurrent(ctx, id, src)
 	if err != nil {
 		return ended, err
 	}
 	defer data.Free()
-	if err := b.unwrap(ctx, data.Bytes(), id, g, src); err != nil {
-		return ended, fmt.Errorf("unwrap data key of generation %d: %w", g.Number, err)
-	}
 	if !doc.Turning {
 		ring, leave := enter()
 		defer leave()
 		if ring != nil {
 			rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
-			fresh, err := b.wrapNext(ctx, id, doc, data.Bytes(), src)
+			fresh, err := b.wrapNext(ctx, id, doc, data.Bytes(), to)
 			if err != nil {
 				return ended, err
 			}
@@ -80,19 +71,89 @@ func (b *Bundles) Rewrap(
 			}, commit)
 		}
 	}
-	number := uint32(1)
-	for _, sd := range g.Slots {
-		number = max(number, sd.Number+1)
-	}
-	slot, err := b.wrapSlot(ctx, id, g, number, data.Bytes(), src)
+	g := doc.Generations[i]
+	slots, err := b.wrapSlots(ctx, id, g, g.nextSlot(), data.Bytes(), to)
 	if err != nil {
 		return ended, fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
 	}
-	return ended, b.Change(ctx, id, func(now *Doc) error {
+	return ended, b.replaceSlots(ctx, id, doc, i, slots)
+}
+
+// RewrapSlot wraps the current data key anew in the slot of one key: see sealed.Bundle.RewrapSlot.
+func (b *Bundles) RewrapSlot(ctx context.Context, id format.SpaceID, uri string, src keysource.Source) error {
+	doc, i, data, err := b.openCurrent(ctx, id, onlySlot{src, uri})
+	if err != nil {
+		return err
+	}
+	defer data.Free()
+	g := doc.Generations[i]
+	at := slices.IndexFunc(g.Slots, func(s slotDoc) bool { return s.URI == uri })
+	slot, err := b.wrapSlot(ctx, id, g, g.nextSlot(), data.Bytes(), src)
+	if err == nil && slot.URI != uri {
+		err = fmt.Errorf("%w: key %q has wrapped instead of %q", keysource.ErrWrong, slot.URI, uri)
+	}
+	if err != nil {
+		return fmt.Errorf("wrap data key of generation %d: %w", g.Number, err)
+	}
+	slots := slices.Clone(g.Slots)
+	slots[at] = slot
+	return b.replaceSlots(ctx, id, doc, i, slots)
+}
+
+// onlySlot opens the slot of one key only.
+type onlySlot struct {
+	keysource.Source
+	uri string
+}
+
+// Unwrap implements keysource.Source.
+func (s onlySlot) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+	if ref.URI != s.uri {
+		return nil, ErrOtherSlot
+	}
+	return s.Source.Unwrap(ctx, ref, blob)
+}
+
+// openCurrent reads a bundle and opens its current data key, which the caller frees. at is the position of its
+// generation.
+func (b *Bundles) openCurrent(
+	ctx context.Context, id format.SpaceID, src keysource.Source,
+) (doc Doc, at int, data *arena.Buffer, err error) {
+	doc, err = b.Read(ctx, id)
+	if err != nil {
+		return doc, 0, nil, err
+	}
+	at = slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == doc.Current.Generation })
+	if at < 0 || len(doc.Generations[at].Slots) == 0 {
+		return doc, 0, nil, b.damaged(id, errNoCurrent)
+	}
+	data, err = arena.New(format.KeySize)
+	if err != nil {
+		return doc, 0, nil, err
+	}
+	if err := b.unwrap(ctx, data.Bytes(), id, doc.Generations[at], src); err != nil {
+		data.Free()
+		return doc, 0, nil, fmt.Errorf("unwrap data key of generation %d: %w", doc.Generations[at].Number, err)
+	}
+	return doc, at, data, nil
+}
+
+// nextSlot returns a number that no slot of the generation has.
+func (d generationDoc) nextSlot() uint32 {
+	number := uint32(1)
+	for _, sd := range d.Slots {
+		number = max(number, sd.Number+1)
+	}
+	return number
+}
+
+// replaceSlots stores other slots of a generation of a bundle that was read as doc.
+func (b *Bundles) replaceSlots(ctx context.Context, id format.SpaceID, doc Doc, at int, slots []slotDoc) error {
+	return b.Change(ctx, id, func(now *Doc) error {
 		if now.Sequence != doc.Sequence {
 			return ErrChanged
 		}
-		now.Generations[i].Slots = []slotDoc{slot}
+		now.Generations[at].Slots = slots
 		return nil
 	})
 }
