@@ -29,7 +29,12 @@ const (
 	CustodyLock    Kind = "custody.lock"
 	CustodyRestore Kind = "custody.restore"
 	CustodyGrace   Kind = "custody.grace" // the vault does not answer, or answers again; DetailState says which
-	CustodyEpoch   Kind = "custody.epoch" // an epoch was turned, or its key destroyed
+	// a key in a further store was added, removed, or made the first; DetailOperation says which
+	CustodyStore Kind = "custody.store"
+	// the key in another store keeps the data open because the first is silent (unknown), or the first answers again
+	CustodyFailover Kind = "custody.failover"
+	CustodyRefusal  Kind = "custody.refusal" // a key beside the first refuses, or answers again: an alarm, not a lock
+	CustodyEpoch    Kind = "custody.epoch"   // an epoch was turned, or its key destroyed
 
 	ResourceCreate        Kind = "resource.create"
 	ResourceUpdate        Kind = "resource.update"
@@ -88,7 +93,7 @@ const (
 var kinds = []Kind{
 	KeyWrap, KeyUnwrap, KeyProbe, KeyLoad, KeyWipe,
 	CustodyEnable, CustodySwitch, CustodyFollow, CustodyDisable, CustodyLock, CustodyRestore, CustodyGrace,
-	CustodyEpoch,
+	CustodyStore, CustodyFailover, CustodyRefusal, CustodyEpoch,
 	ResourceCreate, ResourceUpdate, ResourceDelete, ResourceRecover, ResourcePurge, ResourceListKeys,
 	ResourceRegenerateKey,
 	RequestSubmit, RequestApprove, RequestReject, RequestWithdraw, RequestCapacity,

@@ -33,6 +33,9 @@ func classOf(err error) class {
 	return classUnknown // ErrExpired too: it refuses wrapping, and only unwrapping decides about access
 }
 
+// yes reports whether the key unwraps.
+func (c class) yes() bool { return c == classOK || c == classExpired }
+
 // outcomeOf returns the audited outcome of a class.
 func outcomeOf(c class) audit.Outcome {
 	switch c {
@@ -50,6 +53,7 @@ type answer struct {
 	expired bool  // the key unwraps, but its expiry date has passed
 	// the newest version of the key, if the version in use is disabled and the newest is not; empty: none is known
 	newest string
+	store  int // whose key has answered, 0 the first
 	// the resource's round when its key was asked; in a later round this answer is ignored, and another is on its way
 	round uint64
 }
@@ -66,8 +70,8 @@ func reasonOf(err error) keysource.Reason {
 // data may open, its keys are loaded with src in the background: loading takes time, and polls must go on for the other
 // resources under the key. A refusal while they are loaded counts only if it is confirmed, as in a poll.
 func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Source, a answer) {
-	e := event{kind: keyAnswered, class: classOf(a.err), round: a.round, subject: c.keySubject(sp),
-		reason: reasonOf(a.err)}
+	e := event{kind: keyAnswered, class: classOf(a.err), store: a.store, round: a.round,
+		subject: c.keySubject(sp, a.store), reason: reasonOf(a.err)}
 	switch {
 	case e.class == classOK && a.expired:
 		e.class = classExpired
@@ -96,7 +100,7 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
 		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
-			reason: reasonOf(err), explanation: c.explainRefusal(sp, answer{err: err})}
+			store: load.store, reason: reasonOf(err), explanation: c.explainRefusal(sp, answer{err: err})}
 		c.applyEvent(ctx, sp, failed)
 	})
 }

@@ -15,13 +15,11 @@ import (
 // undoTimeout limits how long undoing a change takes after its caller has left.
 const undoTimeout = 30 * time.Second
 
-// beginChange begins a change to a checked key and takes its steps up to the point of no return; Run takes the others.
+// beginChange begins a change to checked keys and takes its steps up to the point of no return; Run takes the others.
 // The caller has claimed the space, and wakes Run after releasing it, so that Run finishes or undoes a change that is
 // left.
-func (c *Custody) beginChange(
-	ctx context.Context, sp *space, kind OperationKind, to *binding, version string,
-) (Operation, error) {
-	f := flow{ID: rand.Text(), Kind: kind, To: to, Version: version, Started: time.Now()}
+func (c *Custody) beginChange(ctx context.Context, sp *space, f flow) (Operation, error) {
+	f.ID, f.Started = rand.Text(), time.Now()
 	f.Step = f.plan().steps[0].name
 	begun := f // the stored copy: f changes with every step
 	if _, err := c.storeAndApply(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
@@ -54,7 +52,7 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
 	}
 	if err == nil && steps[at].asks {
-		c.applyEvent(ctx, sp, event{kind: stepAnswered})
+		c.applyEvent(ctx, sp, event{kind: stepAnswered, store: f.Opens})
 	}
 	if err != nil || at == len(steps)-1 {
 		return err
@@ -62,8 +60,7 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	next := *f
 	next.Step = steps[at+1].name
 	storeNext := func(n *note) {
-		f := next
-		f.To = n.to(next)
+		f := n.principals(next)
 		n.Flow = &f
 	}
 	if next.Step == f.plan().commit {
@@ -98,7 +95,7 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 		if err != nil {
 			return Operation{}, errors.Join(cause, fmt.Errorf("undo: %w", err))
 		}
-		if rewrapped(keys, f.Version) {
+		if rewrapped(keys, f.After) {
 			if err := a.finish(ctx); err != nil {
 				return Operation{}, errors.Join(cause, err)
 			}
@@ -106,7 +103,9 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 		}
 	}
 	reported := cause
-	if b, _ := sp.keyInUse(); f.To != nil {
+	if failed, ok := errors.AsType[*storeError](cause); ok {
+		reported = vaultRefusal(failed.of, failed.verb, cause)
+	} else if b, _ := sp.keyInUse(); f.To != nil {
 		reported = vaultRefusal(*f.To, f.verb(), cause)
 	} else if b != nil {
 		reported = vaultRefusal(*b, f.verb(), cause)
@@ -126,7 +125,8 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 	if err != nil {
 		return Operation{}, errors.Join(reported, fmt.Errorf("undo: %w", err))
 	}
-	c.recordOrLog(ctx, sp, f.kind(), audit.Failed,
-		map[audit.Detail]string{audit.DetailStep: f.Step, audit.DetailReason: op.Code})
+	details := f.details()
+	details[audit.DetailStep], details[audit.DetailReason] = f.Step, op.Code
+	c.recordOrLog(ctx, sp, 0, f.kind(), audit.Failed, details)
 	return Operation{}, reported
 }

@@ -98,11 +98,11 @@ func (c *Custody) record(ctx context.Context, sp *space, kind audit.Kind, outcom
 	return nil
 }
 
-// recordOrLog audits an event that can no longer be stopped: if auditing fails, the failure is logged.
+// recordOrLog audits an event of a store's key that can no longer be stopped: if auditing fails, the failure is logged.
 func (c *Custody) recordOrLog(
-	ctx context.Context, sp *space, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
+	ctx context.Context, sp *space, store int, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
 ) {
-	key, version := sp.keyInUse()
+	key, version := sp.keyOf(store)
 	if err := c.record(context.WithoutCancel(ctx), sp, kind, outcome, key, version, details); err != nil {
 		c.log.ErrorContext(ctx, "not audited", "resource", sp.id.String(), "err", err)
 	}

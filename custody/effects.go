@@ -59,9 +59,6 @@ func (c *Custody) applyCommand(ctx context.Context, sp *space, e event) (load *e
 func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 	next, effects := sp.state.On(e, c.policyLocked(sp), time.Now())
 	sp.state = next
-	if !next.customerInvolved() {
-		sp.next = time.Time{}
-	}
 	t := &followUp{}
 	for i, f := range effects {
 		switch f.kind {
@@ -81,7 +78,9 @@ func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 			t.ask = true
 		case updateWatch:
 			t.updateWatch = true
-		case storeNote, auditEvent, logChange:
+		case askOthersAt:
+			t.askOthers = f.until
+		case storeNote, auditEvent, logChange, logServing:
 			t.records = append(t.records, f)
 		}
 	}
@@ -102,6 +101,9 @@ func (c *Custody) runFollowUp(ctx context.Context, sp *space, t *followUp) error
 	}
 	if t.ask {
 		c.askNow(sp)
+	}
+	if !t.askOthers.IsZero() {
+		c.askOthers(sp, t.askOthers)
 	}
 	if t.refused {
 		return visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled",
@@ -144,13 +146,15 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 		switch r.kind {
 		case logChange:
 			c.logChange(ctx, sp, r)
+		case logServing:
+			c.log.WarnContext(ctx, "another store of a resource serves", "resource", sp.id.String(), "store", r.store)
 		case auditEvent:
-			key, version := sp.keyInUse()
+			key, version := sp.keyOf(r.store)
 			err = c.record(ctx, sp, r.audit, r.outcome, key, version, r.details)
 		case storeNote:
 			what = "state of a resource's key not stored"
 			err = c.updateNote(ctx, sp, func(n *note) {
-				n.OwnerLocked, n.LockCause = r.ownerLocked, nil
+				n.OwnerLocked, n.LockCause, n.RefusedBy = r.ownerLocked, nil, r.refusedBy
 				if r.lockCause != (lockCause{}) {
 					n.LockCause = &r.lockCause
 				}

@@ -18,8 +18,9 @@ func conflictRefusal() error {
 }
 
 // Enable puts a resource under a customer's key: from the service's key, from another key, or from another version of
-// the same key. key is spelled as its store spells it. A key without a version means the newest one, and every newer
-// one from then on. as is the principal that uses the key.
+// the same key. Keys in further stores (AddStore) are kept, and must answer when the key is another one. key is spelled
+// as its store spells it. A key without a version means the newest one, and every newer one from then on. as is the
+// principal that uses the key.
 //
 // Enable returns at the point of no return. The change may still be running then, and Run finishes it: see Status. If
 // Enable returns an error, nothing has changed. Refusals: those of the management contract §5.2 from IdentityRequired
@@ -46,8 +47,13 @@ func (c *Custody) Enable(
 	}
 	defer wake(c.wake)
 	defer sp.release()
+	stores := sp.stores()
 	present, slot := sp.keyInUse()
-	same := present != nil && c.sameKey(present.Key, key)
+	at := c.storeWith(stores, key)
+	same := at == 0
+	if at > 0 {
+		return Operation{}, alreadyInUse(key, "it is a further key; remove it first, or the present first key")
+	}
 	if same {
 		today := c.cfg.Today(present.Key)
 		to.Key.Vault, to.Key.Name = today.Vault, today.Name
@@ -69,18 +75,24 @@ func (c *Custody) Enable(
 	}
 	switch {
 	case present == nil:
-		return c.beginChange(ctx, sp, Enabling, &to, version)
+		return c.beginChange(ctx, sp, flow{Kind: Enabling, To: &to, Version: version,
+			After: []storeKey{{to, version}}})
 	case same && slot == version:
-		return c.updateReference(ctx, sp, to)
+		return c.updateStore(ctx, sp, 0, to)
 	case same:
 		// one spelling, so that both versions are of one key
 		to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
-		return c.beginChange(ctx, sp, Updating, &to, version)
+		return c.beginChange(ctx, sp, c.versionChange(Updating, stores, 0, storeKey{to, version}))
 	}
-	return c.beginChange(ctx, sp, Switching, &to, version)
+	if err := c.requireOthers(ctx, sp, stores[1:]); err != nil {
+		return Operation{}, err
+	}
+	return c.beginChange(ctx, sp, flow{Kind: Switching, To: &to, Version: version,
+		After: append([]storeKey{{to, version}}, stores[1:]...)})
 }
 
-// Disable returns a resource to the service's key. The customer's key must answer. Disable returns when Enable does.
+// Disable returns a resource to the service's key. The customer's key must answer, the first one if there are several;
+// all are given up. Disable returns when Enable does.
 // Refusals: EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
 func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, error) {
 	sp, err := c.space(ctx, id)
@@ -100,7 +112,7 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 	if err := c.requirePresentKey(ctx, sp, *present); err != nil {
 		return Operation{}, err
 	}
-	return c.beginChange(ctx, sp, Disabling, nil, "")
+	return c.beginChange(ctx, sp, flow{Kind: Disabling})
 }
 
 // requirePresentKey refuses a change while the present key does not answer.
@@ -114,7 +126,8 @@ func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present bind
 		}
 		return conflict
 	}
-	err := c.probe(ctx, sp, present)
+	_, version := sp.keyInUse()
+	err := c.probe(ctx, sp, storeKey{present, version})
 	switch classOf(err) {
 	case classOK:
 		return nil
@@ -124,14 +137,13 @@ func (c *Custody) requirePresentKey(ctx context.Context, sp *space, present bind
 	return vaultRefusal(present, "unwrapKey", err)
 }
 
-// probe has a key unwrap the probe of the data key.
-func (c *Custody) probe(ctx context.Context, sp *space, b binding) error {
-	_, version := sp.keyInUse()
-	src, err := c.cfg.Open(ctx, b.at(version), b.As)
+// probe has a key unwrap its probe of the data key.
+func (c *Custody) probe(ctx context.Context, sp *space, k storeKey) error {
+	src, err := c.cfg.Open(ctx, k.ref(), k.As)
 	if err != nil {
 		return err
 	}
-	return sp.bundle.Probe(ctx, "", src)
+	return sp.bundle.Probe(ctx, k.uri(), src)
 }
 
 // changePrincipal has another principal use the same key. No key changes, so it works while the resource is locked.
@@ -140,13 +152,13 @@ func (c *Custody) changePrincipal(ctx context.Context, sp *space, to binding) (O
 	if err := requireSameVersion(sp, to); err != nil {
 		return Operation{}, err
 	}
-	present, _ := sp.keyInUse()
+	present, version := sp.keyInUse()
 	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
-	err := c.probe(ctx, sp, to)
+	err := c.probe(ctx, sp, storeKey{to, version})
 	if err != nil {
 		return Operation{}, vaultRefusal(to, "unwrapKey", err)
 	}
-	return c.updateReference(ctx, sp, to)
+	return c.updateStore(ctx, sp, 0, to)
 }
 
 // requireSameVersion refuses another version together with another principal.
@@ -159,19 +171,36 @@ func requireSameVersion(sp *space, to binding) error {
 	return nil
 }
 
-// updateReference stores a changed reference to the key in use: another principal, or pinned instead of followed.
-func (c *Custody) updateReference(ctx context.Context, sp *space, to binding) (Operation, error) {
-	present, version := sp.keyInUse()
+// updateStore stores a changed reference to the key of a store: pinned instead of followed, or another principal, which
+// then uses the keys of all stores.
+func (c *Custody) updateStore(ctx context.Context, sp *space, store int, to binding) (Operation, error) {
+	present, version := sp.keyOf(store)
 	to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
 	now := time.Now()
 	op := Operation{ID: rand.Text(), Kind: Updating, Progress: Succeeded, Started: now, Ended: now}
 	if err := c.record(ctx, sp, audit.CustodySwitch, audit.Done, &to, version, nil); err != nil {
 		return Operation{}, err
 	}
-	if err := c.updateNote(ctx, sp, func(n *note) { n.Key, n.Last = &to, &op }); err != nil {
+	err := c.updateNote(ctx, sp, func(n *note) {
+		all := n.bindings()
+		all[store] = to
+		for i := range all {
+			all[i].As = to.As
+		}
+		n.Key, n.Others, n.Last = &all[0], nilIfEmpty(all[1:]), &op
+	})
+	if err != nil {
 		return Operation{}, err
 	}
 	c.assignWatch(sp)
 	c.askNow(sp)
 	return op, nil
+}
+
+// nilIfEmpty returns nil for no bindings, as a note is decoded.
+func nilIfEmpty(all []binding) []binding {
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }

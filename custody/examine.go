@@ -224,6 +224,8 @@ func (c *Custody) Examine(
 	case !e.note(NoOtherChange, c.requireNoChange(sp, to)):
 	case present != nil && c.sameKey(present.Key, key) && present.As != as:
 		c.examinePrincipal(ctx, sp, e)
+	case c.storeWith(sp.stores(), key) > 0:
+		e.note(NoOtherChange, alreadyInUse(key, "it is a further key of the resource"))
 	case present != nil && !e.note(PresentKeyAnswers, c.requirePresentKey(ctx, sp, *present)):
 	default:
 		e.meet(PresentKeyAnswers)
@@ -262,7 +264,8 @@ func (c *Custody) examinePrincipal(ctx context.Context, sp *space, e *Examinatio
 	if !e.note(NoOtherChange, requireSameVersion(sp, e.to)) {
 		return
 	}
-	if err := c.probe(ctx, sp, e.to); err != nil {
+	_, version := sp.keyInUse()
+	if err := c.probe(ctx, sp, storeKey{e.to, version}); err != nil {
 		e.noteAnswer("unwrapKey", err)
 		return
 	}

@@ -9,10 +9,10 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// wrappingKey names the key that wraps a resource's data key: "Version V of key K", or "Key K" in a store whose keys
-// have no versions. Empty: the service's key.
-func (c *Custody) wrappingKey(sp *space) (name string, as visage.PrincipalID) {
-	key, version := sp.keyInUse()
+// wrappingKey names the key of a store that wraps a resource's data key: "Version V of key K", or "Key K" in a store
+// whose keys have no versions. Empty: the service's key.
+func (c *Custody) wrappingKey(sp *space, store int) (name string, as visage.PrincipalID) {
+	key, version := sp.keyOf(store)
 	if key == nil {
 		return "", ""
 	}
@@ -26,7 +26,7 @@ func (c *Custody) wrappingKey(sp *space) (name string, as visage.PrincipalID) {
 // explainRefusal explains a refusal to the owner of a resource: which version of which key is refused, why, what to do,
 // and what the vault answered.
 func (c *Custody) explainRefusal(sp *space, a answer) string {
-	name, as := c.wrappingKey(sp)
+	name, as := c.wrappingKey(sp, a.store)
 	if name == "" || sp.noteNow().Flow != nil { // the answer may come from the new key of a change
 		if name != "" {
 			return fmt.Sprintf("%s Data keys are wrapped by %s%s.", explainError(a.err),
@@ -53,7 +53,7 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 		sentence = fmt.Sprintf(
 			"%s is asked for by principal %s, whose identity no longer exists: restore the identity", name, as,
 		)
-		if b, _ := sp.keyInUse(); b != nil && b.Key.Scheme() != "https" {
+		if b, _ := sp.keyOf(a.store); b != nil && b.Key.Scheme() != "https" {
 			sentence = fmt.Sprintf("%s is in a key store that does not let principal %s log in: restore its role "+
 				"there, or, if the identity of the resource is another now, make a role for that", name, as)
 		}
@@ -69,10 +69,10 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 	return fmt.Sprintf("%s. The vault's answer: %s", sentence, explainError(a.err))
 }
 
-// keySubject returns the subject of a sentence about a resource's key: the version that wraps its data key, if there is
-// one.
-func (c *Custody) keySubject(sp *space) string {
-	if name, _ := c.wrappingKey(sp); name != "" {
+// keySubject returns the subject of a sentence about a key of a resource: the version that wraps its data key, if
+// there is one.
+func (c *Custody) keySubject(sp *space, store int) string {
+	if name, _ := c.wrappingKey(sp, store); name != "" {
 		return name
 	}
 	return "The key"

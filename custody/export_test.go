@@ -11,7 +11,7 @@ func Points(kind OperationKind) []string {
 	for _, step := range (flow{Kind: kind}).plan().steps {
 		all = append(all, string(kind)+" "+step.name+" before", string(kind)+" "+step.name+" after")
 	}
-	if kind == Disabling {
+	if kind == Disabling || kind == Removing || kind == Promoting {
 		all = slices.Delete(all, 0, 1) // there is no new key to check
 	}
 	return all

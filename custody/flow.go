@@ -32,14 +32,29 @@ func (b binding) at(version string) visage.KeyRef {
 	return k
 }
 
+// storeKey is the key of one store, with the version that wraps the data key.
+type storeKey struct {
+	binding
+	Version string `json:"version"`
+}
+
+// uri returns the unversioned identifier of the key, which names its slot.
+func (k storeKey) uri() string { return k.Key.Unversioned() }
+
+// ref returns the key in the version that wraps.
+func (k storeKey) ref() visage.KeyRef { return k.at(k.Version) }
+
 // flow is a change under way, as it is stored with the keys. A step is stored before it is taken, and can be taken
 // again.
 type flow struct {
 	ID         string        `json:"id"`
 	Kind       OperationKind `json:"kind"`
 	Step       string        `json:"step"`
-	To         *binding      `json:"to,omitempty"`         // nil: the service's key
+	To         *binding      `json:"to,omitempty"`         // the key that it is about; nil: the service's
 	Version    string        `json:"version,omitempty"`    // of To: the one that wraps
+	After      []storeKey    `json:"after,omitempty"`      // all keys that protect the data after it, the first one first
+	Store      int           `json:"store,omitempty"`      // update, follow: whose version changes, 0 the first
+	Opens      int           `json:"opens,omitempty"`      // whose key opens the data key, 0 the first
 	Generation uint32        `json:"generation,omitempty"` // of the new data key; zero until it is wrapped
 	Started    time.Time     `json:"started"`
 }
@@ -63,8 +78,18 @@ func (f flow) kind() audit.Kind {
 		return audit.CustodyDisable
 	case Following, Updating:
 		return audit.CustodyFollow
+	case Adding, Removing, Promoting:
+		return audit.CustodyStore
 	}
 	return audit.CustodySwitch
+}
+
+// details returns further facts of the audit entries of the change.
+func (f flow) details() map[audit.Detail]string {
+	if f.kind() != audit.CustodyStore {
+		return map[audit.Detail]string{}
+	}
+	return map[audit.Detail]string{audit.DetailOperation: string(f.Kind)}
 }
 
 // verb returns the operation of the key that the change needs before its point of no return.

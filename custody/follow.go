@@ -67,13 +67,14 @@ func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version st
 	}
 	defer wake(c.wake) // Run finishes or undoes a change that is left
 	defer sp.release()
-	sp.mu.Lock()
-	present, closed := sp.note.Key, sp.state.DataLocked
-	sp.mu.Unlock()
-	if present == nil || closed {
+	at, depends := c.storeOf(w, sp)
+	stores, now := sp.stores(), sp.stateNow()
+	if !depends || at >= len(stores) || now.DataLocked {
 		return true
 	}
-	_, err := c.beginChange(ctx, sp, Following, present, version)
+	f := c.versionChange(Following, stores, at, storeKey{stores[at].binding, version})
+	f.Opens = now.Serving
+	_, err := c.beginChange(ctx, sp, f)
 	if err != nil {
 		c.log.WarnContext(ctx, "newer version of a key not followed", "resource", sp.id.String(), "err", err)
 	}

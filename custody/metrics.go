@@ -58,11 +58,36 @@ func (c *Custody) KeysExpiring() map[visage.ResourceID]time.Time {
 	defer c.mu.Unlock()
 	all := map[visage.ResourceID]time.Time{}
 	for _, sp := range c.spaces {
-		if sp.watch != nil && !sp.watch.ends.IsZero() && sp.watch.ends.Before(before) {
-			all[visage.ResourceID(sp.id)] = sp.watch.ends
+		for _, w := range sp.watches {
+			known, ok := all[visage.ResourceID(sp.id)]
+			if !w.ends.IsZero() && w.ends.Before(before) && (!ok || w.ends.Before(known)) {
+				all[visage.ResourceID(sp.id)] = w.ends
+			}
 		}
 	}
 	return all
+}
+
+// failovers counts the resources whose data another key than the first keeps open, and the keys beside the first that
+// refuse.
+func (c *Custody) failovers() (serving, refusing int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, sp := range c.spaces {
+		s := sp.stateNow()
+		if s.Deleted {
+			continue
+		}
+		if s.Serving > 0 {
+			serving++
+		}
+		for _, other := range s.Others {
+			if !other.NoSince.IsZero() {
+				refusing++
+			}
+		}
+	}
+	return serving, refusing
 }
 
 // Collectors returns the metrics of custody, to be registered once.
@@ -80,6 +105,10 @@ var (
 		"The longest time since the customer-managed key of an open resource last answered.", nil, nil)
 	expiringDesc = prometheus.NewDesc("visage_custody_keys_expiring",
 		"Resources whose customer-managed key expires within 30 days or has expired.", nil, nil)
+	failedOverDesc = prometheus.NewDesc("visage_custody_failed_over",
+		"Resources whose data a key in another store keeps open, because the first key is silent.", nil, nil)
+	refusingDesc = prometheus.NewDesc("visage_custody_stores_refusing",
+		"Customer-managed keys beside the first of a resource that refuse.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -87,6 +116,8 @@ func (s stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- resourcesDesc
 	ch <- silenceDesc
 	ch <- expiringDesc
+	ch <- failedOverDesc
+	ch <- refusingDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -97,4 +128,7 @@ func (s stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(silenceDesc, prometheus.GaugeValue, silence.Seconds())
 	ch <- prometheus.MustNewConstMetric(expiringDesc, prometheus.GaugeValue, float64(len(s.c.KeysExpiring())))
+	serving, refusing := s.c.failovers()
+	ch <- prometheus.MustNewConstMetric(failedOverDesc, prometheus.GaugeValue, float64(serving))
+	ch <- prometheus.MustNewConstMetric(refusingDesc, prometheus.GaugeValue, float64(refusing))
 }

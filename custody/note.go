@@ -11,24 +11,34 @@ import (
 // note is the record that custody stores with the keys of a resource, sealed in their bundle. Format:
 // docs/formats/custody.md.
 type note struct {
-	Format      int        `json:"format"`            // noteFormat
-	Key         *binding   `json:"key,omitempty"`     // nil: the service's
-	Policy      *Policy    `json:"policy,omitempty"`  // nil: the instance's
-	Flow        *flow      `json:"flow,omitempty"`    // a change under way
-	Last        *Operation `json:"last,omitempty"`    // the last change that has ended
-	OwnerLocked bool       `json:"held,omitempty"`    // locked by Lock, until Unlock
-	LockCause   *lockCause `json:"closed,omitempty"`  // why the data is locked; never opens anything
-	Followed    time.Time  `json:"followed,omitzero"` // when it last followed a newer version
+	Format      int        `json:"format"`              // noteFormat
+	Key         *binding   `json:"key,omitempty"`       // nil: the service's
+	Others      []binding  `json:"others,omitempty"`    // the keys in further stores, in their order
+	Policy      *Policy    `json:"policy,omitempty"`    // nil: the instance's
+	Flow        *flow      `json:"flow,omitempty"`      // a change under way
+	Last        *Operation `json:"last,omitempty"`      // the last change that has ended
+	OwnerLocked bool       `json:"held,omitempty"`      // locked by Lock, until Unlock
+	LockCause   *lockCause `json:"closed,omitempty"`    // why the data is locked; never opens anything
+	RefusedBy   refusal    `json:"refusedBy,omitempty"` // whose no locks the data; never opens anything
+	Followed    time.Time  `json:"followed,omitzero"`   // when it last followed a newer version
 }
 
 const noteFormat = 1
 
-// to returns the new key of f with its present principal, which Reassign may have changed since f was read.
-func (n *note) to(f flow) *binding {
+// principals returns f with the present principals of its keys, which Reassign may have changed since f was read.
+func (n *note) principals(f flow) flow {
 	if n.Flow != nil && n.Flow.ID == f.ID {
-		return n.Flow.To
+		f.To, f.After = n.Flow.To, n.Flow.After
 	}
-	return f.To
+	return f
+}
+
+// bindings returns the keys of all stores, the first one first. They must not be changed.
+func (n *note) bindings() []binding {
+	if n.Key == nil {
+		return nil
+	}
+	return append([]binding{*n.Key}, n.Others...)
 }
 
 // decodeNote decodes a stored note; no bytes are the note of a resource that never had a customer's key.
@@ -44,6 +54,11 @@ func decodeNote(raw []byte) (note, error) {
 	}
 	if n.Format != noteFormat {
 		return note{}, fmt.Errorf("read the note of custody: unknown format %d", n.Format)
+	}
+	if len(n.Others) >= maxStores || n.Key == nil && n.Others != nil || n.RefusedBy < noStore ||
+		n.RefusedBy > maxStores {
+		return note{}, fmt.Errorf("read the note of custody: %d further keys, and a refusal by number %d",
+			len(n.Others), n.RefusedBy)
 	}
 	if f := n.Flow; f != nil && (!slices.Contains(kinds, f.Kind) || f.plan().index(f.Step) < 0) {
 		return note{}, fmt.Errorf("read the note of custody: unknown step %q of a change of kind %q", f.Step,

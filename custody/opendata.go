@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
 )
 
 var errClosedByOwner = errors.New("the resource is locked by its owner, or deleted")
@@ -21,14 +22,15 @@ func (c *Custody) openData(ctx context.Context, sp *space, src keysource.Source,
 	}
 	asked := time.Now()
 	ctx = keysource.WithTrace(ctx)
-	err := c.loadKeys(ctx, sp, src, load.lockCount)
+	err := c.loadKeys(ctx, sp, src, load)
 	class := classOf(err)
-	c.recordOrLog(ctx, sp, audit.KeyUnwrap, outcomeOf(class), map[audit.Detail]string{audit.DetailClass: string(class)})
+	c.recordOrLog(ctx, sp, load.store, audit.KeyUnwrap, outcomeOf(class),
+		map[audit.Detail]string{audit.DetailClass: string(class)})
 	if err != nil {
 		return err
 	}
 	c.applyEvent(ctx, sp, event{kind: opened, lockCount: load.lockCount, asked: asked, expired: load.expired,
-		subject: c.keySubject(sp)})
+		store: load.store, subject: c.keySubject(sp, load.store)})
 	if sp.stateNow().LockCount != load.lockCount {
 		return errLockedMeanwhile
 	}
@@ -47,19 +49,23 @@ func (c *Custody) openWithServiceKey(ctx context.Context, sp *space, load *effec
 	return err
 }
 
-// loadKeys loads the keys of a space that has been locked as often as lockCount says. A lock meanwhile ends the
+// loadKeys loads the keys of a space that has been locked as often as load.lockCount says. A lock meanwhile ends the
 // loading, and then no keys are loaded.
-func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, lockCount uint64) error {
+func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source, load effect) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sp.mu.Lock()
 	sp.stopLoad = stop
 	sp.mu.Unlock()
-	err := sp.bundle.Load(ctx, loadGuard{src, sp, lockCount})
+	guard := loadGuard{Source: src, sp: sp, lockCount: load.lockCount}
+	if b, _ := sp.keyOf(load.store); b != nil && sp.noteNow().Flow == nil {
+		guard.only = b.Key.Unversioned()
+	}
+	err := sp.bundle.Load(ctx, guard)
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.stopLoad = nil
-	if err == nil && sp.state.LockCount != lockCount {
+	if err == nil && sp.state.LockCount != load.lockCount {
 		if sp.state.DataLocked { // the service's key was unwrapped without loadGuard
 			sp.bundle.LockNow(sp.state.Condition.refusal())
 		}
@@ -68,17 +74,22 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 	return err
 }
 
-// loadGuard unwraps nothing for a space that was locked since loading began.
+// loadGuard unwraps nothing for a space that was locked since loading began, and with no other key than the one that is
+// to open the data.
 type loadGuard struct {
 	keysource.Source
 	sp        *space
 	lockCount uint64
+	only      string // the identifier of that key; empty: as Source decides, during a change
 }
 
 // Unwrap implements keysource.Source.
 func (s loadGuard) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	if s.sp.stateNow().LockCount != s.lockCount {
 		return nil, errLockedMeanwhile
+	}
+	if s.only != "" && ref.URI != s.only {
+		return nil, sealed.ErrOtherSlot
 	}
 	return s.Source.Unwrap(ctx, ref, blob)
 }

@@ -9,14 +9,17 @@ type OperationKind string
 
 // The kinds of change.
 const (
-	Enabling  OperationKind = "enable"  // the service's key to a customer's
-	Switching OperationKind = "switch"  // to another key of the customer
-	Updating  OperationKind = "update"  // to another version of the same key
-	Following OperationKind = "follow"  // to a newer version of the same key, without a command
-	Disabling OperationKind = "disable" // back to the service's key
+	Enabling  OperationKind = "enable"        // the service's key to a customer's
+	Switching OperationKind = "switch"        // to another key of the customer
+	Updating  OperationKind = "update"        // to another version of the same key
+	Following OperationKind = "follow"        // to a newer version of the same key, without a command
+	Disabling OperationKind = "disable"       // back to the service's key
+	Adding    OperationKind = "add-store"     // a key in a further store wraps the data key too
+	Removing  OperationKind = "remove-store"  // a key wraps it no more
+	Promoting OperationKind = "promote-store" // the key that serves takes the place of a first one that is silent
 )
 
-var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling}
+var kinds = []OperationKind{Enabling, Switching, Updating, Following, Disabling, Adding, Removing, Promoting}
 
 // Progress is the progress of a change.
 type Progress string

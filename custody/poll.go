@@ -100,17 +100,17 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	if class == classDenied && reasonOf(err) == keysource.Disabled {
 		reply.newest = c.newestVersion(ctx, w)
 	}
-	next := time.Now().Add(wait)
+	c.mu.Lock()
+	w.next = time.Now().Add(wait)
+	c.mu.Unlock()
 	var work sync.WaitGroup
 	for i, sp := range all {
 		reply := reply
 		reply.round = rounds[i]
 		work.Go(func() {
-			if c.dependsOn(w, sp) {
+			if store, depends := c.storeOf(w, sp); depends {
+				reply.store = store
 				c.applyAnswer(asking, sp, w.src, reply)
-				sp.mu.Lock()
-				sp.next = next
-				sp.mu.Unlock()
 			}
 		})
 	}
@@ -183,7 +183,7 @@ func (c *Custody) askOnce(ctx context.Context, w *watch, sp *space, fresh bool) 
 		w.src = src
 	}
 	w.privatePolls = left
-	return sp.bundle.Probe(ctx, "", w.src)
+	return sp.bundle.Probe(ctx, w.key.uri, w.src)
 }
 
 // checkExpiry checks whether the version in use has expired, which unwrapping does not show. It reads the expiry date

@@ -3,6 +3,7 @@ package custody
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
@@ -28,7 +29,8 @@ func (c *Custody) reassign(
 		return Operation{}, false, nil
 	}
 	f := *n.Flow
-	if (f.To == nil || f.To.As == as) && (n.Key == nil || n.Key.As == as) {
+	another := func(b binding) bool { return b.As != as }
+	if (f.To == nil || f.To.As == as) && !slices.ContainsFunc(n.bindings(), another) {
 		return f.operation(), true, nil
 	}
 	of := f.To
@@ -47,6 +49,12 @@ func (c *Custody) reassign(
 			if b != nil {
 				b.As = as
 			}
+		}
+		for i := range n.Others {
+			n.Others[i].As = as
+		}
+		for i := range n.Flow.After {
+			n.Flow.After[i].As = as
 		}
 	})
 	c.askNow(sp)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
@@ -17,7 +18,10 @@ type space struct {
 	id     sealed.SpaceID
 	bundle *sealed.Bundle
 	wake   chan struct{} // wakes the goroutine of its change
-	watch  *watch        // guarded by Custody.mu
+
+	// guarded by Custody.mu
+	watches  []*watch    // of its keys, the first one first; none during a change
+	failOver *time.Timer // has the other keys asked when they may serve; nil: none is set
 
 	adminMu sync.Mutex // see effects.go
 
@@ -25,18 +29,18 @@ type space struct {
 	state    state
 	note     note
 	sequence uint64             // of the keys when the note was read
-	slot     keysource.Ref      // the key version that wraps the data key; zero: the service's
+	slots    []keysource.Ref    // the key versions that wrap the data key; none: the service's
 	busy     bool               // a goroutine has claimed the space for a change
 	ending   chan struct{}      // not nil: claim waits, since the change is about to end; closed by release
 	stopLoad context.CancelFunc // ends the loading of keys under way; nil: none
 	queue    []*followUp        // transitions with records to be written, in order
 	writing  bool               // a goroutine writes the queue
-	next     time.Time          // when the watch asks the key next
 }
 
 // followUp holds the effects of one transition that are carried out without mu.
 type followUp struct {
 	drain, updateWatch, ask bool
+	askOthers               time.Time     // when the other keys are to be asked; zero: no more than they are
 	load                    *effect       // carried out by the caller
 	refused                 bool          // the command is refused
 	records                 []effect      // to be audited, stored and logged
@@ -65,18 +69,44 @@ func (sp *space) adoptNoteLocked(n note, keys sealed.Keys) {
 	if keys.Sequence < sp.sequence {
 		return
 	}
-	sp.sequence, sp.note, sp.slot = keys.Sequence, n, keysource.Ref{}
+	sp.sequence, sp.note, sp.slots = keys.Sequence, n, nil
 	for _, s := range keys.Slots {
 		if s.Current && s.Role == sealed.Customer {
-			sp.slot = s.Ref
+			sp.slots = append(sp.slots, s.Ref)
 		}
 	}
 }
 
+// versionLocked returns the version of a key that wraps the data key; empty: none does. sp.mu is held.
+func (sp *space) versionLocked(key visage.KeyRef) string {
+	for _, ref := range sp.slots {
+		if ref.URI == key.Unversioned() {
+			return ref.Version
+		}
+	}
+	return ""
+}
+
+// storesLocked returns the keys of all stores, the first one first. sp.mu is held.
+func (sp *space) storesLocked() (all []storeKey) {
+	for _, b := range sp.note.bindings() {
+		all = append(all, storeKey{b, sp.versionLocked(b.Key)})
+	}
+	return all
+}
+
+// stores returns the keys of all stores, the first one first; none: the service's key protects the data.
+func (sp *space) stores() []storeKey {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.storesLocked()
+}
+
 // storedStateLocked returns the stored part of the state. sp.mu is held.
 func (sp *space) storedStateLocked() stored {
-	s := stored{holder: byService, ownerLocked: sp.note.OwnerLocked}
-	if sp.note.Key != nil || sp.note.Flow == nil && sp.slot != (keysource.Ref{}) {
+	s := stored{holder: byService, ownerLocked: sp.note.OwnerLocked, stores: len(sp.note.bindings()),
+		refusedBy: sp.note.RefusedBy}
+	if sp.note.Key != nil || sp.note.Flow == nil && sp.slots != nil {
 		s.holder = byCustomer
 	}
 	if f := sp.note.Flow; f != nil {
@@ -133,12 +163,21 @@ func (sp *space) stateNow() state {
 	return sp.state
 }
 
-// keyInUse returns the customer's key and the version that wraps the data key, if the store of the key has versions;
-// nil: the service's key.
+// keyInUse returns the customer's first key and its version that wraps the data key, if its store has versions; nil:
+// the service's key.
 func (sp *space) keyInUse() (*binding, string) {
+	return sp.keyOf(0)
+}
+
+// keyOf returns the key of a store, 0 the first, and its version that wraps the data key; nil: there is none.
+func (sp *space) keyOf(store int) (*binding, string) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	return sp.note.Key, sp.slot.Version
+	all := sp.storesLocked()
+	if store >= len(all) {
+		return nil, ""
+	}
+	return &all[store].binding, all[store].Version
 }
 
 // claimFlow claims the space for a flow that no goroutine works on.

@@ -49,10 +49,9 @@ func (c *Custody) forget(sp *space) {
 	if c.spaces[sp.id] == sp {
 		delete(c.spaces, sp.id)
 	}
-	if w := sp.watch; w != nil {
-		delete(w.spaces, sp.id)
-		w.askNow() // a watch without resources ends
-		sp.watch = nil
+	for _, w := range sp.watches {
+		w.leave(sp)
 	}
+	sp.watches = nil
 	wake(sp.wake)
 }

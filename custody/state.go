@@ -65,6 +65,15 @@ type state struct {
 	Code        string    // of the refusal of data operations
 	Reason      string    // a sentence for the owner
 	LockCause   lockCause // as stored; zero: none
+
+	// Of resources with keys in several stores, see failover.go. The fields above are about the first key, save LastOK,
+	// which is of any key that counts.
+	Stores    int       // the number of keys of the customer
+	FirstOK   time.Time // the last yes of the first key; zero: none since the start
+	Heard     time.Time // the last answer of the first key, or when it began to be asked
+	Others    [maxStores - 1]otherStore
+	Serving   int     // the store whose key keeps the data open: 0 the first, 1 the second …
+	RefusedBy refusal // as stored: only the key of this store, or the first, ends a lock
 }
 
 // lockCause says why a resource is locked, and since when.
@@ -101,6 +110,7 @@ const (
 type event struct {
 	kind        eventKind
 	class       class            // of the answer: keyAnswered, openingFailed
+	store       int              // whose key it is about, 0 the first: keyAnswered, stepAnswered, opened, openingFailed
 	round       uint64           // in which the key was asked: keyAnswered, openingFailed
 	lockCount   uint64           // state.LockCount when loading began: opened, openingFailed
 	asked       time.Time        // when loading began: opened
@@ -109,6 +119,8 @@ type event struct {
 	explanation string           // of the answer, for the owner: keyAnswered, openingFailed
 	reason      keysource.Reason // of the answer, if its source gives one: keyAnswered, openingFailed
 	stored      stored           // started
+	stores      int              // how many keys protect the data now: finishedCustomer
+	kept        bool             // the keys are the same, one in another version: finishedCustomer
 }
 
 // stored is the stored part of a state, as a start finds it.
@@ -117,6 +129,8 @@ type stored struct {
 	change      changeStage
 	ownerLocked bool
 	lockCause   lockCause
+	stores      int
+	refusedBy   refusal
 }
 
 // effectKind is the kind of an effect.
@@ -127,10 +141,12 @@ const (
 	renewUntil  effectKind = "renew the lease"
 	loadKeys    effectKind = "load the keys"
 	askNow      effectKind = "ask the key now"
-	updateWatch effectKind = "update the watch" // which key is asked may have changed
+	askOthersAt effectKind = "ask the other keys" // at a time
+	updateWatch effectKind = "update the watch"   // which key is asked may have changed
 	storeNote   effectKind = "store the note"
 	auditEvent  effectKind = "audit"
 	logChange   effectKind = "log"
+	logServing  effectKind = "log which key serves"
 	refuse      effectKind = "refuse" // there is no customer's key to lock
 )
 
@@ -138,11 +154,13 @@ const (
 type effect struct {
 	kind        effectKind
 	why         Condition // lockData, logChange
-	until       time.Time // renewUntil; zero: without end
+	until       time.Time // renewUntil, zero: without end; askOthersAt
 	lockCount   uint64    // loadKeys: state.LockCount when loading begins
 	expired     bool      // loadKeys: the key's expiry date has passed
+	store       int       // loadKeys, auditEvent, logServing: whose key it is about, 0 the first
 	ownerLocked bool      // storeNote
 	lockCause   lockCause // storeNote
+	refusedBy   refusal   // storeNote
 	must        bool      // storeNote, auditEvent: if it fails, the command fails
 	audit       audit.Kind
 	outcome     audit.Outcome
@@ -176,13 +194,13 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 	case keyAnswered:
 		t.onAnswer(e)
 	case stepAnswered:
-		t.onStepAnswered()
+		t.onStepAnswered(e)
 	case lockRequested:
 		t.onLockRequested()
 	case unlockRequested:
 		t.do(effect{kind: auditEvent, audit: audit.OperatorAction, outcome: audit.Done, must: true,
 			details: map[audit.Detail]string{audit.DetailOperation: "unlock"}})
-		t.do(effect{kind: storeNote, must: true})
+		t.do(effect{kind: storeNote, refusedBy: t.RefusedBy, must: true})
 	case unlocked:
 		t.onUnlocked()
 	case resourceDeleted:
@@ -202,7 +220,7 @@ func (s state) On(e event, policy Policy, now time.Time) (next state, effects []
 	case changeCommitted:
 		t.Change = committed
 	case finishedCustomer:
-		t.onFinishedCustomer()
+		t.onFinishedCustomer(e)
 	case finishedService:
 		t.onFinishedService()
 	case changeUndone:
@@ -258,17 +276,22 @@ func (t *transition) enterCondition(c Condition) {
 // lock locks the data. It also locks what is locked already, which ends the loading of keys that is under way.
 func (t *transition) lock(c Condition, reason string) {
 	t.enterCondition(c)
-	t.DataLocked, t.Opening = true, false
+	t.DataLocked, t.Opening, t.Serving = true, false, 0
 	t.LockCount++
 	t.Code, t.Reason = c.refusal().Code, reason
 	t.do(effect{kind: lockData, why: c})
 }
 
-// lockByAnswer locks because of a key's answer, or of its absence. A new condition is logged, audited and stored.
-func (t *transition) lockByAnswer(c Condition, reason string) {
+// lockByAnswer locks because of the answer of a store's key, or of its absence. A new condition is logged, audited and
+// stored.
+func (t *transition) lockByAnswer(c Condition, reason string, store int) {
 	news := !t.DataLocked || t.Condition != c
 	t.lock(c, reason)
+	changed := c == Revoked && t.refuse(store)
 	if !news {
+		if changed {
+			t.storeNote()
+		}
 		return
 	}
 	outcome := audit.Refused
@@ -277,9 +300,14 @@ func (t *transition) lockByAnswer(c Condition, reason string) {
 	}
 	t.LockCause = lockCause{Code: t.Code, Reason: reason, Since: t.now}
 	t.do(effect{kind: logChange, why: c, text: reason})
-	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: outcome,
+	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: outcome, store: store,
 		details: map[audit.Detail]string{audit.DetailState: string(c), audit.DetailReason: t.Code}})
-	t.do(effect{kind: storeNote, ownerLocked: t.OwnerLocked, lockCause: t.LockCause})
+	t.storeNote()
+}
+
+// storeNote stores what a restart must know.
+func (t *transition) storeNote() {
+	t.do(effect{kind: storeNote, ownerLocked: t.OwnerLocked, lockCause: t.LockCause, refusedBy: t.RefusedBy})
 }
 
 // onStarted locks all data that is under a customer's key or about to be: only an answer of the key opens it, and
@@ -287,6 +315,7 @@ func (t *transition) lockByAnswer(c Condition, reason string) {
 func (t *transition) onStarted(e event) {
 	t.Holder, t.Change = e.stored.holder, e.stored.change
 	t.OwnerLocked, t.LockCause = e.stored.ownerLocked, e.stored.lockCause
+	t.Stores, t.RefusedBy, t.Heard = e.stored.stores, e.stored.refusedBy, t.now
 	if !t.OwnerLocked && !t.customerInvolved() {
 		t.LockCause = lockCause{} // left over from an earlier customer's key
 	}
@@ -317,28 +346,40 @@ func (t *transition) onAnswer(e event) {
 	if e.round != t.Round || t.Deleted || !t.customerDecides() {
 		return
 	}
+	if e.store > 0 {
+		t.onOtherAnswer(e)
+		return
+	}
 	t.noteCause(e)
-	if t.Answer != e.class {
+	news := t.Answer != e.class
+	if news {
 		t.Answer = e.class
 		t.do(effect{kind: auditEvent, audit: audit.KeyProbe, outcome: outcomeOf(e.class),
 			details: map[audit.Detail]string{audit.DetailClass: string(e.class)}})
 	}
-	switch e.class {
-	case classOK:
-		t.onKeyOK(e)
-	case classExpired:
-		if t.policy.LockOnExpiry {
-			t.lockByAnswer(Revoked, e.subject+" has expired.")
-			return
-		}
-		t.onKeyOK(e)
-	case classDenied:
-		t.lockByAnswer(Revoked, e.explanation)
-	case classWrong:
-		t.lockByAnswer(Revoked, e.subject+" does not open the data: another key answers in its place.")
-	case classUnknown:
-		t.onNoAnswer(e)
+	if e.class != classUnknown {
+		t.Heard = t.now
 	}
+	switch no := e.class == classExpired && t.policy.LockOnExpiry; {
+	case no, e.class == classDenied, e.class == classWrong:
+		t.lockByAnswer(Revoked, e.why(), 0)
+	case e.class == classUnknown:
+		t.onNoAnswer(e)
+		t.askOthers(news)
+	default:
+		t.onKeyOK(e)
+	}
+}
+
+// why returns the sentence of a refusal for the owner.
+func (e event) why() string {
+	switch e.class {
+	case classExpired:
+		return e.subject + " has expired."
+	case classWrong:
+		return e.subject + " does not open the data: another key answers in its place."
+	}
+	return e.explanation
 }
 
 // noteCause remembers the class and reason of an answer that counts, for Status.Cause. Like the condition, the cause of
@@ -346,18 +387,27 @@ func (t *transition) onAnswer(e event) {
 func (t *transition) noteCause(e event) {
 	switch {
 	case e.class == classOK && t.DataLocked, e.class == classUnknown && t.Condition == Revoked:
-	case e.class == classOK:
-		t.Cause = ""
-	case e.reason != "":
-		t.Cause = string(e.reason)
 	default:
-		t.Cause = string(e.class)
+		t.Cause = causeOf(e)
 	}
+}
+
+// causeOf returns an answer in one word, see Status.Cause.
+func causeOf(e event) string {
+	switch {
+	case e.class == classOK:
+		return ""
+	case e.reason != "":
+		return string(e.reason)
+	}
+	return string(e.class)
 }
 
 // onKeyOK renews the lease of open data, and loads the keys of locked data that may open.
 func (t *transition) onKeyOK(e event) {
-	t.LastOK = t.now
+	t.LastOK, t.FirstOK = t.now, t.now
+	t.endRefusal()
+	t.returnToFirst()
 	switch expired := e.class == classExpired; {
 	case !t.DataLocked:
 		t.renewLease(e.subject, expired, false)
@@ -391,7 +441,7 @@ func (t *transition) renewLease(key string, expired, fresh bool) {
 func (t *transition) clearLockCause() {
 	if t.LockCause != (lockCause{}) {
 		t.LockCause = lockCause{}
-		t.do(effect{kind: storeNote, ownerLocked: t.OwnerLocked})
+		t.storeNote()
 	}
 }
 
@@ -410,15 +460,21 @@ func (t *transition) onNoAnswer(e event) {
 	if first {
 		t.LastOK = t.now
 	}
+	later := t.lastYes()
+	renew := first || later.After(t.LastOK)
+	t.LastOK = later
 	if !t.now.Before(t.LastOK.Add(t.policy.Grace)) {
 		t.lockByAnswer(Unavailable, fmt.Sprintf("%s has got no usable answer from its vault for %v.", e.subject,
-			t.policy.Grace))
+			t.policy.Grace), 0)
+		return
+	}
+	if renew {
+		t.renewUntilGrace()
+	}
+	if t.Serving > 0 { // that one's answers say what holds
 		return
 	}
 	t.Reason = e.subject + " gets no usable answer from its vault: " + e.explanation
-	if first {
-		t.renewUntilGrace()
-	}
 	if t.Condition != Degraded {
 		t.enterCondition(Degraded)
 		t.do(effect{kind: auditEvent, audit: audit.CustodyGrace, outcome: audit.Unknown,
@@ -427,11 +483,16 @@ func (t *transition) onNoAnswer(e event) {
 }
 
 // onStepAnswered renews the lease of a resource whose key has answered a step of a change: no watch asks it meanwhile.
-func (t *transition) onStepAnswered() {
-	if !t.DataLocked && t.customerDecides() {
-		t.LastOK = t.now
-		t.renewUntilGrace()
+func (t *transition) onStepAnswered(e event) {
+	if t.DataLocked || !t.customerDecides() || e.store > 0 && t.Serving != e.store {
+		return
 	}
+	t.LastOK = t.now
+	if e.store == 0 {
+		t.FirstOK, t.Heard = t.now, t.now
+		t.returnToFirst()
+	}
+	t.renewUntilGrace()
 }
 
 // onLockRequested locks the data for the owner, first in memory and then on disk.
@@ -442,7 +503,7 @@ func (t *transition) onLockRequested() {
 	}
 	t.OwnerLocked = true
 	t.lock(Locked, reasonOwnerLocked)
-	t.do(effect{kind: storeNote, ownerLocked: true, lockCause: t.LockCause, must: true})
+	t.do(effect{kind: storeNote, ownerLocked: true, lockCause: t.LockCause, refusedBy: t.RefusedBy, must: true})
 	t.do(effect{kind: auditEvent, audit: audit.CustodyLock, outcome: audit.Done, must: true,
 		details: map[audit.Detail]string{audit.DetailState: string(Locked)}})
 }
@@ -453,6 +514,9 @@ func (t *transition) onLockRequested() {
 func (t *transition) onUnlocked() {
 	t.OwnerLocked = false
 	t.clearLockCause() // a refusal since the unlock was stored has stored the owner's lock again
+	if t.Stores > 1 {  // and so has the end of one
+		t.storeNote()
+	}
 	if t.Deleted {
 		if t.DataLocked {
 			t.enterCondition(Locked)
@@ -498,6 +562,7 @@ func (t *transition) onRecovered() {
 		return
 	}
 	t.Deleted = false
+	t.Heard = t.now // nobody asked meanwhile
 	t.lockUntilAnswer(reasonAsking)
 	if t.Holder == byCustomer && t.Change == noChange && t.mayOpen(t.policy, t.now) {
 		t.Opening = true
@@ -512,7 +577,16 @@ func (t *transition) onOpened(e event) {
 	if !t.DataLocked || e.lockCount != t.LockCount || t.OwnerLocked || t.Deleted {
 		return
 	}
+	if e.store > 0 && (!t.mayServe(e.store) || !t.Others[e.store-1].NoSince.IsZero()) { // refused since
+		t.lock(t.Condition, t.Reason)
+		return
+	}
 	t.DataLocked, t.Opening = false, false
+	if t.RefusedBy != noStore { // the key that has refused has unwrapped
+		if t.RefusedBy = noStore; t.LockCause == (lockCause{}) { // else it is stored below
+			t.storeNote()
+		}
+	}
 	if !t.customerDecides() {
 		t.serviceManaged()
 		return
@@ -520,7 +594,13 @@ func (t *transition) onOpened(e event) {
 	if e.asked.After(t.LastOK) { // loading takes time, and the grace begins with the answer
 		t.LastOK = e.asked
 	}
+	if e.store == 0 {
+		t.FirstOK = t.LastOK
+	}
 	t.renewLease(e.subject, e.expired, true)
+	if e.store > 0 && t.Answer == classUnknown {
+		t.serveOpened(e.store, e.subject)
+	}
 }
 
 // serviceManaged opens the data without end: no customer's key decides about it any more.
@@ -538,18 +618,29 @@ func (t *transition) onOpeningFailed(e event) {
 		return
 	}
 	t.Opening = false
+	if e.store > 0 { // its next poll says more
+		return
+	}
 	if e.round == t.Round {
 		t.noteCause(e)
 	}
 	if e.round == t.Round && (e.class == classDenied || e.class == classWrong) {
-		t.lockByAnswer(Revoked, e.explanation)
+		t.lockByAnswer(Revoked, e.explanation, 0)
 	}
 }
 
-// onFinishedCustomer puts a customer's key in charge.
-func (t *transition) onFinishedCustomer() {
+// onFinishedCustomer puts a customer's key in charge, or several.
+func (t *transition) onFinishedCustomer(e event) {
 	t.Holder, t.Change = byCustomer, noChange
-	if !t.DataLocked {
+	if !e.kept { // the stores have changed, and all are asked anew
+		if t.Serving > 0 { // it has taken the place of the first
+			t.Answer, t.Cause = t.Others[t.Serving-1].Answer, ""
+		}
+		t.FirstOK = t.LastOK
+		t.Stores, t.Heard, t.Others, t.RefusedBy = e.stores, t.now, [maxStores - 1]otherStore{}, noStore
+		t.returnToFirst()
+	}
+	if !t.DataLocked && t.Serving == 0 {
 		t.enterCondition(Active)
 		t.Code, t.Reason = "", ""
 		t.renewUntilGrace()
@@ -560,6 +651,8 @@ func (t *transition) onFinishedCustomer() {
 // onFinishedService puts the service's key in charge. Data that a refusal has locked meanwhile opens.
 func (t *transition) onFinishedService() {
 	t.Holder, t.Change, t.Opening = byService, noChange, false
+	t.Stores, t.Others, t.RefusedBy = 0, [maxStores - 1]otherStore{}, noStore
+	t.returnToFirst()
 	if !t.DataLocked {
 		t.serviceManaged()
 	} else {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/visage-face/visage/audit"
 )
 
 var update = flag.Bool("update", false, "write docs/custody-states.md anew")
@@ -31,6 +33,15 @@ func allEvents() []event {
 				event{kind: keyAnswered, class: class, round: round, subject: "The key", explanation: "No."})
 		}
 	}
+	for _, class := range classes {
+		all = append(all,
+			event{kind: keyAnswered, class: class, store: 1, round: 1, subject: "The key", explanation: "No."})
+	}
+	for _, class := range []class{classDenied, classUnknown} {
+		all = append(all,
+			event{kind: openingFailed, class: class, store: 1, lockCount: 1, round: 1, explanation: "No."})
+	}
+	all = append(all, event{kind: opened, lockCount: 1, store: 1, asked: tableAsked, subject: "The second key"})
 	for _, lockCount := range []uint64{1, 0} {
 		all = append(all, event{kind: opened, lockCount: lockCount, asked: tableAsked, subject: "The key"},
 			event{kind: opened, lockCount: lockCount, asked: tableAsked, expired: true, subject: "The key"})
@@ -44,7 +55,7 @@ func allEvents() []event {
 	for _, kind := range []eventKind{stepAnswered, lockRequested, unlockRequested, unlocked, resourceDeleted,
 		resourceRecovered, changeBegun, changeCommitted, finishedCustomer, finishedService, changeUndone,
 		policyChanged, answersDiscarded} {
-		all = append(all, event{kind: kind})
+		all = append(all, event{kind: kind, stores: 1})
 	}
 	return all
 }
@@ -79,6 +90,16 @@ func (s state) flaw() string {
 		return "revoked without a stored cause"
 	case !s.DataLocked && s.LockCause != (lockCause{}):
 		return "a stored cause of a lock without a lock"
+	case s.Stores < 2 && (s.Serving > 0 || s.RefusedBy != noStore):
+		return "another key serves or refuses, and there is none"
+	case s.Serving > 0 && (s.DataLocked || s.Answer != classUnknown || s.Condition != Degraded):
+		return "another key serves, although the first is not silent or the data is locked"
+	case s.Serving > 0 && tableNow.Sub(s.Heard) < failOverAfter:
+		return "another key serves although the first was heard just now"
+	case s.Serving > 0 && !s.Others[s.Serving-1].Answer.yes():
+		return "a key serves that has not said yes"
+	case s.RefusedBy != noStore && !s.DataLocked:
+		return "a refusal without a lock"
 	}
 	return ""
 }
@@ -104,8 +125,36 @@ func allStates() []state {
 								s.LastOK = ok
 								if s.flaw() == "" {
 									all = append(all, s)
+									all = append(all, withSecond(s)...)
 								}
 							}
+						}
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// withSecond returns the states that a state under one key can be in with a second one.
+func withSecond(s state) []state {
+	if s.Holder != byCustomer || s.Change != noChange || s.Deleted {
+		return nil
+	}
+	var all []state
+	s.Stores = 2
+	long, short, earlier := tableNow.Add(-2*failOverAfter), tableNow.Add(-failOverAfter/2), tableNow.Add(-time.Hour)
+	for _, s.Answer = range []class{classOK, classUnknown, classDenied} {
+		for _, s.Heard = range []time.Time{long, short} {
+			for _, other := range []otherStore{{}, {Answer: classUnknown, LastOK: earlier},
+				{Answer: classOK, LastOK: short}, {Answer: classDenied, NoSince: short, LastOK: earlier},
+				{Answer: classDenied, NoSince: earlier}} {
+				s.Others[0] = other
+				for _, s.Serving = range []int{0, 1} {
+					for _, s.RefusedBy = range []refusal{noStore, firstRefuses, refusedBy(1)} {
+						if s.flaw() == "" {
+							all = append(all, s)
 						}
 					}
 				}
@@ -118,6 +167,8 @@ func allStates() []state {
 // comes reports whether an event can occur in a state: events of a change need a change in the right stage.
 func (e event) comes(s state) bool {
 	switch e.kind {
+	case keyAnswered, opened, openingFailed:
+		return e.store < max(s.Stores, 1)
 	case stepAnswered:
 		return s.Change != noChange && s.customerDecides()
 	case changeBegun:
@@ -139,6 +190,9 @@ func TestStates(t *testing.T) {
 	for _, p := range policies {
 		for _, s := range states {
 			for _, e := range events {
+				if e.store > 0 && !e.comes(s) {
+					continue
+				}
 				next, effects := s.On(e, p, tableNow)
 				for _, broken := range promises(s, e, p, next, effects) {
 					t.Fatalf("%s:\n from %+v\n by %+v under %+v\n to %+v\n with %+v", broken, s, e, p, next, effects)
@@ -165,7 +219,8 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		}
 		return nil
 	}
-	current := e.kind == keyAnswered && e.round == s.Round
+	current := e.kind == keyAnswered && e.round == s.Round && e.store == 0
+	second := e.kind == keyAnswered && e.round == s.Round && e.store == 1 && !s.Deleted
 	yes := current && (e.class == classOK || e.class == classExpired)
 	no := current && (e.class == classDenied || e.class == classWrong || e.class == classExpired && p.LockOnExpiry)
 	load, relock, lease, kept := find(loadKeys), find(lockData), find(renewUntil), find(storeNote)
@@ -177,7 +232,10 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	// Only a yes of the current round opens data under a customer's key. Loading keys has them unwrapped, so a
 	// recovery may load keys without an earlier answer.
 	own := !next.customerInvolved() && (e.kind == unlocked || e.kind == changeUndone || e.kind == finishedService)
-	hold(load == nil || yes && !no || e.kind == resourceRecovered || own,
+	silent := s.Answer == classUnknown && tableNow.Sub(s.Heard) >= time.Minute // the first of two keys
+	serves := second && silent && (e.class == classOK || e.class == classExpired && !p.LockOnExpiry) &&
+		s.RefusedBy != firstRefuses
+	hold(load == nil || yes && !no || serves || e.kind == resourceRecovered || own,
 		"keys are loaded although the key has not said yes")
 	hold(load == nil || load.lockCount == next.LockCount, "loading has no effect from the start")
 	if s.DataLocked && !next.DataLocked {
@@ -206,7 +264,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(next.DataLocked && next.Condition == s.Condition && lease == nil, "a missing answer unlocks something")
 	}
 	long := s.LockCause.Code == codeRevoked && tableNow.Sub(s.LockCause.Since) > longLocked
-	if s.Condition == Revoked && yes && !no && (p.ManualRestore || long) {
+	if s.Condition == Revoked && (yes && !no || serves) && (p.ManualRestore || long) {
 		hold(load == nil, "the data opens without the required unlock")
 	}
 
@@ -217,22 +275,53 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(lease.until.IsZero() || !lease.until.After(next.LastOK.Add(p.Grace)), "a lease beyond the grace")
 	}
 	if !next.LastOK.Equal(s.LastOK) && !next.LastOK.IsZero() {
+		earlier := current && e.class == classUnknown && next.LastOK.Equal(s.Others[0].LastOK)
 		first := current && e.class == classUnknown && s.LastOK.IsZero() && s.Change == committed // its grace begins
-		hold(yes || e.kind == stepAnswered || e.kind == opened || first, "the time of a yes without a yes")
+		hold(yes || e.kind == stepAnswered || e.kind == opened || first || serves || earlier,
+			"the time of a yes without a yes")
 	}
 	if e.kind == opened && next.LastOK.After(s.LastOK) {
 		hold(next.LastOK.Equal(e.asked), "the grace begins when the keys are loaded, and not when the key said yes")
 	}
 	if current && e.class == classUnknown && !s.LastOK.IsZero() {
-		hold(lease == nil, "a missing answer renews the lease")
+		hold(lease == nil || s.Stores == 2 && s.Others[0].LastOK.After(s.LastOK), "a missing answer renews the lease")
 	}
+
+	// A second key decides nothing while the first answers, and its refusal locks only in place of a first that is
+	// silent. A lock by a refusal ends by a yes of the key that has refused, or of the first.
+	if second {
+		hold(serves || lease == nil && load == nil && next.LastOK.Equal(s.LastOK), "the second key decides")
+		hold(!s.DataLocked || next.DataLocked, "an answer opens the data without loading its keys")
+		refusal := e.class == classDenied || e.class == classWrong || e.class == classExpired && p.LockOnExpiry
+		fresh := s.Others[0].NoSince.IsZero() || !s.Others[0].NoSince.Before(s.Heard)
+		inPlace := refusal && silent && fresh && !s.DataLocked
+		hold((relock != nil) == inPlace, "the second key locks out of turn, or does not lock in its turn")
+		alarm := find(auditEvent) != nil && slices.ContainsFunc(effects,
+			func(f effect) bool { return f.audit == audit.CustodyRefusal && f.outcome == audit.Refused })
+		hold(alarm == (refusal && s.Others[0].NoSince.IsZero()), "an alarm too much or too few")
+	}
+	if s.RefusedBy != next.RefusedBy && e.kind != finishedCustomer && e.kind != finishedService {
+		switch next.RefusedBy {
+		case noStore:
+			hold(yes && !no || serves && s.RefusedBy == refusedBy(1) || e.kind == opened,
+				"a refusal ends without a yes")
+		case firstRefuses:
+			hold(no || e.kind == openingFailed && e.store == 0, "the first key has not refused")
+		default:
+			hold(second && s.RefusedBy == noStore, "the second key has not refused")
+		}
+	}
+	hold(next.Serving == 0 || next.Serving == s.Serving || serves || e.kind == opened && e.store == 1,
+		"another key serves without a yes")
+	hold(!yes || next.Serving == 0, "the first key answers, and another one serves")
 
 	// Late answers and openings change nothing.
 	late := e.kind == keyAnswered && e.round != s.Round || (e.kind == opened || e.kind == openingFailed) &&
 		e.lockCount != s.LockCount
 	hold(!late || next == s && effects == nil, "a late event changes something")
 
-	hold(e.kind != openingFailed || e.round == s.Round || relock == nil, "the refusal of an earlier round locks")
+	hold(e.kind != openingFailed || e.round == s.Round && e.store == 0 || relock == nil,
+		"the refusal of an earlier round locks")
 	hold(!s.Deleted || e.kind != keyAnswered || next == s && effects == nil, "an answer changes a deleted resource")
 	hold(load == nil || !s.Opening || relock != nil || own, "keys are loaded twice at once")
 
@@ -247,15 +336,19 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	// The note follows the state: after a lock, and before an unlock.
 	switch {
 	case e.kind == unlockRequested:
-		hold(next == s && kept != nil && kept.must && !kept.ownerLocked && kept.lockCause == lockCause{},
+		hold(next == s && kept != nil && kept.must && !kept.ownerLocked && kept.lockCause == lockCause{} &&
+			kept.refusedBy == s.RefusedBy,
 			"unlocked before the note is stored")
 	case kept != nil:
-		hold(kept.ownerLocked == next.OwnerLocked && kept.lockCause == next.LockCause,
+		hold(kept.ownerLocked == next.OwnerLocked && kept.lockCause == next.LockCause &&
+			kept.refusedBy == next.RefusedBy,
 			"the note disagrees with the state")
 	case e.kind == unlocked:
 		hold(!next.OwnerLocked && next.LockCause == lockCause{}, "the state disagrees with the note of the unlock")
+	case e.kind == finishedCustomer, e.kind == finishedService: // they come with a note of their own
 	default:
-		hold(next.OwnerLocked == s.OwnerLocked && next.LockCause == s.LockCause, "a change of the state is not stored")
+		hold(next.OwnerLocked == s.OwnerLocked && next.LockCause == s.LockCause && next.RefusedBy == s.RefusedBy,
+			"a change of the state is not stored")
 	}
 	return broken
 }
@@ -269,6 +362,9 @@ func TestUnlockIsKept(t *testing.T) {
 			if !e.comes(s) || slices.Contains([]eventKind{lockRequested, unlockRequested, unlocked}, e.kind) {
 				continue // admins wait for each other
 			}
+			if e.kind == finishedCustomer || e.kind == finishedService {
+				continue // they come with a note of their own
+			}
 			_, effects := s.On(event{kind: unlockRequested}, tablePolicy, tableNow)
 			mid, more := s.On(e, tablePolicy, tableNow)
 			last, most := mid.On(event{kind: unlocked}, tablePolicy, tableNow)
@@ -278,7 +374,8 @@ func TestUnlockIsKept(t *testing.T) {
 					kept = f
 				}
 			}
-			if kept.ownerLocked != last.OwnerLocked || kept.lockCause != last.LockCause {
+			if kept.ownerLocked != last.OwnerLocked || kept.lockCause != last.LockCause ||
+				kept.refusedBy != last.RefusedBy {
 				t.Fatalf("%+v and %+v are unlocked as %+v, and kept as %+v", s, e, last, kept)
 			}
 			between++
@@ -295,7 +392,8 @@ func TestStoredOnlyLocks(t *testing.T) {
 		for _, change := range []changeStage{noChange, reversible, committed} {
 			for _, ownerLocked := range []bool{false, true} {
 				for _, closed := range []lockCause{{}, {Code: codeUnavailable}, {Code: codeRevoked, Reason: "No."}} {
-					e := event{kind: started, stored: stored{holder, change, ownerLocked, closed}}
+					e := event{kind: started, stored: stored{holder: holder, change: change, ownerLocked: ownerLocked,
+						lockCause: closed}}
 					next, effects := state{}.On(e, tablePolicy, tableNow)
 					if next.customerInvolved() && !next.DataLocked || ownerLocked && !next.DataLocked {
 						t.Errorf("%+v opens it: %+v", e.stored, next)
@@ -322,7 +420,21 @@ func TestStatesAreClosed(t *testing.T) {
 		if s.Round = 1; !s.LastOK.IsZero() {
 			s.LastOK = tableNow.Add(-time.Minute)
 		}
-		s.LockCount, s.Since, s.Reason, s.Answer = 1, time.Time{}, "", ""
+		s.LockCount, s.Since, s.Reason, s.Cause, s.FirstOK = 1, time.Time{}, "", "", time.Time{}
+		if s.Stores < 2 {
+			s.Answer, s.Heard, s.Others = "", time.Time{}, [maxStores - 1]otherStore{}
+		} else {
+			s.Heard = tableNow.Add(-2 * failOverAfter)
+			for i := range s.Others {
+				o := &s.Others[i]
+				if o.Cause = ""; !o.LastOK.IsZero() {
+					o.LastOK = tableNow.Add(-failOverAfter / 2)
+				}
+				if !o.NoSince.IsZero() {
+					o.NoSince = tableNow.Add(-failOverAfter)
+				}
+			}
+		}
 		if s.Code != "" {
 			s.Code = codeRevoked
 		}
@@ -333,7 +445,9 @@ func TestStatesAreClosed(t *testing.T) {
 	}
 	var next []state
 	for _, stored := range []stored{{holder: byService}, {holder: byCustomer}, {holder: byService, change: reversible},
-		{holder: byService, change: committed}} {
+		{holder: byService, change: committed}, {holder: byCustomer, stores: 2},
+		{holder: byCustomer, stores: 2, refusedBy: firstRefuses,
+			lockCause: lockCause{Code: codeRevoked, Reason: "No."}}} {
 		s, _ := state{}.On(event{kind: started, stored: stored}, tablePolicy, tableNow)
 		next = append(next, simple(s))
 	}
@@ -364,7 +478,10 @@ func rows() (names []string, states []state) {
 		Unavailable: classUnknown, Locked: classOK}
 	add := func(name string, s state) {
 		s.Round, s.LockCount = 1, 1
-		if s.Answer = answers[s.Condition]; s.Opening {
+		if s.Stores < 2 {
+			s.Answer = answers[s.Condition]
+		}
+		if s.Opening {
 			s.Answer = classOK
 		}
 		if s.DataLocked {
@@ -392,6 +509,18 @@ func rows() (names []string, states []state) {
 	add("unavailable + opening", state{Holder: byCustomer, Condition: Unavailable, DataLocked: true, Opening: true,
 		LastOK: ok})
 	add("locked by owner", state{Holder: byCustomer, Condition: Locked, DataLocked: true, OwnerLocked: true})
+	two := func(s state) state {
+		s.Holder, s.Stores, s.Answer, s.Heard = byCustomer, 2, classUnknown, tableNow.Add(-2*failOverAfter)
+		return s
+	}
+	said := otherStore{Answer: classOK, LastOK: ok}
+	add("degraded, two keys", two(state{Condition: Degraded, LastOK: ok}))
+	add("degraded, two keys, the second serves",
+		two(state{Condition: Degraded, LastOK: ok, Serving: 1, Others: [maxStores - 1]otherStore{said}}))
+	add("revoked by the first of two keys", two(state{Condition: Revoked, DataLocked: true, RefusedBy: firstRefuses}))
+	add("revoked by the second of two keys",
+		two(state{Condition: Revoked, DataLocked: true, RefusedBy: refusedBy(1)}))
+	add("unavailable, two keys", two(state{Condition: Unavailable, DataLocked: true}))
 	add("deleted", state{Holder: byCustomer, Condition: Locked, DataLocked: true, Deleted: true})
 	return names, states
 }
@@ -456,6 +585,10 @@ func table() string {
 	for _, e := range allEvents() {
 		title := strings.ToUpper(string(e.kind[:1])) + string(e.kind[1:])
 		switch {
+		case (e.kind == keyAnswered || e.kind == openingFailed) && e.store > 0:
+			title = "Second key: " + strings.ToLower(title[:1]) + title[1:] + ": " + string(e.class)
+		case e.store > 0:
+			title = "Second key: " + strings.ToLower(title[:1]) + title[1:]
 		case (e.kind == keyAnswered || e.kind == openingFailed) &&
 			(e.round == 0 || e.kind == openingFailed && e.lockCount == 0),
 			e.kind == opened && e.lockCount == 0:
@@ -498,6 +631,9 @@ func (s state) name() string {
 	}
 	add(s.Change != noChange, "change "+string(s.Change))
 	add(s.Opening, "opening")
+	add(s.Serving > 0, "the second key serves")
+	add(s.RefusedBy == firstRefuses, "the first key has refused")
+	add(s.RefusedBy > firstRefuses, "the second key has refused")
 	add(s.Deleted && name != "deleted", "deleted")
 	add(s.Deleted && s.OwnerLocked && s.Condition == Locked, "locked by owner")
 	if s.OwnerLocked && s.Condition != Locked {

@@ -26,10 +26,32 @@ type Status struct {
 	// KeyEnds is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero: it
 	// has none, or it is not known
 	KeyEnds time.Time
+	// Stores are the keys of the customer, the first one first, which the fields above are about too; see failover.go
+	Stores  []Store
+	Serving int // which of Stores keeps the data open while it is not locked
 	// LastSuccess and NextCheck are times of polls; zero: the service's key, or no answer since the start
 	LastSuccess, NextCheck time.Time
 	Operation              Operation // the one under way, else the last
 }
+
+// Store is the state of the customer's key in one store.
+type Store struct {
+	Key, Kept   visage.KeyRef // as Status.Key and Status.Kept
+	Version     string        // the version in use
+	Answer      string        // the class of its last answer: ok, denied, wrong, unknown, expired; empty: none yet
+	Cause       string        // as Status.Cause
+	LastSuccess time.Time     // the last yes; zero: none since the start
+	NextCheck   time.Time
+	KeyEnds     time.Time // as Status.KeyEnds
+}
+
+// Refuses reports whether the last answer was a no.
+func (s Store) Refuses() bool {
+	return s.Answer == string(classDenied) || s.Answer == string(classWrong)
+}
+
+// Silent reports whether the last question got no answer.
+func (s Store) Silent() bool { return s.Answer == string(classUnknown) }
 
 // Status returns the state of a resource's key. It does not ask the key. Errors: sealed.ErrNoSpace.
 func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error) {
@@ -37,19 +59,19 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 	if err != nil {
 		return Status{}, fmt.Errorf("read the state of the resource's key: %w", err)
 	}
-	var ends time.Time
-	c.mu.Lock()
-	if sp.watch != nil {
-		ends = sp.watch.ends
-	}
-	c.mu.Unlock()
+	stores := c.storesOf(sp)
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	now := sp.state
 	s := Status{
-		KeyEnds:   ends,
-		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason, Version: sp.slot.Version,
-		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, NextCheck: sp.next,
+		Condition: now.shown(), Since: now.Since, Code: now.Code, Reason: now.Reason,
+		Policy: c.policyLocked(sp), LastSuccess: now.LastOK, Stores: stores, Serving: now.Serving,
+	}
+	if len(sp.slots) > 0 {
+		s.Version = sp.slots[0].Version
+	}
+	if len(stores) > 0 {
+		s.KeyEnds, s.NextCheck = stores[0].KeyEnds, stores[0].NextCheck
 	}
 	if s.Condition == Degraded || s.Condition == Revoked || s.Condition == Unavailable {
 		s.Cause = now.Cause
@@ -65,6 +87,29 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 		s.Operation = *sp.note.Last
 	}
 	return s, nil
+}
+
+// storesOf returns the state of the customer's keys.
+func (c *Custody) storesOf(sp *space) []Store {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	var all []Store
+	for i, k := range sp.storesLocked() {
+		s := Store{Key: c.cfg.Today(k.Key), Kept: k.Key, Version: k.Version}
+		if i == 0 {
+			s.Answer, s.Cause, s.LastSuccess = string(sp.state.Answer), sp.state.Cause, sp.state.FirstOK
+		} else {
+			o := sp.state.Others[i-1]
+			s.Answer, s.Cause, s.LastSuccess = string(o.Answer), o.Cause, o.LastOK
+		}
+		if i < len(sp.watches) {
+			s.NextCheck, s.KeyEnds = sp.watches[i].next, sp.watches[i].ends
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // SetPolicy changes the policy of a resource, also while it is locked. Refusal: InvalidEncryptionPolicy.

@@ -3,6 +3,7 @@ package custody
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -44,7 +45,7 @@ type plan struct {
 
 // plan returns the steps of a flow.
 func (f flow) plan() plan {
-	if f.Kind == Updating || f.Kind == Following { // to another version of the same key
+	if f.Kind != Enabling && f.Kind != Switching && f.Kind != Disabling { // the pages stay
 		return plan{[]step{
 			{name: stepIntended, run: (*attempt).intend},
 			{name: stepRewrapped, run: (*attempt).rewrap, asks: true},
@@ -92,13 +93,18 @@ type attempt struct {
 	c    *Custody
 	sp   *space
 	flow *flow
-	src  keysource.Source // wraps with the new key of the change
+	src  *changeSource
 }
 
 // record audits an event of the new key of the change.
 func (a *attempt) record(
 	ctx context.Context, kind audit.Kind, outcome audit.Outcome, details map[audit.Detail]string,
 ) error {
+	if kind == audit.CustodyStore {
+		more := a.flow.details()
+		maps.Copy(more, details)
+		details = more
+	}
 	return a.c.record(ctx, a.sp, kind, outcome, a.flow.To, a.flow.Version, details)
 }
 
@@ -106,18 +112,14 @@ func (a *attempt) record(
 // sealed.
 func (a *attempt) wrap(ctx context.Context) error {
 	if s := a.sp.stateNow(); !s.DataLocked { // data that was not loaded yet would not open with two generations
-		if err := a.c.loadKeys(ctx, a.sp, a.src, s.LockCount); err != nil {
+		if err := a.c.loadKeys(ctx, a.sp, a.src, effect{lockCount: s.LockCount}); err != nil {
 			return err
 		}
 	}
 	if err := a.discard(ctx); err != nil {
 		return err
 	}
-	var to keysource.Source
-	if a.flow.To != nil {
-		to = a.src
-	}
-	generation, err := a.sp.bundle.Wrap(ctx, to)
+	generation, err := a.sp.bundle.Wrap(ctx, a.src.to()...)
 	if err != nil {
 		return err
 	}
@@ -147,13 +149,14 @@ func (a *attempt) intend(ctx context.Context) error {
 	return a.record(ctx, a.flow.kind(), audit.Unknown, map[audit.Detail]string{audit.DetailStep: stepIntended})
 }
 
-// acknowledge has the new key wrap and unwrap once more, on a new connection.
+// acknowledge has the new keys wrap and unwrap once more, on new connections.
 func (a *attempt) acknowledge(ctx context.Context) error {
-	if a.flow.To == nil {
-		return nil
+	for _, uri := range a.src.after {
+		if _, err := roundTrip(about(ctx, a.sp.id), a.src.of(uri)); err != nil {
+			return err
+		}
 	}
-	_, err := roundTrip(about(ctx, a.sp.id), a.src)
-	return err
+	return nil
 }
 
 // turn seals every key page under the new data key and a new epoch.
@@ -170,9 +173,17 @@ func (a *attempt) destroy(ctx context.Context) error {
 		map[audit.Detail]string{audit.DetailGeneration: strconv.FormatUint(uint64(a.flow.Generation), 10)})
 }
 
-// rewrap has another version of the key wrap the data key.
+// rewrap has the keys of the change wrap a new data key. To another version of one key it goes alone, with the same
+// data key, if another store does not answer: the versions of a key must not wait for the stores of others.
 func (a *attempt) rewrap(ctx context.Context) error {
-	if err := a.sp.bundle.Rewrap(ctx, a.src); err != nil {
+	err := a.sp.bundle.Rewrap(ctx, a.src, a.src.to()...)
+	if moves := a.flow.Kind == Updating || a.flow.Kind == Following; err != nil && moves && len(a.src.after) > 1 &&
+		isKeyAnswer(err) {
+		uri := a.src.after[a.flow.Store]
+		a.flow.Opens = a.flow.Store // no other one has answered
+		err = a.sp.bundle.RewrapSlot(ctx, uri, a.src.of(uri))
+	}
+	if err != nil || a.flow.Kind == Removing {
 		return err
 	}
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
@@ -186,12 +197,22 @@ func (a *attempt) finish(ctx context.Context) error {
 	f, op := *a.flow, a.flow.operation()
 	op.Progress, op.Step, op.Ended = Succeeded, "", time.Now()
 	a.sp.markEnding()
-	e := event{kind: finishedCustomer}
-	if f.To == nil {
+	e := event{kind: finishedCustomer, stores: len(f.After), kept: f.Kind == Updating || f.Kind == Following}
+	if f.Kind == Disabling {
 		e.kind = finishedService
 	}
 	load, err := a.c.storeAndApply(ctx, a.sp, func(n *note) {
-		n.Key, n.Flow, n.Last = n.to(f), nil, &op
+		var all []binding
+		for _, k := range n.principals(f).After {
+			all = append(all, k.binding)
+		}
+		n.Key, n.Others = nil, nil
+		if len(all) > 0 {
+			n.Key, n.Others = &all[0], nilIfEmpty(all[1:])
+		}
+		if n.Flow, n.Last = nil, &op; !e.kept {
+			n.RefusedBy = noStore
+		}
 		if f.Kind == Following {
 			n.Followed = op.Ended
 		}
@@ -203,7 +224,15 @@ func (a *attempt) finish(ctx context.Context) error {
 	return nil
 }
 
-// rewrapped reports whether a version wraps the current data key.
-func rewrapped(keys sealed.Keys, version string) bool {
-	return slices.ContainsFunc(keys.Slots, func(s sealed.Slot) bool { return s.Current && s.Ref.Version == version })
+// rewrapped reports whether exactly these keys wrap the current data key, in these versions.
+func rewrapped(keys sealed.Keys, after []storeKey) bool {
+	var current []sealed.Slot
+	for _, s := range keys.Slots {
+		if s.Current {
+			current = append(current, s)
+		}
+	}
+	return slices.EqualFunc(current, after, func(s sealed.Slot, k storeKey) bool {
+		return s.Ref == keysource.Ref{URI: k.uri(), Version: k.Version}
+	})
 }

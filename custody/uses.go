@@ -2,6 +2,7 @@ package custody
 
 import (
 	"context"
+	"slices"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
@@ -28,7 +29,7 @@ func (c *Custody) Uses(of visage.KeyRef) []Use {
 	var all []Use
 	for id, sp := range c.spaces {
 		sp.mu.Lock()
-		n, version, condition := sp.note, sp.slot.Version, sp.state.shown()
+		n, stores, condition := sp.note, sp.storesLocked(), sp.state.shown()
 		sp.mu.Unlock()
 		add := func(b *binding, version string) {
 			if b == nil || !c.names(of, b.Key) || of.Version != "" && of.Version != version {
@@ -37,9 +38,12 @@ func (c *Custody) Uses(of visage.KeyRef) []Use {
 			all = append(all, Use{ID: id, Key: c.cfg.Today(b.Key), Version: version, As: b.As, Condition: condition,
 				Changing: n.Flow != nil})
 		}
-		add(n.Key, version)
-		if f := n.Flow; f != nil && (n.Key == nil || f.To == nil || !n.Key.Key.SameKey(f.To.Key) ||
-			f.Version != version) {
+		for _, k := range stores {
+			add(&k.binding, k.Version)
+		}
+		if f := n.Flow; f != nil && f.To != nil && !slices.ContainsFunc(stores, func(k storeKey) bool {
+			return k.Key.SameKey(f.To.Key) && k.Version == f.Version
+		}) {
 			add(f.To, f.Version)
 		}
 	}

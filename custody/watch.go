@@ -1,6 +1,7 @@
 package custody
 
 import (
+	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -32,6 +33,7 @@ type watch struct {
 
 	following bool      // resources move to a newer version
 	ends      time.Time // as expires, for readers
+	next      time.Time // when the key is asked next; zero: it was not asked yet
 
 	// Used by the goroutine of the poll only.
 	src          keysource.Source
@@ -50,41 +52,72 @@ func (w *watch) askNow() {
 	}
 }
 
-// assignWatch assigns a resource to the watch of its present key. During a change and while it is deleted, a resource
-// has none.
+// leave removes a resource from a watch. Custody.mu is held.
+func (w *watch) leave(sp *space) {
+	delete(w.spaces, sp.id)
+	w.askNow() // a watch without resources ends
+}
+
+// assignWatch assigns a resource to the watches of its present keys. During a change and while it is deleted, a
+// resource has none.
 func (c *Custody) assignWatch(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sp.mu.Lock() // within c.mu, so that the later one of two calls sees the newer state
-	n, slot, gone := sp.note, sp.slot, sp.state.Deleted
-	sp.mu.Unlock()
-	var key watchKey
-	if n.Key != nil && n.Flow == nil && !gone {
-		key = watchKey{n.Key.Key.Unversioned(), slot.Version, n.Key.As, n.Key.Key.Version == ""}
+	var stores []storeKey
+	if sp.note.Flow == nil && !sp.state.Deleted {
+		stores = sp.storesLocked()
 	}
-	if old := sp.watch; old != nil {
-		if old.key == key {
-			return
+	sp.mu.Unlock()
+	keys := make([]watchKey, len(stores))
+	for i, k := range stores {
+		keys[i] = watchKey{k.uri(), k.Version, k.As, k.Key.Version == ""}
+	}
+	same := slices.EqualFunc(sp.watches, keys, func(w *watch, key watchKey) bool { return w.key == key })
+	if same {
+		return
+	}
+	for _, old := range sp.watches {
+		if !slices.Contains(keys, old.key) {
+			old.leave(sp)
 		}
-		delete(old.spaces, sp.id)
-		old.askNow() // a watch without resources ends
-		sp.watch = nil
+	}
+	if sp.watches != nil {
 		sp.mu.Lock()
 		c.applyEventLocked(sp, event{kind: answersDiscarded})
 		sp.mu.Unlock()
 	}
-	if key == (watchKey{}) {
+	sp.watches = nil
+	for i, key := range keys {
+		w := c.watches[key]
+		if w == nil {
+			w = &watch{key: key, ref: stores[i].ref(), spaces: map[sealed.SpaceID]*space{}, asked: true,
+				lastLook: time.Now()}
+			c.watches[key] = w
+			wake(c.wake)
+		}
+		w.spaces[sp.id] = sp
+		sp.watches = append(sp.watches, w)
+	}
+}
+
+// askOthers has the keys beside the first asked at a time.
+func (c *Custody) askOthers(sp *space, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sp.failOver != nil {
+		sp.failOver.Reset(time.Until(at))
 		return
 	}
-	w := c.watches[key]
-	if w == nil {
-		w = &watch{key: key, ref: n.Key.at(slot.Version), spaces: map[sealed.SpaceID]*space{}, asked: true,
-			lastLook: time.Now()}
-		c.watches[key] = w
-		wake(c.wake)
-	}
-	w.spaces[sp.id] = sp
-	sp.watch = w
+	sp.failOver = time.AfterFunc(time.Until(at), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(sp.watches) > 1 {
+			for _, w := range sp.watches[1:] {
+				w.askNow()
+			}
+		}
+	})
 }
 
 // Recheck has all versions of a key asked at once, because the key may have changed. It does not wait for the answers.
@@ -97,7 +130,7 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 		}
 	}
 	for _, sp := range c.spaces {
-		if sp.watch == nil {
+		if sp.watches == nil {
 			wake(sp.wake) // a change may be waiting for this key
 		}
 	}
@@ -107,8 +140,8 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 func (c *Custody) askNow(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sp.watch != nil {
-		sp.watch.askNow()
+	for _, w := range sp.watches {
+		w.askNow()
 	}
 	wake(sp.wake)
 }
@@ -129,9 +162,16 @@ func (c *Custody) dependents(w *watch) []*space {
 
 // dependsOn reports whether a resource depends on a watch now.
 func (c *Custody) dependsOn(w *watch, sp *space) bool {
+	_, depends := c.storeOf(w, sp)
+	return depends
+}
+
+// storeOf returns which store of a resource a watch asks, 0 the first, and whether it asks one at all now.
+func (c *Custody) storeOf(w *watch, sp *space) (store int, depends bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return sp.watch == w
+	store = slices.Index(sp.watches, w)
+	return store, store >= 0
 }
 
 // wake wakes the goroutine that waits for ch. It does not block.
