@@ -27,6 +27,7 @@ const lattice = `
 .                         :
 internal/arena            :
 internal/durable          :
+internal/keywrap          :
 internal/owned            :
 internal/weakkey          :
 keysource                 :
@@ -63,7 +64,7 @@ gallery/measure           : internal/arena gallery gallery/internal/kernel
 account                   : . sealed custody audit
 audit                     : . sealed
 audit/audittest           : audit
-keyvault                  : . sealed audit internal/weakkey
+keyvault                  : . sealed audit internal/weakkey internal/keywrap
 identity                  : . sealed audit internal/weakkey
 custody                   : . sealed keysource audit
 metrics                   : . sealed
@@ -101,7 +102,7 @@ golang.org/x/sys/windows  : server cmd vision keysource sealed internal bench te
 io/ioutil                 :
 plugin                    :
 database/sql/...          :
-crypto/aes                : sealed keysource
+crypto/aes                : sealed keysource internal/keywrap
 crypto/cipher             : sealed keysource
 crypto/rsa                : keyvault keysource identity server/servertest cmd
 crypto/des                :

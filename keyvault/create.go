@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,25 +41,40 @@ func (s *Service) CreateKey(ctx context.Context, who visage.Caller, ref Ref, wan
 
 // ImportedKey is a key that was made elsewhere.
 type ImportedKey struct {
-	JWK        JWK // with its private parts
+	JWK JWK // with its private parts; with a Blob, its type and curve alone
+	// Blob is a private key that was wrapped for this vault by another store of keys: the JSON document of Azure's BYOK
+	// specification. It names the key exchange key in this vault that opens it. Empty: the key comes in its parts.
+	Blob       []byte
 	HSM        bool
 	Operations []Operation
 	Attributes
 	Tags map[string]string
 }
 
-// ImportKey stores a key that was made elsewhere, as a key or as a new version of one. Refusals: as CreateKey.
+// ImportKey stores a key that was made elsewhere, as a key or as a new version of one. Refusals: as CreateKey;
+// Forbidden too, when the state of a key exchange key does not allow its use.
 func (s *Service) ImportKey(ctx context.Context, who visage.Caller, ref Ref, want ImportedKey) (Key, error) {
 	e := event{Operation: "KeyImport"}
 	return s.add(ctx, who, ref, MayImport, e,
 		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
-			m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
-				return want.JWK.material(want.HSM, vault.Premium) // to look for weakness takes long too
-			})
-			if err != nil {
-				return material{}, versionRecord{}, err
+			v, err := fresh(want.Operations, want.JWK.Type, want.Attributes, want.Tags)
+			if err == nil && slices.Contains(v.Operations, importOp) {
+				err = invalid("A key exchange key (key_ops import) is made in the vault, not imported.")
 			}
-			v, err := fresh(want.Operations, m.public.Type, want.Attributes, want.Tags)
+			if err != nil {
+				return material{}, v, err
+			}
+			m, err := s.forge.make(ctx, who, want.JWK.Type, func() (material, error) {
+				key := want.JWK
+				if len(want.Blob) > 0 {
+					var err error
+					if key, err = s.blobKey(ctx, vault, want); err != nil {
+						return material{}, err
+					}
+					defer key.Wipe()
+				}
+				return key.material(want.HSM, vault.Premium) // to look for weakness takes long too
+			})
 			v.Public = m.public
 			return m, v, err
 		})
@@ -75,6 +91,9 @@ func fresh(ops []Operation, kty string, a Attributes, tags map[string]string) (v
 		if isEC(kty) {
 			ops = []Operation{Sign, Verify}
 		}
+	}
+	if err := checkExchange(ops, kty); err != nil {
+		return versionRecord{}, err
 	}
 	if err := checkTags(tags); err != nil {
 		return versionRecord{}, err

@@ -24,7 +24,7 @@ const (
 	Unwrap  Operation = "unwrapKey"
 )
 
-// importOp may stand among the operations of a key; only hardware modules have a use for it.
+// importOp is the one operation of a key exchange key.
 const importOp Operation = "import"
 
 func parseOperations(ops []Operation) ([]Operation, error) {
@@ -245,6 +245,9 @@ func (s *Service) UpdateKey(
 		if change.Operations != nil {
 			ops, err := parseOperations(change.Operations)
 			if err != nil {
+				return err
+			}
+			if err := checkExchangeChange(v.Operations, ops); err != nil {
 				return err
 			}
 			v.Operations = ops

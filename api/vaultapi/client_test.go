@@ -1,10 +1,20 @@
 package vaultapi_test
 
 import (
+	"bytes"
 	"crypto/fips140"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"math/big"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -196,4 +206,67 @@ func TestClientPages(t *testing.T) {
 	if page := must[azkeys.ListKeyPropertiesVersionsResponse](t)(pager.NextPage(t.Context())); len(page.Value) != 0 {
 		t.Errorf("an unknown key has %d versions", len(page.Value))
 	}
+}
+
+// openssl runs a program that shares no code with the vault.
+func openssl(t *testing.T, args ...string) []byte {
+	t.Helper()
+	program, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("openssl %s: %v", args[0], err)
+	}
+	return out
+}
+
+// TestClientImportsTransferBlob has the official client make a key exchange key, and import a key that was wrapped for
+// it.
+func TestClientImportsTransferBlob(t *testing.T) {
+	r := newServedVaults(t)
+	c := r.client(r.base, alice)
+	exchange, err := c.CreateKey(t.Context(), "exchange", azkeys.CreateKeyParameters{
+		Kty: to.Ptr(azkeys.KeyTypeRSA), KeyOps: []*azkeys.KeyOperation{to.Ptr(azkeys.KeyOperation("import"))},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, aesKey := filepath.Join(t.TempDir(), "target.der"), bytes.Repeat([]byte{7}, 32)
+	openssl(t, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-outform", "DER", "-out", target)
+	plain := openssl(t, "pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-in", target, "-outform", "DER")
+	if err := os.WriteFile(target, plain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &rsa.PublicKey{
+		N: new(big.Int).SetBytes(exchange.Key.N), E: int(new(big.Int).SetBytes(exchange.Key.E).Int64()),
+	}, aesKey, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped = append(wrapped, openssl(t, "enc", "-e", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(aesKey),
+		"-iv", "A65959A6", "-in", target)...)
+	blob := fmt.Sprintf(`{"schema_version":"1.0.0","header":{"kid":%q,"alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP",`+
+		`"hash":"SHA-256"},"ciphertext":%q,"generator":"test"}`, *exchange.Key.KID,
+		base64.RawURLEncoding.EncodeToString(wrapped))
+	made, err := c.ImportKey(t.Context(), "faces", azkeys.ImportKeyParameters{
+		Key: &azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeEC), Crv: to.Ptr(azkeys.CurveNameP256), T: []byte(blob)},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *made.Key.Kty != azkeys.KeyTypeEC || *made.Key.Crv != azkeys.CurveNameP256 || made.Key.D != nil {
+		t.Errorf("the key is of type %s on %s", *made.Key.Kty, *made.Key.Crv)
+	}
+	_, err = c.ImportKey(t.Context(), "faces", azkeys.ImportKeyParameters{
+		HSM: to.Ptr(true), Key: &azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeECHSM), T: []byte(blob)},
+	}, nil)
+	wantError(t, err, http.StatusBadRequest, "BadParameter", "")
+	_, err = c.WrapKey(t.Context(), "exchange", "", azkeys.KeyOperationParameters{
+		Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: []byte("data key"),
+	}, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "")
 }

@@ -43,15 +43,12 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 	}
 	j := body.Key
 	defer func() {
-		for _, private := range []bytes{j.D, j.P, j.Q, j.DP, j.DQ, j.QI} {
+		for _, private := range []bytes{j.D, j.P, j.Q, j.DP, j.DQ, j.QI, j.KeyHSM} {
 			clear(private)
 		}
 	}()
 	if err := noRelease(body.ReleasePolicy); err != nil {
 		return nil, err
-	}
-	if j.KeyHSM != nil {
-		return nil, badParameter("Transfer blobs (key_hsm) need a hardware module: import the parts of the key.")
 	}
 	attributes, err := body.Attributes.attributes()
 	if err != nil {
@@ -62,7 +59,7 @@ func (p *plane) importKey(r *api.Request) (any, error) {
 			Type: j.Kty, Curve: j.Crv, N: j.N, E: j.E, D: j.D, P: j.P, Q: j.Q, DP: j.DP, DQ: j.DQ, QI: j.QI,
 			Others: len(j.Oth) > 0, X: j.X, Y: j.Y,
 		},
-		HSM: body.HSM, Operations: operationsOf(j.KeyOps), Attributes: attributes, Tags: body.Tags,
+		Blob: j.KeyHSM, HSM: body.HSM, Operations: operationsOf(j.KeyOps), Attributes: attributes, Tags: body.Tags,
 	})
 	if err != nil {
 		return nil, err

@@ -53,6 +53,7 @@ func (a *attributes) parse() (*azkeys.KeyAttributes, error) {
 func create() *cobra.Command {
 	var kty, curve string
 	var size int
+	var exchange bool
 	var when attributes
 	c := command.New("create NAME", "Create a key, or a new version of it", "visage key create faces --vault safe")
 	vault := defineVault(c, false)
@@ -60,6 +61,8 @@ func create() *cobra.Command {
 	command.CompleteWords(c, "kty", "RSA", "RSA-HSM", "EC", "EC-HSM")
 	c.Flags().IntVar(&size, "size", 2048, "size of an RSA key in `BITS`; resources need 2048")
 	c.Flags().StringVar(&curve, "curve", "P-256", "`CURVE` of an EC key")
+	c.Flags().BoolVar(&exchange, "exchange", false, "make a key exchange key, which opens the transfer blobs of "+
+		"\"visage key import --byok\" and does nothing else")
 	when.define(c)
 	return inVault(c, vault, func(ctx context.Context, keys *azkeys.Client, args []string) ([]key, error) {
 		set, err := when.parse()
@@ -71,6 +74,9 @@ func create() *cobra.Command {
 			p.Curve = to.Ptr(azkeys.CurveName(curve))
 		} else {
 			p.KeySize = to.Ptr(int32(size))
+		}
+		if exchange {
+			p.KeyOps = importOnly()
 		}
 		made, err := keys.CreateKey(ctx, args[0], p, nil)
 		if err != nil {

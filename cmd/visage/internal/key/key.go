@@ -24,8 +24,8 @@ import (
 // Command is "visage key".
 func Command() *cobra.Command {
 	return command.Noun("key", "Create, import, rotate, disable and back up the keys of a vault",
-		create(), importKey(), list(), versions(), show(), update(), rotate(), rotation(), remove(), restoreDeleted(),
-		purge(), backup(), restoreBackup())
+		create(), importKey(), public(), list(), versions(), show(), update(), rotate(), rotation(), remove(),
+		restoreDeleted(), purge(), backup(), restoreBackup())
 }
 
 // key is a key, or a version of one, in the output of these commands.

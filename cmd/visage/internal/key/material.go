@@ -21,20 +21,35 @@ import (
 
 func importKey() *cobra.Command {
 	var when attributes
-	c := command.New("import NAME FILE", "Import a private key from a PEM file, PKCS #8 or PKCS #1, into a vault",
+	var byok bool
+	var kty string
+	c := command.New("import NAME FILE", "Import a private key into a vault, from a PEM file or a BYOK tool",
 		"visage key import faces key.pem --vault safe")
+	c.Long = "Import a private key into a vault: from a PEM file, in PKCS #8 or PKCS #1, or with --byok from a " +
+		"transfer blob, in which a BYOK tool has wrapped the key for a key exchange key of the vault."
 	vault := defineVault(c, false)
+	c.Flags().BoolVar(&byok, "byok", false, "FILE is a transfer blob, wrapped for a key of \"visage key create "+
+		"--exchange\" in the vault")
+	c.Flags().StringVar(&kty, "kty", "RSA-HSM", "`TYPE` of the key in a transfer blob: RSA-HSM or EC-HSM, in a "+
+		"premium vault, RSA or EC")
+	command.CompleteWords(c, "kty", "RSA", "RSA-HSM", "EC", "EC-HSM")
 	when.define(c)
 	return inVault(c, vault, func(ctx context.Context, keys *azkeys.Client, args []string) ([]key, error) {
 		set, err := when.parse()
 		if err != nil {
 			return nil, err
 		}
-		material, err := readKey(args[1])
+		var p azkeys.ImportKeyParameters
+		if byok {
+			p, err = readBlob(args[1], kty)
+		} else {
+			p.Key, err = readKey(args[1])
+		}
 		if err != nil {
 			return nil, err
 		}
-		made, err := keys.ImportKey(ctx, args[0], azkeys.ImportKeyParameters{Key: material, KeyAttributes: set}, nil)
+		p.KeyAttributes = set
+		made, err := keys.ImportKey(ctx, args[0], p, nil)
 		if err != nil {
 			return nil, err
 		}
