@@ -26,6 +26,16 @@ var remedies = map[string]string{
 	"SignInExpired":        "Begin to sign in again.",
 	"TaskEnded":            "Sign in, and start the task again.",
 
+	// Root key
+	"InvalidRootProtector":  "Write the protector as the setting root-key has it; the message says what is wrong.",
+	"RootProtectorNotFound": "List the protectors with `visage root list`, and use a name from there.",
+	"RootProtectorExists":   "Nothing is to be done.",
+	"LastRootProtector":     "Add another protector first, or bring back the one that does not answer.",
+	"RootKeyRotating":       "Wait until `visage root list` shows no rotation.",
+	"RootKeyVersionsUsed":   "Move the data to a new instance.",
+	"RootProtectorUnavailable": "Bring the protector back, name it in the settings, or remove it with " +
+		"`visage root remove`.",
+
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",
 	"403":                                  "Call from an address that the resource's network rules allow.",

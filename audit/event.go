@@ -82,6 +82,13 @@ const (
 	BackupVerify Kind = "backup.verify"
 	StoreEvent   Kind = "store.event" // what the sealed store reports of itself; DetailOperation has its name
 
+	// the root key: a protector was added or removed, KeyID is its entry in the settings, DetailSubject its name; all
+	// were asked to open it, DetailCount says how many did; a new one was made, DetailGeneration is its version
+	RootProtect   Kind = "root.protect"
+	RootUnprotect Kind = "root.unprotect"
+	RootTest      Kind = "root.test"
+	RootRotate    Kind = "root.rotate"
+
 	// the store was brought to the next format; DetailOperation has the migration's name, DetailBefore and DetailAfter
 	// the formats
 	StoreMigrate Kind = "store.migrate"
@@ -100,7 +107,8 @@ var kinds = []Kind{
 	IdentityCreate, IdentityUpdate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
 	SessionOpen, SessionProve, SessionEnd,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
-	AccessRefuse, OperatorAction, BackupVerify, StoreEvent, StoreMigrate, InstanceStart, InstanceStop,
+	AccessRefuse, OperatorAction, BackupVerify, RootProtect, RootUnprotect, RootTest, RootRotate, StoreEvent,
+	StoreMigrate, InstanceStart, InstanceStop,
 }
 
 // Kinds returns every kind there is, in the order of their meaning.

@@ -49,6 +49,10 @@ type State struct {
 	Volumes      []Volume
 	Packs        []Pack
 	RootKeys     []RootKey
+	RootVersion  uint32
+	RootExposed  bool          // a copy of the machine's disks may open the data
+	RootRotating bool          // what earlier versions of the root key sealed is being sealed anew
+	RootDelayed  bool          // that does not go on
 	Certificates []Certificate // the first to end first
 	AnchorsApart bool          // anchors lie outside of the data directory
 }
@@ -86,6 +90,9 @@ type CurvePoint struct{ Confidence, Worst, All float64 }
 type RootKey struct {
 	Name    string
 	Exposed bool // it lies beside the data: anyone who can read the data can read it too
+	// the settings of this start name it, or it was added since; one that is not cannot open the next start
+	Configured bool
+	Tested     time.Time // when it last opened the root key; zero: not known
 }
 
 // What makes operators act, and when.
@@ -107,10 +114,18 @@ type task struct {
 func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 	add := func(kind, to, key string, args ...any) { all = append(all, task{kind, v.text(key, args...), to}) }
 	s := c.cfg.Instance.State()
+	exposed := false
 	for _, k := range s.RootKeys {
 		if k.Exposed {
+			exposed = true
 			add("warn", prefix+"/operations", "operations.alert.exposed", k.Name)
 		}
+	}
+	if s.RootExposed && !exposed {
+		add("warn", prefix+"/operations", "operations.alert.rotate")
+	}
+	if s.RootDelayed {
+		add("bad", prefix+"/operations", "operations.alert.rotation")
 	}
 	for _, volume := range s.Volumes {
 		if volume.Full {
@@ -245,6 +260,7 @@ type operationsData struct {
 	Crypto     []fact
 	Volumes    []volumeRow
 	Packs      []packRow
+	Root       []fact
 	RootKeys   []rootKeyRow
 	Ends       table[endRow]
 	LastBackup time.Time
@@ -276,8 +292,9 @@ type endRow struct {
 }
 
 type rootKeyRow struct {
-	Name  string
-	Badge badge
+	Name   string
+	Badge  badge
+	Tested time.Time
 }
 
 func (c *Console) operations(v *visit) (*view, error) {
@@ -341,10 +358,17 @@ func (c *Console) operations(v *visit) (*view, error) {
 		}
 		d.Packs = append(d.Packs, row)
 	}
+	d.Root = []fact{{v.text("operations.root.version"), v.lang.number(int(s.RootVersion)), false}}
+	if s.RootRotating {
+		d.Root = append(d.Root, fact{v.text("operations.root.rotation"), v.text("operations.root.rotating"), false})
+	}
 	for _, x := range s.RootKeys {
-		row := rootKeyRow{x.Name, badge{"ok", "ok", v.text("operations.root.apart")}}
-		if x.Exposed {
+		row := rootKeyRow{x.Name, badge{"ok", "ok", v.text("operations.root.apart")}, x.Tested}
+		switch {
+		case x.Exposed:
 			row.Badge = badge{"warn", "warn", v.text("operations.root.exposed")}
+		case !x.Configured:
+			row.Badge = badge{"warn", "warn", v.text("operations.root.detached")}
 		}
 		d.RootKeys = append(d.RootKeys, row)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"crypto/fips140"
 	"crypto/x509"
 	"maps"
@@ -79,10 +80,16 @@ func (i instance) State() console.State {
 		}
 		s.Packs = append(s.Packs, p)
 	}
-	for _, entry := range i.cfg.RootKeys {
-		kind, _, _ := strings.Cut(entry, ":")
-		p, err := i.cfg.protector(entry)
-		s.RootKeys = append(s.RootKeys, console.RootKey{Name: kind, Exposed: err == nil && p.exposed})
+	root, err := l.store.RootKey().State(context.Background())
+	if err != nil {
+		return s // the store is closing, and the page with it
+	}
+	s.RootVersion, s.RootExposed = root.Version, root.Exposed
+	s.RootRotating, s.RootDelayed = root.Rotation.Running, root.Rotation.Err != nil
+	for _, p := range root.Protectors {
+		s.RootKeys = append(s.RootKeys, console.RootKey{
+			Name: p.Name, Exposed: p.Exposed, Configured: p.Attached, Tested: p.Tested,
+		})
 	}
 	return s
 }

@@ -51,6 +51,7 @@ type layers struct {
 	packs       *packs
 	forOperator Operator
 	backups     backups
+	rootKeys    rootKeys
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
 	console     *console.Console  // likewise
@@ -208,6 +209,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	l.backups = backups{l.store, l.audit, newBackups()}
+	l.rootKeys = rootKeys{l.store, s.cfg, l.audit}
 	identities := s.directory(l.identities, l.forOperator)
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
@@ -215,6 +217,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Endpoint: s.resourceEndpoint, Rate: s.rate,
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May, IsOperator: l.identities.IsOperator,
 		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: l.backups,
+		RootKeys:   l.rootKeys,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
 		KeyStores: managedStores{s.keyStores},
@@ -273,7 +276,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
-		newFormat(l.store), l.packs)
+		newFormat(l.store), l.packs, rootMetrics{l.store})
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {

@@ -27,7 +27,8 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 			nth++
 			name = fmt.Sprintf("%s %d", p.kind, nth)
 		}
-		protectors = append(protectors, sealed.Protector{Name: name, Kind: p.kind, Exposed: p.exposed, Source: source})
+		protectors = append(protectors,
+			sealed.Protector{Name: name, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
 	}
 	return protectors, nil
 }

@@ -55,6 +55,8 @@ type Config struct {
 	Backups Backups
 	// KeyStores manages the stores of customers' keys beside key vaults. Required.
 	KeyStores KeyStores
+	// RootKeys manages the root key of the instance for the operator. Required.
+	RootKeys RootKeys
 }
 
 // New checks cfg and makes the plane.
@@ -66,11 +68,11 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil ||
 		cfg.Backups == nil || cfg.IsOperator == nil || cfg.People == nil ||
 		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil ||
-		cfg.KeyStores == nil {
+		cfg.KeyStores == nil || cfg.RootKeys == nil {
 		return api.Plane{},
 			errors.New(
 				"make management plane: vaults, their address, may, is operator, rate, authority, backups, " +
-					"identities, people, audit events, retentions and key stores are required",
+					"root keys, identities, people, audit events, retentions and key stores are required",
 			)
 	}
 	p := &plane{cfg}
@@ -131,7 +133,7 @@ func (p *plane) routes() []api.Route {
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes,
 		p.vaultRoutes,
-		p.backupRoutes, p.keyStoreRoutes,
+		p.backupRoutes, p.rootKeyRoutes, p.keyStoreRoutes,
 		p.identityRoutes, p.peopleRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes,
 		p.metadataRoutes,
 		p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,

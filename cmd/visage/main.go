@@ -28,6 +28,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/person"
 	"github.com/visage-face/visage/cmd/visage/internal/resource"
 	"github.com/visage-face/visage/cmd/visage/internal/retention"
+	"github.com/visage-face/visage/cmd/visage/internal/root"
 	"github.com/visage-face/visage/cmd/visage/internal/serve"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/cmd/visage/internal/store"
@@ -69,7 +70,7 @@ func program() *cobra.Command {
 		identity.Command(),
 		person.Command(), console.Command())
 	command.AddGroup(r, "Operation", backup.Command(), backup.KeyringCommand(), backup.RestoreCommand(),
-		verify.Command(), drill.Command())
+		root.Command(), verify.Command(), drill.Command())
 	command.AddGroup(r, "Recognition", models.Command(), models.EvaluateCommand(), bench.Command())
 	r.AddCommand(settings.Topic())
 	r.Version = build.Version() // for "visage --version"; "visage version" says more

@@ -72,8 +72,12 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": func(ts *testscript.TestScript, _ bool, args []string) {
 				cfg := server.Config{}
-				if len(args) > 1 {
-					cfg.PublicURL, cfg.PlainHTTP = args[1], true
+				for _, arg := range args[1:] { // protectors of the root key, or the address of a proxy
+					if entry, ok := strings.CutPrefix(arg, "root-key="); ok {
+						cfg.RootKeys = append(cfg.RootKeys, entry)
+					} else {
+						cfg.PublicURL, cfg.PlainHTTP = arg, true
+					}
 				}
 				startServer(ts, args[0], cfg)
 			},

@@ -1,0 +1,40 @@
+package armwire
+
+import "time"
+
+// RootKey is the root key of the instance: how it is protected, and its versions. It holds nothing secret.
+type RootKey struct {
+	Version    uint32          `json:"version"`
+	Made       *time.Time      `json:"made,omitempty"`
+	Exposed    bool            `json:"exposed"` // a copy of the machine's disks may open the data
+	Protectors []RootProtector `json:"protectors"`
+	Ignored    []string        `json:"ignored,omitempty"` // named by the settings, and removed
+	Rotation   *RootRotation   `json:"rotation,omitempty"`
+}
+
+// RootProtector is one way to open the root key.
+type RootProtector struct {
+	Name       string     `json:"name"`
+	Kind       string     `json:"kind"`
+	Entry      string     `json:"entry,omitempty"` // of the settings
+	Exposed    bool       `json:"exposed"`
+	Configured bool       `json:"configured"` // by the settings of this start, or added since
+	Opened     bool       `json:"opened"`     // this start
+	Added      *time.Time `json:"added,omitempty"`
+	Tested     *time.Time `json:"tested,omitempty"` // when it last opened the root key
+	// Answer is what a test said: "opens", or why not. Only in answers of tests.
+	Answer string `json:"answer,omitempty"`
+}
+
+// RootRotation is how far a rotation is.
+type RootRotation struct {
+	Step  string `json:"step"`
+	Done  int    `json:"done"`
+	Total int    `json:"total,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// RootProtectorRequest adds a protector.
+type RootProtectorRequest struct {
+	Entry string `json:"entry"` // as in the settings
+}

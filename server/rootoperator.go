@@ -1,0 +1,217 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
+)
+
+// rootKeys manages the root key of the running server, and records what is done with it.
+type rootKeys struct {
+	store *sealed.Store
+	cfg   Config
+	audit audit.Recorder
+}
+
+// RootKey implements armapi.RootKeys.
+func (k rootKeys) RootKey(ctx context.Context) (armwire.RootKey, error) {
+	state, err := k.store.RootKey().State(ctx)
+	if err != nil {
+		return armwire.RootKey{}, err
+	}
+	answer := armwire.RootKey{Version: state.Version, Made: moment(state.Made), Exposed: state.Exposed,
+		Protectors: []armwire.RootProtector{}, Ignored: state.Ignored}
+	for _, p := range state.Protectors {
+		answer.Protectors = append(answer.Protectors, armwire.RootProtector{
+			Name: p.Name, Kind: p.Kind, Entry: p.Entry, Exposed: p.Exposed, Configured: p.Attached, Opened: p.Opened,
+			Added: moment(p.Added), Tested: moment(p.Tested),
+		})
+	}
+	if r := state.Rotation; r.Running {
+		answer.Rotation = &armwire.RootRotation{Step: r.Step, Done: r.Done, Total: r.Total}
+		if r.Err != nil {
+			answer.Rotation.Error = "it does not go on, and is tried again every minute; the log of the server says why"
+		}
+	}
+	return answer, nil
+}
+
+// moment is a time for the wire; nil: not known.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// AddProtector implements armapi.RootKeys. Of a key file that does not exist, it makes a new one.
+func (k rootKeys) AddProtector(ctx context.Context, by visage.Caller, entry string) (armwire.RootKey, error) {
+	e := k.event(audit.RootProtect, by)
+	e.KeyID = entry
+	err := func() error {
+		p, err := k.cfg.protector(entry)
+		if err != nil {
+			return visage.Refuse(visage.Invalid, "InvalidRootProtector", "The protector cannot be used: %v.", err)
+		}
+		source, err := p.open(true)
+		if err != nil {
+			return visage.Refuse(visage.Invalid, "InvalidRootProtector", "The protector cannot be used: %v.", err)
+		}
+		name, err := k.store.RootKey().Add(ctx,
+			sealed.Protector{Name: p.kind, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
+		e.Set(audit.DetailSubject, name)
+		return refuseRoot(err, entry)
+	}()
+	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
+		return armwire.RootKey{}, err
+	}
+	return k.RootKey(ctx)
+}
+
+// RemoveProtector implements armapi.RootKeys.
+func (k rootKeys) RemoveProtector(ctx context.Context, by visage.Caller, name string) error {
+	e := k.event(audit.RootUnprotect, by)
+	e.Set(audit.DetailSubject, name)
+	err := refuseRoot(k.store.RootKey().Remove(ctx, name), name)
+	return audit.Answer(ctx, k.audit, err, e.Ended(err))
+}
+
+// TestProtectors implements armapi.RootKeys.
+func (k rootKeys) TestProtectors(ctx context.Context, by visage.Caller) (armwire.RootKey, error) {
+	said, err := k.store.RootKey().Test(ctx)
+	e := k.event(audit.RootTest, by)
+	opened := 0
+	for _, err := range said {
+		if err == nil {
+			opened++
+		}
+	}
+	e.Set(audit.DetailCount, fmt.Sprintf("%d of %d", opened, len(said)))
+	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
+		return armwire.RootKey{}, err
+	}
+	answer, err := k.RootKey(ctx)
+	for i := range answer.Protectors {
+		p := &answer.Protectors[i]
+		switch err, asked := said[p.Name]; {
+		case !asked:
+		case err == nil:
+			p.Answer = "opens"
+		default:
+			p.Answer = err.Error()
+		}
+	}
+	return answer, err
+}
+
+// RotateRootKey implements armapi.RootKeys.
+func (k rootKeys) RotateRootKey(ctx context.Context, by visage.Caller) (armwire.RootKey, error) {
+	err := refuseRoot(k.store.RootKey().Rotate(ctx), "")
+	answer, stateErr := k.RootKey(ctx)
+	e := k.event(audit.RootRotate, by)
+	e.Set(audit.DetailGeneration, strconv.FormatUint(uint64(answer.Version), 10))
+	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
+		return armwire.RootKey{}, err
+	}
+	return answer, stateErr
+}
+
+func (k rootKeys) event(kind audit.Kind, by visage.Caller) audit.Event {
+	return audit.Event{Kind: kind, Actor: audit.ActorOf(by), RequestID: by.RequestID}
+}
+
+// refuseRoot puts the refusals of the root key into words. about is a protector's name or entry.
+func refuseRoot(err error, about string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sealed.ErrNoProtector):
+		return visage.Refuse(visage.NotFound, "RootProtectorNotFound",
+			"No protector of the root key has the name %q.", about)
+	case errors.Is(err, sealed.ErrProtected):
+		return visage.Refuse(visage.Conflict, "RootProtectorExists", "The root key has the protector %s already.",
+			about)
+	case errors.Is(err, sealed.ErrLastProtector):
+		return visage.Refuse(visage.Conflict, "LastRootProtector",
+			"The protector %q cannot be removed: no other protector opens the root key now.%s", about, saying(err))
+	case errors.Is(err, sealed.ErrRotating):
+		return visage.Refuse(visage.Conflict, "RootKeyRotating", "The rotation before is not finished.")
+	case errors.Is(err, sealed.ErrLastVersion):
+		return visage.Refuse(visage.Conflict, "RootKeyVersionsUsed",
+			"The root key has had all the versions that it can have.")
+	case errors.Is(err, sealed.ErrDetached), errors.Is(err, keysource.ErrDenied), errors.Is(err, keysource.ErrWrong),
+		errors.Is(err, keysource.ErrUnknown), errors.Is(err, keysource.ErrExpired):
+		return visage.Refuse(visage.Conflict, "RootProtectorUnavailable",
+			"A protector does not open the root key, so nothing was changed: %v.", errors.Unwrap(err))
+	}
+	return err
+}
+
+// saying is what the other protectors said, as a further sentence; empty when there is none.
+func saying(err error) string {
+	_, others, found := strings.Cut(err.Error(), "\n")
+	if !found {
+		return ""
+	}
+	return " The others say: " + strings.ReplaceAll(others, "\n", "; ") + "."
+}
+
+// rootMetrics exports how the root key stands.
+type rootMetrics struct{ store *sealed.Store }
+
+var (
+	rootExposed = prometheus.NewDesc("visage_sealed_root_exposed",
+		"Whether a copy of the machine's disks may open the data: an exposed protector wraps the root key, or has "+
+			"wrapped its current version.", nil, nil)
+	rootVersion = prometheus.NewDesc("visage_sealed_root_version",
+		"The version of the root key; it grows with every rotation.", nil, nil)
+	rootRotating = prometheus.NewDesc("visage_sealed_root_rotating",
+		"Whether what earlier versions of the root key sealed is still being sealed anew.", nil, nil)
+	rootTested = prometheus.NewDesc("visage_sealed_root_protector_tested_timestamp_seconds",
+		"When a protector last opened the root key, by its name; 0: not known.", []string{"protector"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m rootMetrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{rootExposed, rootVersion, rootRotating, rootTested} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m rootMetrics) Collect(to chan<- prometheus.Metric) {
+	state, err := m.store.RootKey().State(context.Background())
+	if err != nil {
+		return // the store is closing
+	}
+	number := func(on bool) float64 {
+		if on {
+			return 1
+		}
+		return 0
+	}
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(rootExposed, number(state.Exposed))
+	gauge(rootVersion, float64(state.Version))
+	gauge(rootRotating, number(state.Rotation.Running))
+	for _, p := range state.Protectors {
+		tested := 0.0
+		if !p.Tested.IsZero() {
+			tested = float64(p.Tested.Unix())
+		}
+		gauge(rootTested, tested, p.Name)
+	}
+}
