@@ -4,10 +4,13 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
 
@@ -88,4 +91,56 @@ func TestNothingIsReadBeforeAdmission(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestBodyAfterTheSignOut sends the body of a form after its person was admitted and has signed out: nothing is done.
+func TestBodyAfterTheSignOut(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	b := s.Browser(t, "")
+	const resource = "/console/resources/default"
+	form, found := b.Get(resource).Form(resource + "/tags")
+	if !found {
+		t.Fatal("the page has no form for tags")
+	}
+	form.Set("tags", "late = yes")
+	transport := s.Client.Transport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	transport.ExpectContinueTimeout = time.Hour // the server asks for the body when it has admitted the person
+	asked := make(chan struct{})
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(asked) }})
+	body, send := io.Pipe()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+resource+"/tags", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	req.Header.Set("Expect", "100-continue")
+	for _, c := range b.Jar.Cookies(req.URL) {
+		req.AddCookie(c)
+	}
+	answered := make(chan error, 1)
+	var res *http.Response
+	go func() {
+		res, err = transport.RoundTrip(req)
+		answered <- err
+	}()
+	select {
+	case <-asked:
+	case err := <-answered:
+		t.Fatalf("answered without the body: %v, %v", res, err)
+	}
+	want(t, "sign out", b.Submit(resource, "/console/signout", nil), http.StatusSeeOther)
+	if _, err := io.WriteString(send, form.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	send.Close()
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d, want 401", res.StatusCode)
+	}
+	wantNot(t, "the resource afterwards", s.Browser(t, "").Get(resource), "late = yes")
 }

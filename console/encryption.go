@@ -168,8 +168,8 @@ func encryptionPath(a account.Account, page string, pairs ...string) string {
 // keyAlerts says that a key expires soon, and what the last change of keys came to if it failed.
 func (v *visit) keyAlerts(e account.Encryption) (all []keyAlert) {
 	s := e.Status
-	if left := time.Until(s.KeyEnds); left > 0 && left < endsSoon {
-		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyEnds)), ""})
+	if left := time.Until(s.KeyExpires); left > 0 && left < endsSoon {
+		all = append(all, keyAlert{"warn", v.text("encryption.ends.soon", v.lang.when(s.KeyExpires)), ""})
 	}
 	if o := s.Operation; e.Failed() {
 		said := v.lang.explanation(&api.Problem{Code: o.Code, Message: o.Reason})
@@ -206,8 +206,8 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 			To: resourcePath(a.Name, "identity")},
 		keyFact{Name: v.text("encryption.since"), Time: s.Since},
 	)
-	if !s.KeyEnds.IsZero() {
-		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: s.KeyEnds})
+	if !s.KeyExpires.IsZero() {
+		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: s.KeyExpires})
 	}
 	if !s.LastSuccess.IsZero() {
 		facts = append(facts, keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess,

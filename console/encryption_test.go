@@ -403,7 +403,7 @@ func TestKeysThatExpire(t *testing.T) {
 	if p = r.somebody(identity.Reader).Get("/console"); strings.Contains(p.Body, told) {
 		t.Error("a reader is asked to replace a key")
 	}
-	hold(t, r.inFrench().Get("/console"), 200, "expire dans 10 jours")
+	hold(t, r.inFrench().Get("/console"), 200, "expire dans 10\u00a0jours")
 }
 
 // TestWithoutRights holds that a Reader is offered nothing, that forms made by hand are refused, and that a contributor

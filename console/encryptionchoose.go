@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -414,11 +415,20 @@ func (v *visit) finding(a account.Account, chosen choice, f account.Finding) che
 // saveKey puts the resource under the chosen key.
 func (c *Console) saveKey(v *visit) (*view, error) {
 	chosen := v.choice()
-	a, err := c.cfg.Accounts.Update(v.Context(), v.Caller(), v.Path("account"),
-		func(now account.Account) (account.Change, error) {
-			p := chosen.protection()
-			return account.Change{Protection: &p}, v.unchanged(now)
-		})
+	a, err := c.cfg.Accounts.Get(v.Context(), v.Path("account"))
+	if err == nil {
+		err = c.needProofToRestore(v, a, chosen)
+	}
+	if errors.Is(err, errStale) {
+		return nil, err
+	}
+	if err == nil {
+		a, err = c.cfg.Accounts.Update(v.Context(), v.Caller(), a.Name,
+			func(now account.Account) (account.Change, error) {
+				p := chosen.protection()
+				return account.Change{Protection: &p}, v.unchanged(now)
+			})
+	}
 	if err == nil {
 		return v.done(encryptionPath(a, ""), "encryption.saved"), nil
 	}
@@ -434,6 +444,28 @@ func (c *Console) saveKey(v *visit) (*view, error) {
 	}
 	return c.keyCheckPage(v, a, chosen, said)
 }
+
+// needProofToRestore asks for a fresh proof of the person before the identity of a resource gets back the access that
+// it had to the vault of its key: somebody has taken it away, perhaps to lock the data.
+func (c *Console) needProofToRestore(v *visit, a account.Account, chosen choice) error {
+	e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+	if err != nil || e.Key == (visage.KeyRef{}) {
+		return err
+	}
+	found, err := c.cfg.Accounts.CheckProtection(v.Context(), v.Caller(), a.Name, chosen.protection())
+	if err != nil || found.Key.Vault != e.Key.Vault {
+		return err
+	}
+	for _, f := range found.Findings {
+		if slices.Contains(keyAccess, f.Precondition) && f.State == account.WillBeMet {
+			return v.needFresh()
+		}
+	}
+	return nil
+}
+
+// keyAccess is what the identity of a resource needs in the vault of its key.
+var keyAccess = []account.Precondition{custody.MayGet, custody.MayWrap, custody.MayUnwrap}
 
 // conflictPage shows the state of the key together with why a form was refused.
 func (c *Console) conflictPage(v *visit, a account.Account, said *explanation) (*view, error) {

@@ -148,7 +148,7 @@ func policyMayLock(now custody.Status, want account.Policy) bool {
 	if now.Condition != custody.Active && now.Condition != custody.Degraded {
 		return false
 	}
-	ended := !now.KeyEnds.IsZero() && !now.KeyEnds.After(time.Now())
+	ended := !now.KeyExpires.IsZero() && !now.KeyExpires.After(time.Now())
 	silent := now.Condition == custody.Degraded && now.Cause != "expired"
 	return want.LockOnExpiry && !now.Policy.LockOnExpiry && (ended || now.Condition == custody.Degraded) ||
 		want.Grace < now.Policy.Grace && (silent || time.Since(now.LastSuccess) >= want.Grace)

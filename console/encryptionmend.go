@@ -29,8 +29,6 @@ func (v *visit) mendForm(a account.Account, chosen choice, of account.Preconditi
 		f.Fields = append(f.Fields,
 			&field{Name: "notbefore", Kind: "date", Label: v.text("encryption.notbefore")},
 			&field{Name: "expires", Kind: "date", Label: v.text("encryption.expires")})
-	case account.SwitchIdentityOn:
-		f.Fields = append(f.Fields, revision(a))
 	}
 	return f
 }
@@ -90,7 +88,8 @@ func (c *Console) askedFor(v *visit, a account.Account) (bool, error) {
 	}), err
 }
 
-// remedy does one operation, which is the person's own: CheckProtection has found that they may do it.
+// remedy does one operation, which is the person's own: CheckProtection has found that they may do it. It is none of
+// those that saving the key does by itself: to turn the identity on, and to give it access.
 func (c *Console) remedy(v *visit, a account.Account, r account.Remedy) error {
 	ctx, by := v.Context(), v.Caller()
 	key := keyvault.Ref{Vault: r.Vault, Name: r.Key, Version: r.Version}
@@ -102,8 +101,6 @@ func (c *Console) remedy(v *visit, a account.Account, r account.Remedy) error {
 		})
 	case account.ApproveAccess:
 		_, err = c.cfg.Accounts.Access().Approve(ctx, by, r.Request)
-	case account.SwitchIdentityOn:
-		err = c.switchIdentity(v, a.Name, true)
 	case account.UnlockResource:
 		err = c.cfg.Accounts.Unlock(ctx, by, r.Resource)
 	case account.RecoverVault:
@@ -112,8 +109,6 @@ func (c *Console) remedy(v *visit, a account.Account, r account.Remedy) error {
 		err = c.changeVault(v, r.Vault, func(vault *keyvault.Vault) { vault.PurgeProtection = true })
 	case account.AllowTrustedServices:
 		err = c.changeVault(v, r.Vault, func(vault *keyvault.Vault) { vault.Network.NoBypass = false })
-	case account.GrantAccess:
-		err = c.grantAccess(v, r)
 	case account.CreateKey:
 		_, err = c.cfg.Vaults.CreateKey(ctx, by, key, protectingKey())
 	case account.RecoverKey:
@@ -156,29 +151,4 @@ func (c *Console) changeVault(v *visit, name string, change func(*keyvault.Vault
 			return now, nil
 		})
 	return err
-}
-
-// grantAccess gives a principal access to the keys of a vault: by a role, or by an entry among the access policies.
-func (c *Console) grantAccess(v *visit, r account.Remedy) error {
-	if r.Role != "" {
-		vault, err := c.cfg.Vaults.Vault(v.Context(), r.Vault)
-		if err == nil {
-			_, err = c.cfg.Directory.Assign(v.Context(), "", string(r.Principal), r.Role, c.cfg.VaultPath(vault))
-		}
-		return err
-	}
-	return c.changeVault(v, r.Vault, func(vault *keyvault.Vault) {
-		i := slices.IndexFunc(vault.Policies, func(p keyvault.AccessPolicy) bool {
-			return p.ObjectID == string(r.Principal) && p.AppID == ""
-		})
-		if i < 0 {
-			i = len(vault.Policies)
-			vault.Policies = append(vault.Policies, keyvault.AccessPolicy{ObjectID: string(r.Principal)})
-		}
-		for _, permission := range r.Permissions {
-			if p := keyvault.Permission(permission); !slices.Contains(vault.Policies[i].Keys, p) {
-				vault.Policies[i].Keys = append(vault.Policies[i].Keys, p)
-			}
-		}
-	})
 }

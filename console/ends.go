@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// keyEnd is a resource whose customer-managed key expires soon or has expired.
-type keyEnd struct {
+// expiringKey is a resource whose customer-managed key expires soon or has expired.
+type expiringKey struct {
 	resource, page string // its name, and the address of the page about its key
 	ends           time.Time
 }
 
-// keysEnding returns those of the resources whose key the person controls, the first to expire first; for operators,
+// keysExpiring returns those of the resources whose key the person controls, the first to expire first; for operators,
 // of all resources.
-func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
+func (c *Console) keysExpiring(v *visit) (some []expiringKey, err error) {
 	ending := c.cfg.KeysExpiring()
 	if len(ending) == 0 {
 		return nil, nil
@@ -27,10 +27,10 @@ func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
 	for _, a := range all {
 		ends, found := ending[a.ID]
 		if found && (v.operates() || v.may(writeAccount, c.cfg.AccountPath(a))) {
-			some = append(some, keyEnd{a.Name, encryptionPath(a, ""), ends})
+			some = append(some, expiringKey{a.Name, encryptionPath(a, ""), ends})
 		}
 	}
-	slices.SortFunc(some, func(a, b keyEnd) int {
+	slices.SortFunc(some, func(a, b expiringKey) int {
 		return cmp.Or(a.ends.Compare(b.ends), strings.Compare(a.resource, b.resource))
 	})
 	return some, nil
@@ -39,8 +39,8 @@ func (c *Console) keysEnding(v *visit) (some []keyEnd, err error) {
 // mostKeyAlerts is how many keys that expire are told one by one.
 const mostKeyAlerts = 5
 
-// keyEndAlerts asks for keys that expire to be replaced, or given a later date.
-func (v *visit) keyEndAlerts(keys []keyEnd) (all []task) {
+// keyExpiryAlerts asks for keys that expire to be replaced, or given a later date.
+func (v *visit) keyExpiryAlerts(keys []expiringKey) (all []task) {
 	for i, k := range keys {
 		if i == mostKeyAlerts {
 			return append(all, task{"warn", v.text("operations.alert.keys", len(keys)-i), ""})

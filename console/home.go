@@ -78,11 +78,11 @@ func (c *Console) home(v *visit) (*view, error) {
 	if v.may(readDeleted, c.subscription()) {
 		data.Deleted = prefix + "/deleted"
 	}
-	keys, err := c.keysEnding(v)
+	keys, err := c.keysExpiring(v)
 	if err != nil {
 		return nil, err
 	}
-	data.Alerts = v.keyEndAlerts(keys)
+	data.Alerts = v.keyExpiryAlerts(keys)
 	if v.operates() {
 		alerts, _, err := c.alerts(v)
 		if err != nil {
@@ -165,7 +165,7 @@ func (c *Console) requestsOf(v *visit, of []account.Account, in []resourceRow) e
 // traffic is how busy the instance was in the last hour.
 type traffic struct {
 	Requests, PerMinute string
-	Line                template.HTML
+	Line                template.HTML // empty: nothing has been counted yet
 }
 
 func (c *Console) traffic(v *visit) (*traffic, error) {
@@ -173,6 +173,9 @@ func (c *Console) traffic(v *visit) (*traffic, error) {
 	series, err := c.cfg.Figures.Read(v.Context(), visage.ResourceID{}, now.Add(-time.Hour), now, time.Minute)
 	if err != nil {
 		return nil, err
+	}
+	if nothingCounted(series) {
+		return &traffic{}, nil
 	}
 	line, minutes := chart.Sparkline{}, 0
 	for _, p := range series.Points {

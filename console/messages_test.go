@@ -70,10 +70,24 @@ var families = map[string][]string{
 	"encryption.step.":    {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }
 
-// remedies are the operations that mend a precondition of a customer's key.
-var remedies = []string{"request-access", "approve-access", "switch-identity-on", "unlock-resource", "recover-vault",
-	"switch-purge-protection-on", "allow-trusted-services", "grant-access", "create-key", "recover-key", "enable-key",
+// remedies are the operations that mend a precondition of a customer's key, without those that saving the key does.
+var remedies = []string{"request-access", "approve-access", "unlock-resource", "recover-vault",
+	"switch-purge-protection-on", "allow-trusted-services", "create-key", "recover-key", "enable-key",
 	"change-key-dates", "allow-key-operations"}
+
+// TestFrenchUnits holds that a line does not end between a number and what it counts.
+func TestFrenchUnits(t *testing.T) {
+	fr, err := readCatalogue("fr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parted := regexp.MustCompile(`%(\[\d\])?d (jour|heure|minute|seconde|octet|personne|visage|photo)s?\b`)
+	for key, m := range fr {
+		if found := parted.FindString(m.text + " | " + m.other); found != "" {
+			t.Errorf("%s: write %q with a no-break space", key, found)
+		}
+	}
+}
 
 // TestMessages holds that both languages have every message that pages and code use, with the same arguments, and no
 // others.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,6 +40,7 @@ var spans = []struct {
 type metricsData struct {
 	Spans    []tab
 	Totals   []fact
+	First    bool // nothing has been counted yet: there is nothing to draw
 	Pictures []picture
 	Errors   []errorRow
 	Step     string // how long each point is
@@ -103,7 +105,7 @@ func (c *Console) metricsData(v *visit, of visage.ResourceID, path string, count
 	if err != nil {
 		return nil, err
 	}
-	d := &metricsData{Step: v.lang.span(series.Step)}
+	d := &metricsData{Step: v.lang.span(series.Step), First: nothingCounted(series)}
 	for _, s := range spans {
 		d.Spans = append(d.Spans, tab{v.text("metrics.span." + s.name), path + "?" + query("span", s.name),
 			s.name == chosen.name})
@@ -150,6 +152,11 @@ func (c *Console) metricsData(v *visit, of visage.ResourceID, path string, count
 			line{"metrics.disk.total", func(p metrics.Point) float64 { return float64(p.DiskTotal) }, size}))
 	}
 	return d, nil
+}
+
+// nothingCounted reports whether the instance has counted nothing in any part of a time, as in its first minute.
+func nothingCounted(s metrics.Series) bool {
+	return !slices.ContainsFunc(s.Points, func(p metrics.Point) bool { return !p.Missing })
 }
 
 func countErrors(p metrics.Point) (n uint64) {

@@ -303,11 +303,11 @@ func (c *Console) operations(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, err := c.keysEnding(v)
+	keys, err := c.keysExpiring(v)
 	if err != nil {
 		return nil, err
 	}
-	alerts = append(v.keyEndAlerts(keys), alerts...)
+	alerts = append(v.keyExpiryAlerts(keys), alerts...)
 	for i := range alerts {
 		if alerts[i].To == prefix+"/operations" {
 			alerts[i].To = "" // this page

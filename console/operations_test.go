@@ -57,6 +57,20 @@ var tokens = regexp.MustCompile(`value="[^"]*"`)
 func TestMetricsPages(t *testing.T) {
 	s := servertest.Start(t, server.Config{})
 	b := s.Browser(t, "")
+	const first = "Nothing has been counted in this time yet."
+	for _, path := range []string{"/console", "/console/metrics", "/console/resources/default/metrics"} {
+		if p := b.Get(path); !strings.Contains(p.Body, first) || strings.Contains(p.Body, `role="img"`) {
+			t.Errorf("%s in the first minute: %s", path, p.Body)
+		}
+	}
+	if err := s.Stop(); err != nil { // which writes the minute that has begun
+		t.Fatal(err)
+	}
+	s = servertest.Start(t, server.Config{Dir: s.Dir()})
+	b = s.Browser(t, "")
+	if p := b.Get("/console"); strings.Contains(p.Body, first) || !strings.Contains(p.Body, `class="spark`) {
+		t.Errorf("the first page after the first minute: %s", p.Body)
+	}
 	for _, path := range []string{"/console/metrics", "/console/resources/default/metrics"} {
 		for _, span := range []string{"", "1h", "24h", "7d", "%3Cscript%3E"} {
 			p := b.Get(path + "?span=" + span)

@@ -179,6 +179,9 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 		if err := v.readForm(); err != nil {
 			return nil, err
 		}
+		if err := v.stillSignedIn(); err != nil {
+			return nil, err
+		}
 	}
 	handle := func() (*view, error) { return r.handle(v) }
 	if v.sends() && v.signedIn() {
@@ -201,6 +204,16 @@ func (c *Console) serve(r route, req *api.Request) (any, error) {
 		return nil, err
 	}
 	return v.reply(w)
+}
+
+// stillSignedIn refuses a form whose session has ended while its body was on the way: the person may have signed out
+// meanwhile, or an operator may have ended the session.
+func (v *visit) stillSignedIn() error {
+	if !v.signedIn() {
+		return nil
+	}
+	_, _, err := v.c.cfg.Directory.Watch(v.secret)
+	return err
 }
 
 // needProof asks the person to prove again who they are, if that was too long ago, before what locks resources; nil:

@@ -151,8 +151,8 @@ func TestKeysThatExpireAreKnown(t *testing.T) {
 			t.Helper()
 			time.Sleep(10 * time.Minute) // the date is read at every tenth poll
 			synctest.Wait()
-			if s := r.state(spaceA); !s.KeyEnds.Equal(ends) {
-				t.Errorf("%s the key expires at %v, want %v", when, s.KeyEnds, ends)
+			if s := r.state(spaceA); !s.KeyExpires.Equal(ends) {
+				t.Errorf("%s the key expires at %v, want %v", when, s.KeyExpires, ends)
 			}
 			all := r.custody.KeysExpiring()
 			if at, found := all[visage.ResourceID(spaceA)]; found != soon || found && !at.Equal(ends) || len(all) > 1 {

@@ -23,9 +23,9 @@ type Status struct {
 	As      visage.PrincipalID
 	Version string // the version in use; empty: the service's key, or one of a store whose keys have no versions
 	Policy  Policy
-	// KeyEnds is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero: it
-	// has none, or it is not known
-	KeyEnds time.Time
+	// KeyExpires is the expiry date of the version in use, as the vault gave it last, some minutes ago at most; zero:
+	// it has none, or it is not known
+	KeyExpires time.Time
 	// Stores are the keys of the customer, the first one first, which the fields above are about too; see failover.go
 	Stores  []Store
 	Serving int // which of Stores keeps the data open while it is not locked
@@ -42,7 +42,7 @@ type Store struct {
 	Cause       string        // as Status.Cause
 	LastSuccess time.Time     // the last yes; zero: none since the start
 	NextCheck   time.Time
-	KeyEnds     time.Time // as Status.KeyEnds
+	KeyExpires  time.Time // as Status.KeyExpires
 }
 
 // Refuses reports whether the last answer was a no.
@@ -71,7 +71,7 @@ func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error)
 		s.Version = sp.slots[0].Version
 	}
 	if len(stores) > 0 {
-		s.KeyEnds, s.NextCheck = stores[0].KeyEnds, stores[0].NextCheck
+		s.KeyExpires, s.NextCheck = stores[0].KeyExpires, stores[0].NextCheck
 	}
 	if s.Condition == Degraded || s.Condition == Revoked || s.Condition == Unavailable {
 		s.Cause = now.Cause
@@ -105,7 +105,7 @@ func (c *Custody) storesOf(sp *space) []Store {
 			s.Answer, s.Cause, s.LastSuccess = string(o.Answer), o.Cause, o.LastOK
 		}
 		if i < len(sp.watches) {
-			s.NextCheck, s.KeyEnds = sp.watches[i].next, sp.watches[i].ends
+			s.NextCheck, s.KeyExpires = sp.watches[i].next, sp.watches[i].ends
 		}
 		all = append(all, s)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -252,15 +254,32 @@ func TestMadeAnew(t *testing.T) {
 	if _, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{}); err == nil {
 		t.Fatal("wrapping has made the key anew")
 	}
-	made := time.Now().Unix()
-	for time.Now().Unix() == made { // versions are told apart by the second in which they were made
-		s.Do(http.MethodGet, "transit/keys/other", nil)
-	}
-	s.Post("transit/keys/faces", nil)
+	s.restoreLater(t, "faces", "aes256-gcm96") // versions are told apart by the second in which they were made
 	_, _, err = src.Wrap(t.Context(), inner)
 	want(t, err, keysource.ErrWrong, "", "made anew")
 	_, err = s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
 	want(t, err, keysource.ErrWrong, "", "made anew")
+}
+
+// restoreLater makes a key under a name whose only version was made a minute from now: it restores the backup of
+// another key with its times changed, since a test cannot turn the clock of the server.
+func (s *store) restoreLater(t *testing.T, name, keyType string) {
+	t.Helper()
+	s.Post("transit/keys/later", map[string]any{"type": keyType, "exportable": true, "allow_plaintext_backup": true})
+	taken, _ := s.Do(http.MethodGet, "transit/backup/later", nil)["backup"].(string)
+	text, err := base64.StdEncoding.DecodeString(taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Minute)
+	changed := regexp.MustCompile(`"creation_time":\d+`).ReplaceAll(text,
+		fmt.Appendf(nil, `"creation_time":%d`, later.Unix()))
+	changed = regexp.MustCompile(`"time":"[^"]*"`).ReplaceAll(changed,
+		fmt.Appendf(nil, `"time":%q`, later.UTC().Format(time.RFC3339Nano)))
+	if bytes.Equal(changed, text) {
+		t.Fatal("the backup of a key has no time")
+	}
+	s.Post("transit/restore/"+name, map[string]any{"backup": base64.StdEncoding.EncodeToString(changed)})
 }
 
 // TestTokens holds that the end of a token is no verdict on the key: the source logs in again.
