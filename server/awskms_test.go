@@ -8,6 +8,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/server/registry"
 	"github.com/visage-face/visage/test/keystores"
 )
 
@@ -89,6 +90,12 @@ func TestAWSRefusals(t *testing.T) {
 			!strings.Contains(says, c.says) {
 			t.Errorf("%s: %q, want %s and %q", name, says, c.code, c.says)
 		}
+	}
+	by := visage.Caller{Principal: visage.Principal{Method: "operator", ObjectID: s.Operator().ClientID}}
+	trial, err := s.KeyStores().Try(t.Context(), by, registry.IDOf(keystores.KMSStore),
+		registry.Trial{Resource: "vip", Key: faces})
+	if err != nil || !trial.Passed() || len(trial.Findings) != 4 {
+		t.Errorf("trial: %+v, %v", trial, err)
 	}
 	store.Down(true)
 	if says := s.protect(t, "vip", faces, ""); !strings.HasPrefix(says, "KeyVaultUnavailable") {

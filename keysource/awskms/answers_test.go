@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/awskms"
 	"github.com/visage-face/visage/test/keystores"
@@ -216,10 +220,10 @@ func TestDescriptions(t *testing.T) {
 	want(t, err, keysource.ErrWrong, "", "AWS answered for key")
 }
 
-// TestSlow holds that the caller's context ends a call, and that a call without an answer ends.
-func TestSlow(t *testing.T) {
-	asked, release := make(chan struct{}, 1), make(chan struct{})
-	s := fake(t, func(http.ResponseWriter, string) { asked <- struct{}{}; <-release })
+// TestLeft holds that the caller's context ends a call.
+func TestLeft(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	s := fake(t, func(http.ResponseWriter, string) { close(asked); <-release })
 	defer close(release)
 	cause := errors.New("the caller has left")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -233,7 +237,44 @@ func TestSlow(t *testing.T) {
 	if err := <-failed; !errors.Is(err, cause) {
 		t.Errorf("got %v, want the caller's cause", err)
 	}
-	go func() { <-asked }() // the second call is not cancelled: it ends by itself
-	_, err := s.open(t, someKey).Unwrap(t.Context(), ref, blob)
-	want(t, err, keysource.ErrUnknown, "", "no answer within 5s")
+}
+
+// TestSlow holds that a call without an answer ends after five seconds, with its login.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, err := awskms.NewServers(awskms.Config{Address: keystores.KMSStore,
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe() // which nobody reads
+				t.Cleanup(func() { far.Close() })
+				return near, nil
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, login := range []awskms.Login{
+			awskms.Static(userKey, fileWith(t, userSecret)),
+			awskms.WebIdentity("arn:aws:iam::111122223333:role/visage-vip", "vip",
+				func(context.Context) (string, time.Time, error) { return "a.b.c", time.Time{}, nil }),
+		} {
+			src, err := servers.Open(visage.KeyRef{Vault: keystores.KMSStore, Name: someKey}, login)
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			_, err = src.Unwrap(t.Context(), ref, blob)
+			want(t, err, keysource.ErrUnknown, "", "no answer within 5s")
+			if took := time.Since(start); took != 5*time.Second {
+				t.Errorf("it took %v of the bubble's clock", took)
+			}
+		}
+	})
+}
+
+func fileWith(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

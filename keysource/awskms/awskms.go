@@ -9,6 +9,7 @@
 package awskms
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -102,6 +103,23 @@ func NewServers(cfg Config) (*Servers, error) {
 		}),
 		credentialsLife: credentialsLife,
 	}, nil
+}
+
+// Listener returns the host and port of KMS that cfg leads to; empty if NewServers does not accept it.
+func Listener(cfg Config) string {
+	at, err := parseAddress(cfg.Address)
+	if err != nil {
+		return ""
+	}
+	endpoint, err := checkEndpoint(cfg.Endpoint, at.host("kms"))
+	if err != nil {
+		return ""
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
 }
 
 // checkEndpoint returns the URL of a service: the given one, or that of a host.

@@ -107,6 +107,22 @@ func TestRoleARN(t *testing.T) {
 	}
 }
 
+// TestListener names the host that a trial of a store connects to.
+func TestListener(t *testing.T) {
+	for cfg, want := range map[[2]string]string{
+		{"awskms://eu-central-1/111122223333", ""}:                         "kms.eu-central-1.amazonaws.com:443",
+		{"awskms://cn-north-1/111122223333", ""}:                           "kms.cn-north-1.amazonaws.com.cn:443",
+		{"awskms://eusc-de-east-1/111122223333", ""}:                       "kms.eusc-de-east-1.amazonaws.eu:443",
+		{"awskms://us-gov-west-1/111122223333", "https://kms.inside:8443"}: "kms.inside:8443",
+		{"awskms://eu-central-1/111122223333", "http://kms.inside"}:        "",
+		{"awskms://nowhere/111122223333", ""}:                              "",
+	} {
+		if got := awskms.Listener(awskms.Config{Address: cfg[0], Endpoint: cfg[1]}); got != want {
+			t.Errorf("%q: got %q, want %q", cfg, got, want)
+		}
+	}
+}
+
 // TestEndpoints refuses endpoints that would lead credentials elsewhere or in the clear.
 func TestEndpoints(t *testing.T) {
 	for _, endpoint := range []string{"http://kms.example", "kms.example", "https://", "https://user@kms.example",

@@ -20,8 +20,9 @@ var aws = kind{
 	methods:   awsMethods,
 	federates: []string{"web-identity"},
 	// The tokens go to STS, which belongs to AWS and not to the account.
-	host:    func(s Store) string { return cmp.Or(s.LoginEndpoint, "AWS") },
-	connect: connectAWS,
+	host:     func(s Store) string { return cmp.Or(s.LoginEndpoint, "AWS") },
+	listener: func(s Store) string { return awskms.Listener(awsConfig(s)) },
+	connect:  connectAWS,
 }
 
 var awsMethods = []Method{
