@@ -38,9 +38,10 @@ keysource/azure           : . keysource keysource/internal/answer internal/weakk
 keysource/hashivault      : . keysource keysource/internal/answer
 keysource/awskms          : . keysource keysource/internal/answer
 keysource/helper          : keysource
+keysource/kmip            : . keysource
 keysource/pkcs11          : . keysource internal/weakkey
 keysource/gcpkms          : . keysource keysource/internal/answer
-keysource/stores          : . keysource keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/pkcs11
+keysource/stores          : . keysource keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/kmip keysource/pkcs11
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/tpm             : keysource keysource/internal/local
@@ -102,8 +103,8 @@ golang.org/x/sys/windows  : server cmd vision keysource sealed internal bench te
 io/ioutil                 :
 plugin                    :
 database/sql/...          :
-crypto/aes                : sealed keysource internal/keywrap
-crypto/cipher             : sealed keysource
+crypto/aes                : sealed keysource internal/keywrap test/keystores
+crypto/cipher             : sealed keysource test/keystores
 crypto/rsa                : keyvault keysource identity server/servertest cmd
 crypto/des                :
 crypto/rc4                :
@@ -131,6 +132,7 @@ github.com/goccy/go-yaml            : server cmd
 github.com/google/flatbuffers       : vision/internal/tflite
 github.com/landlock-lsm/go-landlock : keysource/helper
 + github.com/miekg/pkcs11           : keysource/pkcs11 test/keystores
++ github.com/ovh/kmip-go            : keysource/kmip test/keystores
 github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
 github.com/tidwall/btree              : sealed/internal/memory
 github.com/tetratelabs/wazero       : vision/internal/sandbox

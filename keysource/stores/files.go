@@ -10,8 +10,8 @@ import (
 // describe a store could have any file that the service can read, such as the root key, sent to a server of their
 // choice as a secret. The fields that name files have JSON names that end in "File".
 //
-// A description with a helper is refused for the same reason: it names a library that is run, and files and folders
-// that it may use.
+// A description that says what a helper may use is refused for the same reason: it names a library that is run, and
+// files and folders.
 func (s Store) FilesIn(folder string) error {
 	if s.helped() {
 		return fmt.Errorf("a store that is reached through a library of this machine is named in the settings alone: " +

@@ -13,6 +13,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/helper"
+	"github.com/visage-face/visage/keysource/kmip"
 	"github.com/visage-face/visage/keysource/pkcs11"
 )
 
@@ -27,8 +28,11 @@ func openHelped(kind string, settings json.RawMessage, service helper.Service) (
 	switch kind {
 	case pkcs11.Scheme:
 		return openToken(settings, service)
+	case kmip.Scheme:
+		return openKMIP(settings, service)
 	}
-	return nil, fmt.Errorf("%q is no kind of store that a helper opens; the known one is %s", kind, pkcs11.Scheme)
+	return nil, fmt.Errorf("%q is no kind of store that a helper opens; the known ones are %s and %s", kind,
+		pkcs11.Scheme, kmip.Scheme)
 }
 
 // confinement returns what the helper may use.

@@ -17,9 +17,12 @@ var hsm = kind{
 	address: pkcs11.ParseAddress,
 	parse:   pkcs11.ParseKey,
 	check:   checkToken,
+	methods: tokenMethods,
 	connect: func(s Store, _ Assert) opener { return helped(s, pkcs11.Label) },
 	helped:  tokenHelper,
 }
+
+var tokenMethods = []Method{{Name: "pin", Needs: []string{"secretFile"}, May: []string{"object"}}}
 
 func checkToken(s Store) error {
 	if s.CAFile != "" || s.Endpoint != "" || s.LoginEndpoint != "" {
@@ -34,10 +37,7 @@ func checkToken(s Store) error {
 	if err := s.Login.checkObject(); err != nil {
 		return err
 	}
-	if s.Login.Method != "pin" {
-		return fmt.Errorf("the login is pin; got %.40q", s.Login.Method)
-	}
-	return s.Login.uses([]string{"secretFile"}, []string{"object"})
+	return s.Login.usesOf(tokenMethods)
 }
 
 func tokenHelper(s Store) (helper.Config, error) {

@@ -49,7 +49,11 @@ func (l Login) usesOf(methods []Method) error {
 		names = append(names, m.Name)
 	}
 	last := len(names) - 1
-	return fmt.Errorf("the login is %s or %s; got %.40q", strings.Join(names[:last], ", "), names[last], l.Method)
+	choice := names[last]
+	if last > 0 {
+		choice = strings.Join(names[:last], ", ") + " or " + choice
+	}
+	return fmt.Errorf("the login is %s; got %.40q", choice, l.Method)
 }
 
 // uses refuses fields of a login that are set beside those that its method needs and those that it may have. The names

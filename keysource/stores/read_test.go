@@ -42,6 +42,10 @@ func TestRead(t *testing.T) {
 		`"write":["/var/tokens"]}}]`); err != nil {
 		t.Error(err)
 	}
+	const manager = `{"address":"kmip://kms.example","login":{"method":"certificate","certificateFile":"c"`
+	if err := read(`[` + manager + `,"secretFile":"k","object":"{name}"},"caFile":"ca"}]`); err != nil {
+		t.Error(err)
+	}
 	for text, says := range map[string]string{
 		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                             "no key store is known",
 		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                           "has a user",
@@ -68,7 +72,10 @@ func TestRead(t *testing.T) {
 		`[{"address":"` + ring + `","loginEndpoint":"https://x","login":{"method":"workload-identity","provider":"p"}}]`: "leave loginEndpoint out",
 		`[{"address":"` + ring + `","login":{"method":"workload-identity","serviceAccount":"me@example.com",
 			"provider":"projects/1/locations/global/workloadIdentityPools/visage/providers/visage"}}]`: "a service account is",
-		`[{"adress":"hashivault://vault.example/transit"}]`: "unknown field",
+		`[{"adress":"hashivault://vault.example/transit"}]`:                             "unknown field",
+		`[` + manager + `,"secretFile":"k"}}]`:                                          "caFile is missing",
+		`[` + manager + `},"caFile":"ca"}]`:                                             "secretFile",
+		`[` + manager + `,"secretFile":"k"},"caFile":"ca","helper":{"hosts":["x:1"]}}]`: "leave helper out",
 		`[` + token + `}}]`:                                                                                    "helper.module",
 		`[` + token + `},"helper":{"module":"m.so"}}]`:                                                         "absolute path",
 		`[` + token + `},"helper":{"module":"/m.so","read":["etc"]}}]`:                                         "absolute paths",

@@ -24,7 +24,8 @@ import (
 type Store struct {
 	// Address is that of the store, as the keyVaultUri of resources has it:
 	// hashivault://HOST[:PORT]/MOUNT[?namespace=NAME], awskms://REGION/ACCOUNT,
-	// gcpkms://projects/PROJECT/locations/LOCATION/keyRings/KEYRING, or pkcs11:token=LABEL.
+	// gcpkms://projects/PROJECT/locations/LOCATION/keyRings/KEYRING, pkcs11:token=LABEL,
+	// or kmip://HOST[:PORT].
 	Address string `json:"address"`
 	// Endpoint and LoginEndpoint are the URLs of the services of a cloud, for use of the store and for logins,
 	// https://HOST[:PORT]. Default: the public ones. For gcpkms, Endpoint is that of both, and {service} in it stands
@@ -82,12 +83,15 @@ type Login struct {
 	// workload-identity.
 	ServiceAccount string `json:"serviceAccount,omitempty"`
 	// SecretFile holds the secret id of approle, the token, or the secret access key of static, in its first line, or
-	// the key of service-account as Google writes it. It is read for each login. For pin, it holds
-	// the PIN.
+	// the key of service-account as Google writes it. It is read for each login. For pin, it holds the PIN, and for
+	// certificate, the private key, in PEM.
 	SecretFile string `json:"secretFile,omitempty"`
+	// CertificateFile holds the certificate that proves who asks, in PEM. It is read for each connection. For
+	// certificate.
+	CertificateFile string `json:"certificateFile,omitempty"`
 	// Object is what a store in which all resources log in alike knows a key by: {principal} stands for the object id
 	// of the resource's identity, and {name} for the name of the key. Default: "visage-{principal}-{name}", so that a
-	// resource reaches no key of another. For pin.
+	// resource reaches no key of another. For pin and certificate.
 	Object string `json:"object,omitempty"`
 }
 
@@ -130,7 +134,7 @@ type kind struct {
 type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 
 // kinds are all kinds of stores.
-var kinds = []kind{transit, aws, google, hsm}
+var kinds = []kind{transit, aws, google, hsm, keyManager}
 
 // kindOf returns the kind of the stores at an address.
 func kindOf(address string) (kind, bool) {
@@ -266,8 +270,5 @@ func (l Login) requirePrincipal() error {
 	return nil
 }
 
-// helped reports whether a description has, or needs, a helper.
-func (s Store) helped() bool {
-	k, _ := kindOf(s.Address)
-	return k.helped != nil || !reflect.ValueOf(s.Helper).IsZero()
-}
+// helped reports whether a description says what a helper may use, such as a library of this machine.
+func (s Store) helped() bool { return !reflect.ValueOf(s.Helper).IsZero() }
