@@ -31,8 +31,8 @@ const (
 
 var hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
-// ParseAddress returns the address of a server in its one spelling: host in lower case, no default port, no slash at the
-// end.
+// ParseAddress returns the address of a server in its one spelling: host in lower case, no default port, no slash at
+// the end.
 func ParseAddress(address string) (string, error) {
 	key, err := ParseKey(address, "any", "")
 	return key.Vault, err
@@ -56,8 +56,8 @@ func ParseKey(address, name, version string) (visage.KeyRef, error) {
 		return visage.KeyRef{}, fmt.Errorf("%.200q is not the address of a KMIP server: give %s", address, form)
 	}
 	if u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(address, "#") {
-		return visage.KeyRef{}, fmt.Errorf("the address of the KMIP server at %.200q has a user, a query or a fragment: "+
-			"leave it out", u.Host)
+		return visage.KeyRef{}, fmt.Errorf("the address of the KMIP server at %.200q has a user, a query or a "+
+			"fragment: leave it out", u.Host)
 	}
 	at, err := parseHost(u)
 	if err != nil {

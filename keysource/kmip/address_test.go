@@ -16,8 +16,10 @@ func TestParseKey(t *testing.T) {
 		{"kmip://KMS.example:5696/", "faces", "", visage.KeyRef{Vault: "kmip://kms.example", Name: "faces"}},
 		{"kmip://kms.example:05697", "a%20b", "1-2", visage.KeyRef{Vault: "kmip://kms.example:5697", Name: "a%20b",
 			Version: "1-2"}},
-		{"kmip://[::1]/keys/faces/a%2Fb", "", "", visage.KeyRef{Vault: "kmip://[::1]", Name: "faces", Version: "a%2Fb"}},
-		{"kmip://192.0.2.1/keys/f%c3%a9", "", "x", visage.KeyRef{Vault: "kmip://192.0.2.1", Name: "f%C3%A9", Version: "x"}},
+		{"kmip://[::1]/keys/faces/a%2Fb", "", "",
+			visage.KeyRef{Vault: "kmip://[::1]", Name: "faces", Version: "a%2Fb"}},
+		{"kmip://192.0.2.1/keys/f%c3%a9", "", "x",
+			visage.KeyRef{Vault: "kmip://192.0.2.1", Name: "f%C3%A9", Version: "x"}},
 	} {
 		got, err := kmip.ParseKey(c.address, c.name, c.version)
 		if err != nil || got != c.want {

@@ -160,7 +160,8 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	}
 	return keysource.Description{
 		Ref: keysource.Ref{URI: s.uri, Version: escape(id)}, Algorithm: "A256GCM", KeyType: "oct-HSM",
-		Bits: int(k.bits), Enabled: k.state == kmip.StateActive, NotBefore: k.notBefore, Expires: k.expires, Unfit: k.unfit(),
+		Bits: int(k.bits), Enabled: k.state == kmip.StateActive, NotBefore: k.notBefore, Expires: k.expires,
+		Unfit: k.unfit(),
 	}, nil
 }
 
@@ -217,8 +218,8 @@ const aesBits = 256
 func (k key) unfit() map[keysource.Fitness]string {
 	why := map[keysource.Fitness]string{}
 	if k.object != kmip.ObjectTypeSymmetricKey || k.algorithm != kmip.CryptographicAlgorithmAES || k.bits != aesBits {
-		why[keysource.FitType] = fmt.Sprintf("has object type %d, algorithm %d and %d bits: only symmetric AES keys of "+
-			"%d bits protect resources", k.object, k.algorithm, k.bits, aesBits)
+		why[keysource.FitType] = fmt.Sprintf("has object type %d, algorithm %d and %d bits: only symmetric AES keys "+
+			"of %d bits protect resources", k.object, k.algorithm, k.bits, aesBits)
 	}
 	switch {
 	case k.extractable:
