@@ -181,7 +181,7 @@ func (a *Accounts) recheck(ctx context.Context, of Account) {
 		a.log.WarnContext(ctx, "key not asked for at once", "resource", of.ID.String(), "err", err)
 		return
 	}
-	if now.Key != (visage.KeyRef{}) {
-		a.cfg.Custody.Recheck(now.Key)
+	for _, s := range now.Stores {
+		a.cfg.Custody.Recheck(s.Key)
 	}
 }

@@ -638,6 +638,9 @@ func (t *transition) onFinishedCustomer(e event) {
 		}
 		t.FirstOK = t.LastOK
 		t.Stores, t.Heard, t.Others, t.RefusedBy = e.stores, t.now, [maxStores - 1]otherStore{}, noStore
+		for i := range e.stores - 1 { // each has unwrapped in the change
+			t.Others[i] = otherStore{Answer: classOK, LastOK: t.now}
+		}
 		t.returnToFirst()
 	}
 	if !t.DataLocked && t.Serving == 0 {

@@ -96,7 +96,15 @@ func (o *officer) enable(t *testing.T, key visage.KeyRef) {
 
 func (o *officer) until(t *testing.T, what string, is func(custody.Status) bool) custody.Status {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	return o.within(t, 30*time.Second, time.Millisecond, what, is)
+}
+
+// within waits for a state, and looks once in every interval.
+func (o *officer) within(
+	t *testing.T, limit, interval time.Duration, what string, is func(custody.Status) bool,
+) custody.Status {
+	t.Helper()
+	deadline := time.After(limit)
 	for {
 		s, err := o.Custody().Status(t.Context(), o.space)
 		if err != nil {
@@ -108,7 +116,7 @@ func (o *officer) until(t *testing.T, what string, is func(custody.Status) bool)
 		select {
 		case <-deadline:
 			t.Fatalf("%s did not happen in time: %+v", what, s)
-		case <-time.After(time.Millisecond):
+		case <-time.After(interval):
 		}
 	}
 }

@@ -49,6 +49,9 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 			ManualRestore: s.Policy.ManualRestore,
 		}
 	}
+	if len(s.Stores) > 1 {
+		w.Status.Stores, w.Status.Notice = storesOf(e), storesNotice
+	}
 	if o := s.Operation; o.ID != "" {
 		w.Status.Operation = &armwire.EncryptionOperation{
 			ID: o.ID, Kind: string(o.Kind), Progress: string(o.Progress), Step: o.Step, Code: o.Code, Reason: o.Reason,
@@ -56,6 +59,23 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 		}
 	}
 	return w
+}
+
+// storesNotice tells callers who rely on one store what another one means.
+const storesNotice = "The key of another store keeps the data open while the first one gives no answer. To revoke " +
+	"access while a store is unreachable, revoke the keys of all stores."
+
+func storesOf(e account.Encryption) (all []armwire.StoreKey) {
+	for i, store := range e.Status.Stores {
+		inUse := store.Key
+		inUse.Version = store.Version
+		all = append(all, armwire.StoreKey{
+			Key: inUse.String(), KeyVersion: store.Key.Version, Answer: store.Answer, Cause: store.Cause,
+			Serving: e.Status.Code == "" && i == e.Status.Serving, LastSuccess: stampOf(store.LastSuccess),
+			NextCheck: stampOf(store.NextCheck), Expires: stampOf(store.KeyEnds),
+		})
+	}
+	return all
 }
 
 // protectionOf reads the encryption settings. In the contract the default of keySource is the customer's key.
@@ -91,6 +111,15 @@ func (p *plane) encryptionRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Say what happens when the customer's key does not simply say yes",
 				Body:   armwire.KeyPolicy{},
 				Answer: armwire.Account{}}),
+		route(http.MethodPost, one+"/encryption:addStore", p.addStore,
+			api.Doc{Summary: "Have a key in a further store protect the data too", Body: armwire.StoreKeyRequest{},
+				Answer: armwire.Account{}}),
+		route(http.MethodPost, one+"/encryption:removeStore", p.removeStore,
+			api.Doc{Summary: "Have the key of one store protect the data no more", Body: armwire.StoreKeyRequest{},
+				Answer: armwire.Account{}}),
+		route(http.MethodPost, one+"/encryption:promoteStore", p.promoteStore,
+			api.Doc{Summary: "Have the key that keeps the data open take the place of a first key that is lost",
+				Answer: armwire.Account{}}),
 		route(http.MethodGet, oneOperation, p.operation,
 			api.Doc{Summary: "Ask how far a change has come", Answer: operationStatus{}}),
 	}
@@ -105,6 +134,48 @@ func (p *plane) lock(r *api.Request) (any, error) {
 
 func (p *plane) unlock(r *api.Request) (any, error) {
 	if err := p.Accounts.Unlock(r.Context(), r.Caller(), r.Path("account")); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+// storeOf reads the key of a store.
+func storeOf(r *api.Request) (account.Protection, error) {
+	var want armwire.StoreKeyRequest
+	if err := read(r, &want); err != nil {
+		return account.Protection{}, err
+	}
+	found := account.Protection{Customer: true, Register: want.Register}
+	if k := want.Key; k != nil {
+		found.VaultURI, found.KeyName, found.KeyVersion = k.VaultURI, k.KeyName, k.KeyVersion
+	}
+	return found, nil
+}
+
+func (p *plane) addStore(r *api.Request) (any, error) {
+	want, err := storeOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Accounts.AddStore(r.Context(), r.Caller(), r.Path("account"), want); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+func (p *plane) removeStore(r *api.Request) (any, error) {
+	want, err := storeOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Accounts.RemoveStore(r.Context(), r.Caller(), r.Path("account"), want); err != nil {
+		return nil, err
+	}
+	return p.get(r)
+}
+
+func (p *plane) promoteStore(r *api.Request) (any, error) {
+	if err := p.Accounts.PromoteStore(r.Context(), r.Caller(), r.Path("account")); err != nil {
 		return nil, err
 	}
 	return p.get(r)

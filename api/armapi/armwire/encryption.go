@@ -28,6 +28,26 @@ type EncryptionStatus struct {
 	NextCheck   string               `json:"nextCheck,omitempty"`
 	Policy      *KeyPolicy           `json:"policy,omitempty"`
 	Operation   *EncryptionOperation `json:"operation,omitempty"`
+	Stores      []StoreKey           `json:"stores,omitempty"` // if there are several, the first one first
+	Notice      string               `json:"notice,omitempty"` // a sentence about having several stores
+}
+
+// StoreKey is the state of a resource's key in one of several stores. Azure has no such document.
+type StoreKey struct {
+	Key         string `json:"keyIdentifier"`        // with the version in use
+	KeyVersion  string `json:"keyVersion,omitempty"` // as requested; empty: newer versions are followed
+	Answer      string `json:"answer,omitempty"`     // the last: ok, denied, wrong, unknown or expired
+	Cause       string `json:"cause,omitempty"`
+	Serving     bool   `json:"serving"` // its answers keep the data open now
+	LastSuccess string `json:"lastSuccess,omitempty"`
+	NextCheck   string `json:"nextCheck,omitempty"`
+	Expires     string `json:"expires,omitempty"`
+}
+
+// StoreKeyRequest names the key of a store that is to be added or removed.
+type StoreKeyRequest struct {
+	Key      *KeyVaultProperties `json:"keyVaultProperties"`
+	Register bool                `json:"register,omitempty"` // grant the resource's identity access to the key
 }
 
 // KeyPolicy says what happens when a customer-managed key does not answer. Azure has no such document.

@@ -5,6 +5,7 @@ package cmk
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 func Command() *cobra.Command {
 	return command.Noun("cmk", "Encrypt resources with customer-managed keys, and approve requests to use them",
 		status(), enable(), change(), disable(), lock(), unlock(), policy(),
+		addStore(), removeStore(), promoteStore(),
 		request(), requests(), approve(), reject(), withdraw(), capacity())
 }
 
@@ -48,6 +50,13 @@ type key struct {
 }
 
 func (k *key) define(c *cobra.Command) {
+	k.defineName(c)
+	c.Flags().BoolVar(&k.register, "register", true, "create a system-assigned identity and grant it access to the "+
+		"key; --register=false skips this")
+}
+
+// defineName defines the flags that only name a key.
+func (k *key) defineName(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&k.id, "key", "", "`IDENTIFIER` of the key: https://VAULT/keys/NAME or "+
 		"https://VAULT/keys/NAME/VERSION, hashivault://HOST/MOUNT/keys/NAME in HashiCorp Vault, "+
@@ -56,8 +65,6 @@ func (k *key) define(c *cobra.Command) {
 	f.StringVar(&k.vault, "vault", "", "instead of --key: `NAME` or address of the key's vault")
 	f.StringVar(&k.name, "key-name", "", "`NAME` of the key in --vault")
 	f.StringVar(&k.version, "key-version", "", "`VERSION` of the key in --vault (default: the newest, as with --key)")
-	f.BoolVar(&k.register, "register", true, "create a system-assigned identity and grant it access to the key; "+
-		"--register=false skips this")
 	operator.CompleteFlag(c, "vault", operator.Vaults)
 }
 
@@ -218,4 +225,12 @@ func table(t *command.Table, e encryption) {
 	s := e.Encryption.Status
 	t.Row(e.Name, s.State, command.Clock(s.Since), command.Dash(s.Key), command.Clock(s.LastSuccess),
 		command.Clock(s.NextCheck), command.Dash(s.Reason))
+	for i, store := range s.Stores {
+		answer := command.Dash(store.Answer)
+		if store.Serving {
+			answer += ", serves"
+		}
+		t.Row(fmt.Sprintf("  store %d", i+1), answer, "-", store.Key, command.Clock(store.LastSuccess),
+			command.Clock(store.NextCheck), command.Dash(store.Cause))
+	}
 }

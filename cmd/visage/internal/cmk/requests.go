@@ -25,7 +25,7 @@ const (
 func request() *cobra.Command {
 	var opts struct{ region, contact, reason string }
 	c := command.New("request [NAME]",
-		"Request a resource of tier E0, whose data can be encrypted with a customer-managed key",
+		"Request a resource of tier E0, which can have a customer-managed key",
 		"visage cmk request pilot --contact ann@example.org --reason \"pilot of the front desk\"")
 	f := c.Flags()
 	f.StringVar(&opts.region, "region", "", "`LOCATION` of the resource (default: any)")
