@@ -67,7 +67,8 @@ type connections struct {
 }
 
 // openVaultKey opens a key in a vault that speaks Azure Key Vault's protocol: in a vault of this instance as the given
-// principal, with a token issued here; in Azure as the operator's application.
+// principal, with a token issued here; in a vault that the operator has described, by federation; elsewhere in Azure as
+// the operator's application.
 func (s *Server) openVaultKey(
 	l *layers, by connections, key visage.KeyRef, as visage.PrincipalID,
 ) (keysource.Source, error) {
@@ -80,6 +81,8 @@ func (s *Server) openVaultKey(
 	switch {
 	case ours:
 		vaults, credential = by.own, ownCredential{l.identities, as}
+	case s.keyStores.Set().Require(now) == nil:
+		return by.stores().Open(now, as)
 	case s.cfg.AzureTenant == "":
 		return nil, s.refuseForeign(key)
 	}
@@ -112,8 +115,8 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 // requireStore refuses a key that is in no store outside this instance which it can use: in Azure, or in a store that
 // the operator has configured.
 func (s *Server) requireStore(key visage.KeyRef) error {
-	if key.Scheme() != "https" {
-		return s.keyStores.Set().Require(key)
+	if missing := s.keyStores.Set().Require(key); missing == nil || key.Scheme() != "https" {
+		return missing
 	}
 	if s.cfg.AzureTenant == "" {
 		return s.refuseForeign(key)

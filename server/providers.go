@@ -93,8 +93,7 @@ func (s *Server) keyStore(address string) (keyStore, error) {
 	if stores.Knows(address) {
 		return keyStore{stores.ParseKey, s.openStoreKey}, nil
 	}
-	return keyStore{}, fmt.Errorf("no key store is known at %.200q; the known ones are https://VAULT, for Azure Key "+
-		"Vault and the vaults of this instance, %s", address, stores.Known())
+	return keyStore{}, fmt.Errorf("no key store is known at %.200q; the known ones are %s", address, stores.Known())
 }
 
 // parseKey reads which key a customer means, whatever store it is in.

@@ -35,7 +35,7 @@ func TestUnknownKeyStore(t *testing.T) {
 	token := r.Token(t, managementPlane)
 	r.call(201, "", token, "PUT", account,
 		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
-	for _, address := range []string{"awskms://eu-west-1/111122223333", "pkcs11:token=t", "safe.vault.example"} {
+	for _, address := range []string{"oci-kms://vault.example", "safe.vault.example"} {
 		answer := r.call(http.StatusBadRequest, "InvalidKeyVaultProperties", token, "PATCH", account,
 			`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":"`+address+`","keyName":"k1"}}}}`)
 		message := answer["error"].(map[string]any)["message"].(string)
@@ -43,7 +43,8 @@ func TestUnknownKeyStore(t *testing.T) {
 			t.Errorf("key store %s: %s", address, message)
 		}
 	}
-	_, err := o.Custody().Enable(t.Context(), o.space, visage.KeyRef{Vault: "kmip://hsm.example", Name: "42"}, o.who)
+	unknown := visage.KeyRef{Vault: "oci-kms://vault.example", Name: "42"}
+	_, err := o.Custody().Enable(t.Context(), o.space, unknown, o.who)
 	refusal, ok := errors.AsType[*visage.Refusal](err)
 	if !ok || refusal.Code != "InvalidKeyVaultProperties" || !strings.Contains(refusal.Message, known) {
 		t.Errorf("enable a key in an unknown store: %v", err)

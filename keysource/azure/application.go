@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,9 +30,18 @@ type Application struct {
 // authority is that of Azure's public cloud.
 const authority = "https://login.microsoftonline.com"
 
+// authorities are those of the clouds whose vaults have other suffixes than the public cloud's.
+var authorities = map[string]string{
+	".vault.azure.cn":          "https://login.chinacloudapi.cn",
+	".vault.usgovcloudapi.net": "https://login.microsoftonline.us",
+}
+
 // gone are the error numbers of the token service that certainly mean that the application, its tenant or its secret is
-// no longer valid: unknown application, disabled service principal, unknown tenant, wrong secret, expired secret.
-var gone = []int{700016, 7000112, 90002, 7000215, 7000222}
+// no longer valid: unknown application, disabled service principal, unknown tenant, wrong secret, expired secret; and
+// that the application has no federated credential for an assertion: for its issuer, its audience, its subject. That
+// the signature or the time of an assertion is refused is no certainty: a clock, or the way to the issuer's keys, may
+// be wrong.
+var gone = []int{700016, 7000112, 90002, 7000215, 7000222, 70021, 700211, 700212, 700213}
 
 // Token implements Credential.
 func (a Application) Token(ctx context.Context, scope string) (token string, expires time.Time, err error) {
@@ -41,24 +51,78 @@ func (a Application) Token(ctx context.Context, scope string) (token string, exp
 	}
 	defer clear(raw)
 	secret, _, _ := strings.Cut(string(raw), "\n")
-	form := url.Values{
+	client := a.Client
+	if client == nil {
+		client = applicationClient
+	}
+	return requestToken(ctx, client, cmp.Or(a.Authority, authority), a.Tenant, url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {a.ClientID},
 		"client_secret": {strings.TrimSuffix(secret, "\r")}, "scope": {scope},
+	})
+}
+
+// FederatedAudience is the audience of assertions that Entra accepts unless a federated credential has another.
+const FederatedAudience = "api://AzureADTokenExchange"
+
+// federatedLife is how long a token of Federated is used: shorter than the interval of polls, so that every poll asks
+// whether the principal may still log in.
+const federatedLife = 20 * time.Second
+
+// Federated authenticates to a token service of Entra's protocol as an application, or as a user-assigned identity,
+// that has a federated credential for an assertion (RFC 7523 §2.2): no secret is stored anywhere. It is a Credential.
+type Federated struct {
+	Authority string // address of the token service; default: that of the cloud of Vault
+	Vault     string // address of the vault
+	Tenant    string // id or domain of the application's tenant
+	ClientID  string
+	// Assertion returns an assertion for the audience of the federated credential, usually FederatedAudience. An error
+	// that wraps keysource.ErrDenied means that the principal certainly no longer exists.
+	Assertion func(ctx context.Context) (assertion string, expires time.Time, err error)
+	// Client sends the requests. Default: one of its own.
+	Client *http.Client
+}
+
+// Token implements Credential.
+func (f Federated) Token(ctx context.Context, scope string) (token string, expires time.Time, err error) {
+	assertion, _, err := f.Assertion(ctx)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("get an assertion to log in with: %w", err)
 	}
-	base := a.Authority
-	if base == "" {
-		base = authority
+	client := f.Client
+	if client == nil {
+		client = applicationClient
 	}
-	address := strings.TrimSuffix(base, "/") + "/" + url.PathEscape(a.Tenant) + "/oauth2/v2.0/token"
+	token, expires, err = requestToken(ctx, client, cmp.Or(f.Authority, authorityOf(f.Vault)), f.Tenant, url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {f.ClientID}, "scope": {scope},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		"client_assertion":      {assertion},
+	})
+	if soon := time.Now().Add(federatedLife); soon.Before(expires) {
+		expires = soon
+	}
+	return token, expires, err
+}
+
+// authorityOf returns the address of the token service of the cloud that a vault is in.
+func authorityOf(vault string) string {
+	for suffix, of := range authorities {
+		if strings.HasSuffix(vault, suffix) {
+			return of
+		}
+	}
+	return authority
+}
+
+// requestToken asks a token service.
+func requestToken(
+	ctx context.Context, client *http.Client, authority, tenant string, form url.Values,
+) (token string, expires time.Time, err error) {
+	address := strings.TrimSuffix(authority, "/") + "/" + url.PathEscape(tenant) + "/oauth2/v2.0/token"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("request a token: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	client := a.Client
-	if client == nil {
-		client = applicationClient
-	}
 	res, err := client.Do(req)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("request a token: %w", err)

@@ -1,7 +1,9 @@
 package azure_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,5 +78,54 @@ func TestApplication(t *testing.T) {
 	app.SecretFile += ".gone"
 	if _, _, err := app.Token(t.Context(), "x"); err == nil || errors.Is(err, keysource.ErrDenied) {
 		t.Errorf("a secret that cannot be read: %v", err)
+	}
+}
+
+// TestFederated gets tokens for assertions, uses none for longer than a poll, and distinguishes a federated credential
+// that is gone from a clock or an issuer that is in trouble.
+func TestFederated(t *testing.T) {
+	var status int
+	var body, asked string
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		asked = r.URL.Path + " " + r.PostForm.Encode()
+		w.WriteHeader(status)
+		if _, err := w.Write([]byte(body)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	var gone error
+	app := azure.Federated{Authority: server.URL, Tenant: "contoso.example", ClientID: "app", Client: server.Client(),
+		Assertion: func(context.Context) (string, time.Time, error) { return "a.b.c", time.Time{}, gone }}
+
+	status, body = http.StatusOK, `{"token_type":"Bearer","expires_in":3599,"access_token":"abc"}`
+	token, expires, err := app.Token(t.Context(), "https://vault.azure.net/.default")
+	if left := time.Until(expires); err != nil || token != "abc" || left <= 0 || left > 20*time.Second {
+		t.Errorf("%q until %v, %v", token, expires, err)
+	}
+	want := "/contoso.example/oauth2/v2.0/token client_assertion=a.b.c&client_assertion_type=urn%3Aietf%3Aparams%3A" +
+		"oauth%3Aclient-assertion-type%3Ajwt-bearer&client_id=app&grant_type=client_credentials" +
+		"&scope=https%3A%2F%2Fvault.azure.net%2F.default"
+	if asked != want {
+		t.Errorf("asked %s", asked)
+	}
+	for number, denied := range map[int]bool{
+		70021: true, 700211: true, 700212: true, 700213: true, // no federated credential for it
+		700016: true, 7000112: true, 90002: true, // no such application or tenant
+		700024: false, 700027: false, 50027: false, 90033: false, // its time, its signature, the service
+	} {
+		status, body = http.StatusUnauthorized, fmt.Sprintf(`{"error":"invalid_client","error_codes":[%d]}`, number)
+		token, _, err := app.Token(t.Context(), "https://vault.azure.net/.default")
+		if err == nil || token != "" || errors.Is(err, keysource.ErrDenied) != denied {
+			t.Errorf("%d: %q, %v", number, token, err)
+		}
+	}
+	gone = fmt.Errorf("the identity is gone: %w", keysource.ErrDenied)
+	asked = ""
+	if _, _, err := app.Token(t.Context(), "x"); !errors.Is(err, keysource.ErrDenied) || asked != "" {
+		t.Errorf("without an identity: %v, and asked %q", err, asked)
 	}
 }

@@ -100,6 +100,12 @@ type Source struct {
 	client *azkeys.Client
 }
 
+// ParseAddress returns the address of a vault in its one spelling.
+func ParseAddress(address string) (string, error) {
+	key, err := newKey(address, "any", "")
+	return key.Vault, err
+}
+
 // Open returns a source over key, which wraps with the version in key or, if there is none, with the newest. Nothing is
 // sent yet. Hosts that are not allowed are refused.
 func (v *Vaults) Open(key visage.KeyRef, credential Credential) (*Source, error) {

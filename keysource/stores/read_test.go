@@ -29,6 +29,8 @@ func TestRead(t *testing.T) {
 			"login":{"method":"web-identity","role":"arn:aws-us-gov:iam::444455556666:role/faces/{principal}"}},
 		{"address":"awskms://cn-north-1/111122223333",
 			"login":{"method":"static","accessKeyId":"AKIA","secretFile":"s"}},
+		{"address":"https://Safe.vault.azure.net/",
+			"login":{"method":"federated","tenant":"contoso.example","clientId":"c"}},
 		{"address":"gcpkms://projects/visage-test/locations/global/keyRings/faces",
 			"login":{"method":"service-account","secretFile":"key.json"}},
 		{"address":"gcpkms://projects/visage-test/locations/europe-west3/keyRings/faces",
@@ -47,7 +49,7 @@ func TestRead(t *testing.T) {
 		t.Error(err)
 	}
 	for text, says := range map[string]string{
-		`[{"address":"https://vault.example","login":{"method":"jwt"}}]`:                                             "no key store is known",
+		`[{"address":"ftp://vault.example","login":{"method":"jwt"}}]`:                                               "no key store is known",
 		`[{"address":"hashivault://user@vault.example/transit","login":{"method":"jwt"}}]`:                           "has a user",
 		`[{"address":"hashivault://vault.example","login":{"method":"jwt"}}]`:                                        "mount",
 		`[{"address":"hashivault://vault.example/transit","login":{"method":"ldap"}}]`:                               `got "ldap"`,
@@ -72,6 +74,10 @@ func TestRead(t *testing.T) {
 		`[{"address":"` + ring + `","loginEndpoint":"https://x","login":{"method":"workload-identity","provider":"p"}}]`: "leave loginEndpoint out",
 		`[{"address":"` + ring + `","login":{"method":"workload-identity","serviceAccount":"me@example.com",
 			"provider":"projects/1/locations/global/workloadIdentityPools/visage/providers/visage"}}]`: "a service account is",
+		`[{"address":"https://vault.example","login":{"method":"federated","tenant":"t","clientId":"c"}}]`: "only vaults of Azure",
+		`[{"address":"https://safe.vault.azure.net","login":{"method":"federated","tenant":"t"}}]`:         "needs clientId",
+		`[{"address":"https://safe.vault.azure.net","endpoint":"http://x",
+			"login":{"method":"federated","tenant":"t","clientId":"c"}}]`: "https://HOST",
 		`[{"adress":"hashivault://vault.example/transit"}]`:                             "unknown field",
 		`[` + manager + `,"secretFile":"k"}}]`:                                          "caFile is missing",
 		`[` + manager + `},"caFile":"ca"}]`:                                             "secretFile",

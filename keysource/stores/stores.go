@@ -19,7 +19,7 @@ import (
 	"github.com/visage-face/visage/keysource/helper"
 )
 
-// Store is a store of customers' keys that is no key vault, and the way in which the identities of resources log in to
+// Store is a store of customers' keys outside this instance, and the way in which the identities of resources log in to
 // it.
 type Store struct {
 	// Address is that of the store, as the keyVaultUri of resources has it:
@@ -70,10 +70,14 @@ type Login struct {
 	// Default: "visage-{principal}". For jwt and web-identity.
 	Role string `json:"role,omitempty"`
 	// Audience is the claim "aud" of the tokens that prove an identity, which must not be an audience of this instance.
-	// Default: the address of the store; for workload-identity, the provider below https://iam.googleapis.com/. For
-	// jwt, web-identity and workload-identity.
+	// Default: the address of the store; for workload-identity, the provider below https://iam.googleapis.com/; for
+	// federated, api://AzureADTokenExchange. For jwt, web-identity, workload-identity and federated.
 	Audience string `json:"audience,omitempty"`
 	RoleID   string `json:"roleId,omitempty"` // for approle
+	// Tenant and ClientID name the application, or the user-assigned identity, that has a federated credential for the
+	// identities. For federated.
+	Tenant   string `json:"tenant,omitempty"`
+	ClientID string `json:"clientId,omitempty"`
 	// AccessKeyID names the access key of a user. For static.
 	AccessKeyID string `json:"accessKeyId,omitempty"`
 	// Provider is the OpenID provider that trusts this instance:
@@ -134,7 +138,7 @@ type kind struct {
 type opener func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
 
 // kinds are all kinds of stores.
-var kinds = []kind{transit, aws, google, hsm, keyManager}
+var kinds = []kind{vault, transit, aws, google, hsm, keyManager}
 
 // kindOf returns the kind of the stores at an address.
 func kindOf(address string) (kind, bool) {
