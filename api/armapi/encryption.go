@@ -72,7 +72,7 @@ func storesOf(e account.Encryption) (all []armwire.StoreKey) {
 		all = append(all, armwire.StoreKey{
 			Key: inUse.String(), KeyVersion: store.Key.Version, Answer: store.Answer, Cause: store.Cause,
 			Serving: e.Status.Code == "" && i == e.Status.Serving, LastSuccess: stampOf(store.LastSuccess),
-			NextCheck: stampOf(store.NextCheck), Expires: stampOf(store.KeyEnds),
+			NextCheck: stampOf(store.NextCheck), Expires: stampOf(store.KeyExpires),
 		})
 	}
 	return all
