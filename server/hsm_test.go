@@ -72,3 +72,5 @@ func (h *hsm) rotate(*testing.T, string) string { return "" }
 func TestHSM(t *testing.T) { walkArticle(t, &hsm{HSM: keystores.StartSoftHSM(t)}) }
 
 func TestHSMOfOthers(t *testing.T) { walkOthers(t, &hsm{HSM: keystores.StartSoftHSM(t)}) }
+
+func TestHSMTheft(t *testing.T) { walkTheft(t, &hsm{HSM: keystores.StartSoftHSM(t)}) }

@@ -59,3 +59,5 @@ func (k keyManager) rotate(_ *testing.T, key string) string {
 func TestKMIP(t *testing.T) { walkArticle(t, keyManager{keystores.StartKMIP(t)}) }
 
 func TestKMIPOfOthers(t *testing.T) { walkOthers(t, keyManager{keystores.StartKMIP(t)}) }
+
+func TestKMIPTheft(t *testing.T) { walkTheft(t, keyManager{keystores.StartKMIP(t)}) }

@@ -124,7 +124,7 @@ func (t *Token) with(ctx context.Context, do func(api.SessionHandle) error) erro
 		info, infoErr := t.lib.GetSessionInfo(session)
 		certain := infoErr == nil && loggedIn(info) && logins == t.logins.Load()
 		own, isOwn := errors.AsType[*keysource.Error](err)
-		if isOwn && certain {
+		if certain && (isOwn || answers(err)) {
 			t.idle <- session
 		} else {
 			_ = t.lib.CloseSession(session) // it may be gone, or in the middle of something
@@ -140,6 +140,12 @@ func (t *Token) with(ctx context.Context, do func(api.SessionHandle) error) erro
 		}
 	}
 	return unknown("the session with the token ended", last)
+}
+
+// answers reports whether an error is one with which an operation has ended, so that its session goes on.
+func answers(err error) bool {
+	code, _ := errors.AsType[api.Error](err)
+	return code == api.CKR_ENCRYPTED_DATA_INVALID || code == api.CKR_KEY_FUNCTION_NOT_PERMITTED
 }
 
 // gone reports whether an error says that a session or an object was there before.
