@@ -141,10 +141,10 @@ calibrate: setup build ## calibrate confidence on DATA, a folder of photos by pe
 bench: setup bench/wasm/node_modules/.package-lock.json ## measure: vision, sealing, search, memory; ratios in one run
 	@go test ./bench -run '^$$' -bench . -benchtime 10x -timeout 30m
 
-prove: setup ## attack the guarantees, part by part; the report goes to prove-out/
+prove: setup $(KEYSTORES) ## attack the guarantees, part by part; the report goes to prove-out/
 	@go run ./test/prove/report
 
-prove-%: setup
+prove-%: setup $(KEYSTORES)
 	@go run ./test/prove/report $*
 
 clean: ## remove what was built; the fetched weights stay

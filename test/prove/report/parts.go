@@ -52,11 +52,12 @@ var parts = []Part{
 		"vault",
 		"A vault or proxy that delays, fails, denies or lies never brings a resource into a state outside of its " +
 			"lifecycle, and never loses stored data; a denial locks in time, an outage does not count as one, and " +
-			"nothing opens without the vault.", []Run{
-			{Packages: here, Tests: "^(TestVaultStorm|TestTimeToBlock)$", Env: []string{"VISAGE_ROUNDS=60"},
-				Timeout: "30m"},
+			"nothing opens without the vault or the key store of another vendor, whatever else is stolen.", []Run{
+			{Packages: here, Tests: "^(TestVaultStorm|TestTimeToBlock|TestTimeToBlockInAWS)$",
+				Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
 			{Packages: "./custody", Tests: ".", Timeout: "20m"},
-			{Packages: "./server", Tests: "^TestCustomerKey$"},
+			{Packages: "./server", Tests: "^(TestCustomerKey|Test(Transit|AWS|Google|HSM)(OfOthers|Theft)?)$"},
+			{Packages: "./keysource/...", Tests: "^Test(Conformance|Answers|States|Logins)$"},
 		}},
 	{
 		"crash",
