@@ -104,6 +104,7 @@ var remedies = map[string]string{
 	"InvalidTagNameLength":                "Choose a name of that length.",
 	"InvalidTagValueLength":               "Shorten the value.",
 	"InvalidTopInQueryString":             "Send a number in those bounds.",
+	"FurtherKeyNotFound":                  "Take the key from `visage cmk status`.",
 	"KeyAlreadyInUse":                     "Choose another key, or remove this one from its place first.",
 	"PromotionNotAllowed":                 "Do what the message says, or wait; `visage cmk status` shows both keys.",
 	"TooManyKeyStores":                    "Remove the key of one store with `visage cmk remove-store`.",

@@ -32,6 +32,12 @@ func (c *Console) encryptionRoutes() []route {
 		send(at+"/unlock", onAccount("encryption:unlock/action"), c.unlock),
 		page(at+"/policy", onAccount("encryption:policy/write"), c.keyPolicyPage),
 		send(at+"/policy", onAccount("encryption:policy/write"), c.setKeyPolicy),
+		page(at+"/store", onAccount("encryption:addStore/action"), c.addStorePage),
+		send(at+"/store", onAccount("encryption:addStore/action"), c.addStore),
+		page(at+"/store/remove", freshly(onAccount("encryption:removeStore/action")), c.removeStorePage),
+		send(at+"/store/remove", freshly(onAccount("encryption:removeStore/action")), c.removeStore),
+		page(at+"/store/promote", freshly(onAccount("encryption:promoteStore/action")), c.promoteStorePage),
+		send(at+"/store/promote", freshly(onAccount("encryption:promoteStore/action")), c.promoteStore),
 		page(at+"/rehearsal", operator, c.rehearsalPage),
 		send(at+"/rehearsal", operator, c.rehearse),
 	}
@@ -57,7 +63,8 @@ type encryptionData struct {
 	Policy   []keyFact
 	Newer    *form // takes the newer version into use; nil: not offered, and so for the following addresses
 	NewerIs  string
-	Edit     string // of the policy
+	Edit     string      // of the policy
+	Stores   *storesData // nil: the service holds the key
 	Rehearse string
 	Choose   *chooser
 	Events   []keyEvent
@@ -122,6 +129,7 @@ func (c *Console) encryptionPage(v *visit, a account.Account) (*view, error) {
 	scope := c.cfg.AccountPath(a)
 	if d.Customer {
 		d.Facts, d.Policy = c.keyFacts(v, a, e), v.policyFacts(e.Status.Policy)
+		d.Stores = c.storesOn(v, a, e)
 	}
 	switch {
 	case e.Pending():

@@ -636,3 +636,51 @@ func TestRehearseARevocation(t *testing.T) {
 		"Les données sont les mêmes qu’auparavant.")
 	hold(t, b.Get(at), 200, "<span>Clé gérée par le client : active</span>") // the running service was left alone
 }
+
+// TestKeyStores adds a key in another vault, shows both, and removes the first.
+func TestKeyStores(t *testing.T) {
+	r := newRealm(t, server.Config{})
+	r.resource("vip")
+	r.vault("safe", nil)
+	r.vault("spare", nil)
+	r.newKey("safe", "faces")
+	further := r.newKey("spare", "faces")
+	b := r.Browser(t, "")
+	r.enable(b, "vip", "safe", "faces")
+	const at = "/console/resources/vip/encryption"
+	hold(t, b.Get(at), 200, "Add a key in another store")
+	hold(t, b.Get(at+"/store"), 200, "you must take it away from both keys")
+	hold(t, b.Submit(at+"/store", at+"/store", url.Values{"uri": {"nothing"}}), http.StatusBadRequest, `value="nothing"`)
+	added := b.Submit(at+"/store", at+"/store", url.Values{"uri": {further}})
+	if added.Status != http.StatusSeeOther {
+		t.Fatalf("add: %d %s", added.Status, added.Body)
+	}
+	p := await(t, b, at, "Answers, stands by")
+	hold(t, p, 200, "The key is added", further, "First key", "Keeps the data open",
+		"take it away from the keys of all stores")
+	hold(t, b.Submit(at+"/store", at+"/store", url.Values{"uri": {further[:strings.LastIndex(further, "/")]}}),
+		http.StatusSeeOther) // newer versions are followed from now on
+	hold(t, b.Get(at+"/store/promote"), 200, "is never asked again")
+	hold(t, b.Submit(at+"/store/promote", at+"/store/promote", nil), http.StatusConflict, "must have given no answer")
+	hold(t, r.inFrench().Get(at), 200, "Répond, en réserve", "Première clé")
+
+	var remove []string
+	for _, part := range strings.Split(p.Body, `href="`)[1:] {
+		if to, _, _ := strings.Cut(part, `"`); strings.HasPrefix(to, at+"/store/remove") {
+			remove = append(remove, html.UnescapeString(to))
+		}
+	}
+	if len(remove) != 2 {
+		t.Fatalf("the pages that remove keys: %q", remove)
+	}
+	hold(t, b.Get(remove[0]), 200, "must answer", "closes nothing any more")
+	if p := b.Submit(remove[0], at+"/store/remove", nil); p.Status != http.StatusSeeOther {
+		t.Fatalf("remove: %d %s", p.Status, p.Body)
+	}
+	p = await(t, b, at, "The key is removed")
+	hold(t, p, 200, "spare", "<span>Customer-managed key: active</span>")
+	if strings.Contains(p.Body, "safe.vault") {
+		t.Error("the page still shows the removed key")
+	}
+	hold(t, b.Get(remove[1]), 200, "The resource has one key only.")
+}

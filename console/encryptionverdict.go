@@ -83,6 +83,9 @@ func (v *visit) keyTrouble(s custody.Status) string {
 	case custody.Locked:
 		return v.text("encryption.state.locked", since)
 	}
+	if s.Serving > 0 {
+		return v.text("encryption.state.failedover", v.lang.when(s.Since))
+	}
 	if until := s.LastSuccess.Add(s.Policy.Grace); s.Code == "" && time.Since(s.LastSuccess) > keyLate {
 		return v.text("encryption.state.degraded", v.lang.when(s.Since), v.lang.when(until))
 	}

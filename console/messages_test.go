@@ -66,8 +66,11 @@ var families = map[string][]string{
 	"encryption.cause.": {"permission", "disabled", "missing", "firewall", "not-yet-valid", "expired", "identity",
 		"denied", "wrong", "unknown"},
 	"encryption.verdict.": {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
-	"encryption.kind.":    {"enable", "switch", "update", "follow", "disable"},
-	"encryption.step.":    {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
+	"encryption.kind.": {"enable", "switch", "update", "follow", "disable", "add-store", "remove-store",
+		"promote-store"},
+	"encryption.store.": {"remove", "remove.key", "remove.answers", "remove.revoke", "remove.submit", "remove.done",
+		"promote", "promote.key", "promote.answers", "promote.revoke", "promote.submit", "promote.done"},
+	"encryption.step.": {"wrapped", "intended", "pending", "acked", "turned", "destroyed", "rewrapped", "done"},
 }
 
 // remedies are the operations that mend a precondition of a customer's key, without those that saving the key does.

@@ -7,7 +7,7 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// This file decides what the keys in several stores mean together. Up to maxStores keys wrap the same data key, each in
+// This file decides what the keys in several stores mean together. Up to MaxStores keys wrap the same data key, each in
 // a store of its own, and each opens it alone. The rules:
 //
 //  1. The first key decides. Its no locks, whatever the others say, and only its own yes ends that: silence does not,
@@ -19,8 +19,10 @@ import (
 //     outage are obeyed, and a key that has refused for long locks nothing.
 //  4. The grace begins with the last yes of any key that could serve.
 
+// MaxStores is in how many stores a resource can have keys.
+const MaxStores = sealed.MaxSlots
+
 const (
-	maxStores = sealed.MaxSlots
 	// failOverAfter is how long the first key must be silent before another one serves. No grace is shorter (MinGrace),
 	// so open data stays open until then.
 	failOverAfter = time.Minute

@@ -55,8 +55,8 @@ func decodeNote(raw []byte) (note, error) {
 	if n.Format != noteFormat {
 		return note{}, fmt.Errorf("read the note of custody: unknown format %d", n.Format)
 	}
-	if len(n.Others) >= maxStores || n.Key == nil && n.Others != nil || n.RefusedBy < noStore ||
-		n.RefusedBy > maxStores {
+	if len(n.Others) >= MaxStores || n.Key == nil && n.Others != nil || n.RefusedBy < noStore ||
+		n.RefusedBy > MaxStores {
 		return note{}, fmt.Errorf("read the note of custody: %d further keys, and a refusal by number %d",
 			len(n.Others), n.RefusedBy)
 	}

@@ -71,7 +71,7 @@ type state struct {
 	Stores    int       // the number of keys of the customer
 	FirstOK   time.Time // the last yes of the first key; zero: none since the start
 	Heard     time.Time // the last answer of the first key, or when it began to be asked
-	Others    [maxStores - 1]otherStore
+	Others    [MaxStores - 1]otherStore
 	Serving   int     // the store whose key keeps the data open: 0 the first, 1 the second …
 	RefusedBy refusal // as stored: only the key of this store, or the first, ends a lock
 }
@@ -637,7 +637,7 @@ func (t *transition) onFinishedCustomer(e event) {
 			t.Answer, t.Cause = t.Others[t.Serving-1].Answer, ""
 		}
 		t.FirstOK = t.LastOK
-		t.Stores, t.Heard, t.Others, t.RefusedBy = e.stores, t.now, [maxStores - 1]otherStore{}, noStore
+		t.Stores, t.Heard, t.Others, t.RefusedBy = e.stores, t.now, [MaxStores - 1]otherStore{}, noStore
 		for i := range e.stores - 1 { // each has unwrapped in the change
 			t.Others[i] = otherStore{Answer: classOK, LastOK: t.now}
 		}
@@ -654,7 +654,7 @@ func (t *transition) onFinishedCustomer(e event) {
 // onFinishedService puts the service's key in charge. Data that a refusal has locked meanwhile opens.
 func (t *transition) onFinishedService() {
 	t.Holder, t.Change, t.Opening = byService, noChange, false
-	t.Stores, t.Others, t.RefusedBy = 0, [maxStores - 1]otherStore{}, noStore
+	t.Stores, t.Others, t.RefusedBy = 0, [MaxStores - 1]otherStore{}, noStore
 	t.returnToFirst()
 	if !t.DataLocked {
 		t.serviceManaged()

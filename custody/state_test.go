@@ -139,7 +139,7 @@ func allStates() []state {
 
 // withSecond returns the states that a state under one key can be in with a second one.
 func withSecond(s state) []state {
-	if s.Holder != byCustomer || s.Change != noChange || s.Deleted {
+	if s.Holder != byCustomer || s.Change != noChange || s.Deleted || s.Answer != "" { // other answers come below
 		return nil
 	}
 	var all []state
@@ -422,7 +422,7 @@ func TestStatesAreClosed(t *testing.T) {
 		}
 		s.LockCount, s.Since, s.Reason, s.Cause, s.FirstOK = 1, time.Time{}, "", "", time.Time{}
 		if s.Stores < 2 {
-			s.Answer, s.Heard, s.Others = "", time.Time{}, [maxStores - 1]otherStore{}
+			s.Answer, s.Heard, s.Others = "", time.Time{}, [MaxStores - 1]otherStore{}
 		} else {
 			s.Heard = tableNow.Add(-2 * failOverAfter)
 			for i := range s.Others {
@@ -516,7 +516,7 @@ func rows() (names []string, states []state) {
 	said := otherStore{Answer: classOK, LastOK: ok}
 	add("degraded, two keys", two(state{Condition: Degraded, LastOK: ok}))
 	add("degraded, two keys, the second serves",
-		two(state{Condition: Degraded, LastOK: ok, Serving: 1, Others: [maxStores - 1]otherStore{said}}))
+		two(state{Condition: Degraded, LastOK: ok, Serving: 1, Others: [MaxStores - 1]otherStore{said}}))
 	add("revoked by the first of two keys", two(state{Condition: Revoked, DataLocked: true, RefusedBy: firstRefuses}))
 	add("revoked by the second of two keys",
 		two(state{Condition: Revoked, DataLocked: true, RefusedBy: refusedBy(1)}))

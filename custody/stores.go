@@ -34,9 +34,9 @@ func (c *Custody) AddStore(
 	switch {
 	case at == 0:
 		return Operation{}, alreadyInUse(key, "it is the first key of the resource")
-	case at < 0 && len(stores) == maxStores:
+	case at < 0 && len(stores) == MaxStores:
 		return Operation{}, visage.Refuse(visage.Conflict, "TooManyKeyStores",
-			"The resource has keys in %d stores, and no more are possible: remove one first.", maxStores)
+			"The resource has keys in %d stores, and no more are possible: remove one first.", MaxStores)
 	}
 	if err := c.requirePresentKey(ctx, sp, stores[0].binding); err != nil {
 		return Operation{}, err
@@ -67,7 +67,8 @@ func (c *Custody) AddStore(
 //
 // While the first key is silent, no store is removed: PromoteStore ends the silence for good.
 //
-// Refusals: CustomerManagedKeyNotEnabled, KeyStoreNotFound, EncryptionKeyRevoked, KeyVaultUnavailable, RequestConflict.
+// Refusals: CustomerManagedKeyNotEnabled, FurtherKeyNotFound, EncryptionKeyRevoked, KeyVaultUnavailable,
+// RequestConflict.
 func (c *Custody) RemoveStore(ctx context.Context, id sealed.SpaceID, key visage.KeyRef) (Operation, error) {
 	sp, stores, release, err := c.claimStores(ctx, id)
 	if err != nil {
@@ -76,7 +77,7 @@ func (c *Custody) RemoveStore(ctx context.Context, id sealed.SpaceID, key visage
 	defer release()
 	at := c.storeWith(stores, key)
 	if at < 0 || len(stores) == 1 {
-		return Operation{}, visage.Refuse(visage.NotFound, "KeyStoreNotFound",
+		return Operation{}, visage.Refuse(visage.NotFound, "FurtherKeyNotFound",
 			"The resource has no key %s beside others.", key.Unversioned())
 	}
 	if err := c.requirePresentKey(ctx, sp, stores[0].binding); err != nil {

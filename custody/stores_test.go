@@ -371,13 +371,13 @@ func TestStoreChanges(t *testing.T) {
 		}
 		r.slotsAre(four, three)
 		_, err = r.custody.RemoveStore(t.Context(), spaceA, two)
-		wantRefusal(t, err, "KeyStoreNotFound")
+		wantRefusal(t, err, "FurtherKeyNotFound")
 		if _, err := r.custody.RemoveStore(t.Context(), spaceA, four); err != nil { // the third key is the first now
 			t.Fatal(err)
 		}
 		r.slotsAre(three)
 		_, err = r.custody.RemoveStore(t.Context(), spaceA, three)
-		wantRefusal(t, err, "KeyStoreNotFound")
+		wantRefusal(t, err, "FurtherKeyNotFound")
 		r.added(r.first().add("k1"))
 		if _, err := r.custody.Disable(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
