@@ -181,9 +181,16 @@ type Config struct {
 	//	passphrase-env:NAME     a passphrase in an environment variable
 	//	passphrase-file:PATH    a passphrase in the first line of a file
 	//	tpm:DEVICE              a TPM 2.0, such as /dev/tpmrm0; see tpm.New for what may follow
+	//	hashivault://…          a key in a store of KeyStores or KeyStoresFile, by its identifier; so for all kinds of
+	//	                        stores. The login must not be by federation, since its tokens are signed by a key that
+	//	                        the root key seals
 	//
 	// Default: file:<Dir>/keys/root.key.
 	RootKeys []string
+
+	// RootKeyWait is how long a start waits for a protector that is not on this machine, or a TPM, and does not answer,
+	// while no other one opens the root key. Default: 5 min.
+	RootKeyWait time.Duration
 
 	// Version is the version of the program, for pages about the instance. Default: it is not shown.
 	Version string
@@ -193,6 +200,8 @@ type Config struct {
 
 	// Logger receives the log for operators. Default: discard.
 	Logger *slog.Logger
+
+	rootStores *rootStores // set by withDefaults
 
 	// Recogniser serves every recognition model instead of model packs, for tests of everything but vision. Packs and
 	// Library are not used, and the store does not record it.
@@ -223,6 +232,7 @@ const (
 	minGalleryBytes = 1 << 20
 	minDiskReserve  = 4 << 20
 	maxDrainTimeout = time.Hour
+	maxRootKeyWait  = 24 * time.Hour
 	minConnections  = 16
 )
 
@@ -264,6 +274,8 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Connections, 2048)
 	setDefault(&c.DrainTimeout, 20*time.Second)
 	setDefault(&c.KeyGrace, custody.DefaultGrace)
+	setDefault(&c.RootKeyWait, 5*time.Minute)
+	setDefault(&c.rootStores, &rootStores{})
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -347,6 +359,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
 		bad("drain-timeout", "must be between 0 and %v; got %v", maxDrainTimeout, c.DrainTimeout)
+	}
+	if c.RootKeyWait < 0 || c.RootKeyWait > maxRootKeyWait {
+		bad("root-key-wait", "must be between 0 and %v; got %v", maxRootKeyWait, c.RootKeyWait)
 	}
 	c.checkIdentityEndpoint(bad)
 	seen := map[string]bool{}

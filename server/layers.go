@@ -71,7 +71,8 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 			return nil, err
 		}
 	}
-	store, first, err := s.cfg.openStore(ctx, s.note)
+	opened.add("key stores of the root key", s.cfg.rootStores.close)
+	store, first, err := s.openStoreInTime(ctx)
 	if err != nil {
 		return nil, err
 	}

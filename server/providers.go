@@ -56,8 +56,11 @@ func (c Config) protector(entry string) (protector, error) {
 		}
 		return protector{"tpm", false, opened(source)}, nil
 	}
+	if stores.Knows(entry) {
+		return c.storedProtector(entry)
+	}
 	return protector{}, fmt.Errorf("%q is none of file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, "+
-		"tpm:DEVICE", entry)
+		"tpm:DEVICE, nor the identifier of a key in a key store", entry)
 }
 
 func openKeyFile(path, dataDir string, create bool) (keysource.Source, error) {

@@ -1,9 +1,17 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -31,4 +39,139 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 			sealed.Protector{Name: name, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
 	}
 	return protectors, nil
+}
+
+// openStoreInTime opens the store, and waits for a protector that may answer later.
+func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, first bool, err error) {
+	const longest = 30 * time.Second // between two tries
+	until := time.Now().Add(s.cfg.RootKeyWait)
+	for pause := time.Second; ; pause = min(2*pause, longest) {
+		store, first, err = s.cfg.openStore(ctx, s.note)
+		if err == nil || !mayAnswerLater(err) {
+			return store, first, err
+		}
+		left := time.Until(until)
+		if left <= 0 {
+			return nil, first, fmt.Errorf("%w; this start has waited %v for an answer (root-key-wait)", err,
+				s.cfg.RootKeyWait)
+		}
+		s.log.Warn("no protector opens the root key, and one does not answer: the start tries again",
+			"until", until.UTC().Format(time.RFC3339), "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, first, context.Cause(ctx)
+		case <-time.After(min(pause, left)):
+		}
+	}
+}
+
+// mayAnswerLater reports whether a root that was not opened may open later: a protector gave no answer that is not a
+// file, a variable or a passphrase, whose absence does not end by itself.
+func mayAnswerLater(err error) bool {
+	root, ok := errors.AsType[*sealed.RootError](err)
+	return ok && slices.ContainsFunc(root.Tried, func(p sealed.ProtectorError) bool {
+		kind, _, _ := strings.Cut(p.Name, " ")
+		return !slices.Contains([]string{"file", "env", "passphrase"}, kind) && errors.Is(p.Err, keysource.ErrUnknown)
+	})
+}
+
+// rootStores are the key stores that protect the root key, with their connections.
+type rootStores struct {
+	mu   sync.Mutex // guards sets
+	sets []*stores.Set
+}
+
+// close ends the helpers of the stores.
+func (r *rootStores) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, set := range r.sets {
+		set.Close()
+	}
+	r.sets = nil
+	return nil
+}
+
+// storedProtector is a key in a key store of the settings. A store that was added while the server ran will not do: its
+// description is sealed under the root key.
+func (c Config) storedProtector(entry string) (protector, error) {
+	key, err := stores.ParseKey(entry, "", "")
+	if err != nil {
+		return protector{}, err
+	}
+	scheme, _, _ := strings.Cut(entry, ":")
+	return protector{kind: strings.ToLower(scheme), open: func(bool) (keysource.Source, error) {
+		all := c.KeyStores
+		if c.KeyStoresFile != "" {
+			read, err := stores.Read(c.KeyStoresFile)
+			if err != nil {
+				return nil, err
+			}
+			all = slices.Concat(all, read)
+		}
+		for _, store := range all {
+			if address, err := stores.AddressOf(store.Address); err != nil || address != key.Vault {
+				continue
+			}
+			if store.Federates() {
+				return nil, fmt.Errorf("the login to the key store %s is by federation (%s): its tokens are signed "+
+					"with a key that the root key seals, so they cannot open the root key; describe the store with a "+
+					"login by a secret, in an instance of its own if need be", key.Vault, store.Login.Method)
+			}
+			set, err := stores.NewSet([]stores.Store{store}, c.Logger)
+			if err != nil {
+				return nil, err
+			}
+			c.rootStores.mu.Lock()
+			c.rootStores.sets = append(c.rootStores.sets, set)
+			c.rootStores.mu.Unlock()
+			source, err := set.Connect(noIdentity).Open(key, "")
+			if err != nil {
+				return nil, err
+			}
+			return impatient{source}, nil
+		}
+		return nil, fmt.Errorf("the key store %s of the root key is not in the settings (key-stores): one that was "+
+			"added while the server ran cannot be used, since its description is sealed under the root key", key.Vault)
+	}}, nil
+}
+
+// noIdentity asserts no identity: the root key is not a resource.
+func noIdentity(context.Context, visage.PrincipalID, string) (string, time.Time, error) {
+	return "", time.Time{}, errors.New("the root key has no identity")
+}
+
+// impatient ends calls of a source that take too long, as calls without an answer.
+type impatient struct{ keysource.Source }
+
+// rootCallTime bounds one call of a protector in a key store.
+const rootCallTime = 20 * time.Second
+
+func (i impatient) limited(ctx context.Context, call func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, rootCallTime)
+	defer cancel()
+	err := call(bounded)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		return &keysource.Error{Class: keysource.ErrUnknown,
+			Text: fmt.Sprintf("the key store has not answered within %v", rootCallTime)}
+	}
+	return err
+}
+
+// Wrap implements keysource.Source.
+func (i impatient) Wrap(ctx context.Context, inner []byte) (blob []byte, ref keysource.Ref, err error) {
+	err = i.limited(ctx, func(ctx context.Context) error {
+		blob, ref, err = i.Source.Wrap(ctx, inner)
+		return err
+	})
+	return blob, ref, err
+}
+
+// Unwrap implements keysource.Source.
+func (i impatient) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
+	err = i.limited(ctx, func(ctx context.Context) error {
+		inner, err = i.Source.Unwrap(ctx, ref, blob)
+		return err
+	})
+	return inner, err
 }

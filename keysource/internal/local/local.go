@@ -1,5 +1,5 @@
 // Package local wraps under a key in the memory of this process: the part that the sources for files, environment
-// variables, passphrases and TPMs share.
+// variables, passphrases, TPMs and recovery kits share.
 package local
 
 import (
@@ -50,6 +50,7 @@ const (
 	Env        Kind = 2
 	Passphrase Kind = 3
 	TPM        Kind = 4
+	Recovery   Kind = 5
 )
 
 // Wrapped is a parsed wrapped form. Its slices alias the bytes it was parsed from.

@@ -112,7 +112,7 @@ func (r *Root) try(ctx context.Context, dst []byte, p Protector, doc Instance) (
 
 // unwrapRoot opens the root key into dst with the source of a protector.
 func unwrapRoot(ctx context.Context, dst []byte, src keysource.Source, at protectorDoc, doc Instance) error {
-	key, err := src.Unwrap(ctx, at.Ref, at.Wrapped)
+	key, err := src.Unwrap(about(ctx, doc.ID, doc.Version), at.Ref, at.Wrapped)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 			r.ignore(p)
 			continue
 		}
-		at, err := wrapRoot(ctx, p, r.Current().Key)
+		at, err := r.wrap(ctx, p, r.Current())
 		if err != nil {
 			return fmt.Errorf("protect the instance root key with %s: %w", p.Name, err)
 		}
@@ -234,9 +234,16 @@ func (r *Root) tellExposed(doc Instance) {
 	}
 }
 
-// wrapRoot wraps a root key with a protector, unwraps it again and compares. The result has no name yet.
-func wrapRoot(ctx context.Context, p Protector, key []byte) (protectorDoc, error) {
-	blob, ref, err := p.Source.Wrap(ctx, key)
+// about returns a context for calls that are about a version of the root key: stores that can hold that bind what they
+// wrap to it.
+func about(ctx context.Context, instance format.ID, version uint32) context.Context {
+	return keysource.WithLabel(ctx, keysource.Label{Instance: instance, Generation: uint64(version)})
+}
+
+// wrap wraps a version of the root key with a protector, unwraps it again and compares. The result has no name yet.
+func (r *Root) wrap(ctx context.Context, p Protector, root format.InstanceKey) (protectorDoc, error) {
+	ctx = about(ctx, r.Instance, root.Version)
+	blob, ref, err := p.Source.Wrap(ctx, root.Key)
 	if err != nil {
 		return protectorDoc{}, err
 	}
@@ -245,7 +252,7 @@ func wrapRoot(ctx context.Context, p Protector, key []byte) (protectorDoc, error
 		return protectorDoc{}, fmt.Errorf("unwrap what was just wrapped: %w", err)
 	}
 	defer clear(back)
-	if !hmac.Equal(back, key) {
+	if !hmac.Equal(back, root.Key) {
 		return protectorDoc{}, fmt.Errorf("%w: what was just wrapped unwraps to something else", keysource.ErrWrong)
 	}
 	t := now()
@@ -278,7 +285,7 @@ func (r *Root) Add(ctx context.Context, p Protector) (name string, err error) {
 	}) {
 		return "", ErrProtected
 	}
-	at, err := wrapRoot(ctx, p, r.Current().Key)
+	at, err := r.wrap(ctx, p, r.Current())
 	if err != nil {
 		return "", err
 	}

@@ -45,7 +45,7 @@ func (r *Root) Rotate(ctx context.Context) error {
 	next := format.InstanceKey{Version: doc.Version + 1, Key: key.Bytes()}
 	wrapped := make([]protectorDoc, 0, len(doc.Protectors))
 	for _, at := range doc.Protectors {
-		again, err := r.wrapAgain(ctx, at, next.Key)
+		again, err := r.wrapAgain(ctx, at, next)
 		if err != nil {
 			key.Free()
 			return fmt.Errorf("wrap the new root key with %s: %w", at.Name, err)
@@ -90,12 +90,12 @@ func (r *Root) Rotate(ctx context.Context) error {
 }
 
 // wrapAgain wraps a new key with a protector of the document.
-func (r *Root) wrapAgain(ctx context.Context, at protectorDoc, key []byte) (protectorDoc, error) {
+func (r *Root) wrapAgain(ctx context.Context, at protectorDoc, next format.InstanceKey) (protectorDoc, error) {
 	p, ok := r.source(at.Name)
 	if !ok {
 		return protectorDoc{}, ErrDetached
 	}
-	again, err := wrapRoot(ctx, p, key)
+	again, err := r.wrap(ctx, p, next)
 	again.Name, again.Exposed, again.Added = at.Name, at.Exposed || again.Exposed, at.Added
 	return again, err
 }

@@ -19,7 +19,7 @@ var brokenConfigs = map[string][]string{
 	"duration.yaml":  {`duration.yaml:1: drain-timeout: is "-3s"; allowed: a duration such as 20s`},
 	"list.yaml":      {`list.yaml:1: listen: is a sequence; allowed: host:port`},
 	"map.yaml": {`map.yaml:1: root-key: is a mapping; allowed: ` +
-		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE`},
+		`file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE, a key in a key store`},
 	"null.yaml":     {`null.yaml:1: dir: is a null; allowed: a path`},
 	"quote.yaml":    {`quote.yaml: is not YAML: [1:9] could not find end character of double-quoted text`},
 	"sequence.yaml": {`sequence.yaml: is not a list of settings, "name: value" in each line`},
@@ -42,7 +42,8 @@ var brokenConfigs = map[string][]string{
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
 			`azure-secret-file, key-stores, trust-issuer, console-issuer, console-issuer-secret-file, issuer-ca-file, ` +
-			`identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, drain-timeout, log-level, log-format`,
+			`identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, root-key-wait, drain-timeout, log-level, ` +
+			`log-format`,
 	},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
 }
@@ -121,7 +122,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"console-issuer-secret-file": "https://login.example=/s",
 		"identity-endpoint":          "127.0.0.1:8444",
 		"identity-endpoint-for":      "shop-app", "identity-endpoint-imds": "true",
-		"root-key": "env:X", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
+		"root-key": "env:X", "root-key-wait": "1m", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
 	}
 	for _, s := range table {
 		value, known := values[s.name]

@@ -269,10 +269,17 @@ var table = []setting{
 	},
 	{
 		name: "root-key", list: true,
-		usage: "`SOURCE` of the root key: file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH or " +
-			"tpm:DEVICE; of several, any one opens the data (default: file:DIR/keys/root.key)",
-		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE",
+		usage: "`SOURCE` of the root key: file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, " +
+			"tpm:DEVICE or a key in a key store; of several, any one opens the data (default: file:DIR/keys/root.key)",
+		allowed: "file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, tpm:DEVICE, a key in a key store",
 		set:     texts(func(c *Settings) *[]string { return &c.Server.RootKeys }),
+	},
+	{
+		name: "root-key-wait",
+		usage: "`DURATION` that a start waits for a protector of the root key that does not answer, if no other one " +
+			"opens the data (default 5m)",
+		allowed: "a duration such as 5m",
+		set:     duration(func(c *Settings) *time.Duration { return &c.Server.RootKeyWait }),
 	},
 	{
 		name:    "drain-timeout",
