@@ -80,7 +80,7 @@ instanceroot                                 : the instance root key
 protectors                                   : what wraps it
 anchors bundle                               : newest states; the documents of keys
 epoch slot summary                           : epoch keys; wrapped data keys; what is shown of them
-open turn rotation                           : opening a space's keys; making others current; another root key
+open turn rotation recovery                  : opening a space's keys; making others current; another root key
 `,
 	"sealed/backup": `
 read backup                                  : a backup as it is read; as it is written

@@ -44,6 +44,7 @@ keysource/gcpkms          : . keysource keysource/internal/answer
 keysource/stores          : . keysource keysource/azure keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/kmip keysource/pkcs11
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
+keysource/recovery        : keysource keysource/internal/local
 keysource/tpm             : keysource keysource/internal/local
 keysource/sourcetest      : keysource
 sealed/...                : keysource sealed/... internal/...

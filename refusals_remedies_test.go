@@ -27,12 +27,14 @@ var remedies = map[string]string{
 	"TaskEnded":            "Sign in, and start the task again.",
 
 	// Root key
-	"InvalidRootProtector":  "Write the protector as the setting root-key has it; the message says what is wrong.",
-	"RootProtectorNotFound": "List the protectors with `visage root list`, and use a name from there.",
-	"RootProtectorExists":   "Nothing is to be done.",
-	"LastRootProtector":     "Add another protector first, or bring back the one that does not answer.",
-	"RootKeyRotating":       "Wait until `visage root list` shows no rotation.",
-	"RootKeyVersionsUsed":   "Move the data to a new instance.",
+	"InvalidRecoveryRequest": "Correct what the message names: recipients are RSA public keys of 4096 bits or more.",
+	"RecoveryProofInvalid":   "Make a kit of the present root key with `visage recovery create`, or correct the clock.",
+	"InvalidRootProtector":   "Write the protector as the setting root-key has it; the message says what is wrong.",
+	"RootProtectorNotFound":  "List the protectors with `visage root list`, and use a name from there.",
+	"RootProtectorExists":    "Nothing is to be done.",
+	"LastRootProtector":      "Add another protector first, or bring back the one that does not answer.",
+	"RootKeyRotating":        "Wait until `visage root list` shows no rotation.",
+	"RootKeyVersionsUsed":    "Move the data to a new instance.",
 	"RootProtectorUnavailable": "Bring the protector back, name it in the settings, or remove it with " +
 		"`visage root remove`.",
 

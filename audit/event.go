@@ -88,6 +88,8 @@ const (
 	RootUnprotect Kind = "root.unprotect"
 	RootTest      Kind = "root.test"
 	RootRotate    Kind = "root.rotate"
+	RootKit       Kind = "root.kit"   // a recovery kit was made, DetailSubject is its id
+	RootProve     Kind = "root.prove" // somebody has proved that a recovery kit opens the root key
 
 	// the store was brought to the next format; DetailOperation has the migration's name, DetailBefore and DetailAfter
 	// the formats
@@ -107,7 +109,8 @@ var kinds = []Kind{
 	IdentityCreate, IdentityUpdate, IdentityDelete, IdentityToken, IdentityRole, IdentityRotate,
 	SessionOpen, SessionProve, SessionEnd,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
-	AccessRefuse, OperatorAction, BackupVerify, RootProtect, RootUnprotect, RootTest, RootRotate, StoreEvent,
+	AccessRefuse, OperatorAction, BackupVerify, RootProtect, RootUnprotect, RootTest, RootRotate, RootKit,
+	RootProve, StoreEvent,
 	StoreMigrate, InstanceStart, InstanceStop,
 }
 

@@ -53,6 +53,8 @@ type State struct {
 	RootExposed  bool          // a copy of the machine's disks may open the data
 	RootRotating bool          // what earlier versions of the root key sealed is being sealed anew
 	RootDelayed  bool          // that does not go on
+	RootKit      time.Time     // when a recovery kit of this version was made; zero: never
+	RootProved   time.Time     // when one was proved to open it; zero: never
 	Certificates []Certificate // the first to end first
 	AnchorsApart bool          // anchors lie outside of the data directory
 }
@@ -359,6 +361,8 @@ func (c *Console) operations(v *visit) (*view, error) {
 		d.Packs = append(d.Packs, row)
 	}
 	d.Root = []fact{{v.text("operations.root.version"), v.lang.number(int(s.RootVersion)), false}}
+	d.Root = append(d.Root, fact{v.text("operations.root.kit"), v.whenever(s.RootKit), false},
+		fact{v.text("operations.root.proved"), v.whenever(s.RootProved), false})
 	if s.RootRotating {
 		d.Root = append(d.Root, fact{v.text("operations.root.rotation"), v.text("operations.root.rotating"), false})
 	}
@@ -382,6 +386,14 @@ func (c *Console) operations(v *visit) (*view, error) {
 	slices.SortStableFunc(ends, func(a, b endRow) int { return a.Ends.Compare(b.Ends) })
 	d.Ends = tabled(v, prefix+"/operations", ends, "ends", endOrders)
 	return v.page("operations", v.text("operations.title"), &d), nil
+}
+
+// whenever is a time in words, or that it never was.
+func (v *visit) whenever(t time.Time) string {
+	if t.IsZero() {
+		return v.text("operations.root.never")
+	}
+	return v.lang.when(t)
 }
 
 // calibrationCurve draws which fraction of strangers a confidence lets through.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 )
 
@@ -22,6 +23,7 @@ var (
 	ErrDetached      = keys.ErrDetached      // the configuration of this process does not have it
 	ErrRotating      = keys.ErrRotating      // the rotation before is not finished
 	ErrLastVersion   = keys.ErrLastVersion   // there can be no further version
+	ErrNotProved     = keys.ErrNotProved     // the current root key did not make the proof
 )
 
 // RootState is how the root key stands.
@@ -32,7 +34,9 @@ type RootState struct {
 	// Exposed says that a copy of the disks of this machine may open the data: a protector is exposed, or one was while
 	// this version of the key was current.
 	Exposed  bool
-	Ignored  []string // configured protectors that are not used, since they were removed
+	Kit      time.Time // when a recovery kit of this version was made; zero: never
+	Proved   time.Time // when one was proved to open this version; zero: never
+	Ignored  []string  // configured protectors that are not used, since they were removed
 	Rotation Rotation
 }
 
@@ -59,6 +63,7 @@ func (r *RootKey) State(ctx context.Context) (RootState, error) {
 		return RootState{}, fmt.Errorf("read the state of the root key: %w", err)
 	}
 	state := RootState{Version: sum.Version, Made: sum.Made, Exposed: sum.Exposed, Ignored: sum.Ignored,
+		Kit: sum.Kit, Proved: sum.Proved,
 		Rotation: s.rotation.state(sum.Rotating)}
 	for _, p := range sum.Protectors {
 		state.Protectors = append(state.Protectors, ProtectorState(p))
@@ -114,4 +119,19 @@ func (r *RootKey) do(what string, change func() error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// Kit calls seal with the current root key and its version, for a recovery kit. seal must not keep the key.
+func (r *RootKey) Kit(ctx context.Context, seal func(version uint32, root []byte) error) error {
+	return r.do("make a recovery kit", func() error { return r.store.root.Kit(ctx, seal) })
+}
+
+// Proved checks the proof that somebody has opened a recovery kit, and notes when. Error: ErrNotProved.
+func (r *RootKey) Proved(ctx context.Context, kit string, at time.Time, proof []byte) error {
+	return r.do("prove a recovery kit", func() error { return r.store.root.Proved(ctx, kit, at, proof) })
+}
+
+// RecoveryProof is the proof for RootKey.Proved, made with the root key that a recovery kit of an instance has given.
+func RecoveryProof(root []byte, instance [16]byte, kit string, at time.Time) []byte {
+	return format.RecoveryProof(root, format.ID(instance), kit, at.Unix())
 }

@@ -85,6 +85,7 @@ func (i instance) State() console.State {
 		return s // the store is closing, and the page with it
 	}
 	s.RootVersion, s.RootExposed = root.Version, root.Exposed
+	s.RootKit, s.RootProved = root.Kit, root.Proved
 	s.RootRotating, s.RootDelayed = root.Rotation.Running, root.Rotation.Err != nil
 	for _, p := range root.Protectors {
 		s.RootKeys = append(s.RootKeys, console.RootKey{

@@ -31,7 +31,8 @@ func (k rootKeys) RootKey(ctx context.Context) (armwire.RootKey, error) {
 		return armwire.RootKey{}, err
 	}
 	answer := armwire.RootKey{Version: state.Version, Made: moment(state.Made), Exposed: state.Exposed,
-		Protectors: []armwire.RootProtector{}, Ignored: state.Ignored}
+		Protectors: []armwire.RootProtector{}, Ignored: state.Ignored, Instance: k.store.Instance(),
+		Kit: moment(state.Kit), Proved: moment(state.Proved)}
 	for _, p := range state.Protectors {
 		answer.Protectors = append(answer.Protectors, armwire.RootProtector{
 			Name: p.Name, Kind: p.Kind, Entry: p.Entry, Exposed: p.Exposed, Configured: p.Attached, Opened: p.Opened,
@@ -178,13 +179,15 @@ var (
 		"The version of the root key; it grows with every rotation.", nil, nil)
 	rootRotating = prometheus.NewDesc("visage_sealed_root_rotating",
 		"Whether what earlier versions of the root key sealed is still being sealed anew.", nil, nil)
+	rootProved = prometheus.NewDesc("visage_sealed_root_recovery_proved_timestamp_seconds",
+		"When a recovery kit was proved to open the current version of the root key; 0: never.", nil, nil)
 	rootTested = prometheus.NewDesc("visage_sealed_root_protector_tested_timestamp_seconds",
 		"When a protector last opened the root key, by its name; 0: not known.", []string{"protector"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m rootMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{rootExposed, rootVersion, rootRotating, rootTested} {
+	for _, d := range []*prometheus.Desc{rootExposed, rootVersion, rootRotating, rootTested, rootProved} {
 		to <- d
 	}
 }
@@ -207,11 +210,14 @@ func (m rootMetrics) Collect(to chan<- prometheus.Metric) {
 	gauge(rootExposed, number(state.Exposed))
 	gauge(rootVersion, float64(state.Version))
 	gauge(rootRotating, number(state.Rotation.Running))
-	for _, p := range state.Protectors {
-		tested := 0.0
-		if !p.Tested.IsZero() {
-			tested = float64(p.Tested.Unix())
+	seconds := func(t time.Time) float64 {
+		if t.IsZero() {
+			return 0
 		}
-		gauge(rootTested, tested, p.Name)
+		return float64(t.Unix())
+	}
+	gauge(rootProved, seconds(state.Proved))
+	for _, p := range state.Protectors {
+		gauge(rootTested, seconds(p.Tested), p.Name)
 	}
 }

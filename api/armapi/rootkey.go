@@ -21,6 +21,10 @@ type RootKeys interface {
 	TestProtectors(ctx context.Context, by visage.Caller) (armwire.RootKey, error)
 	// RotateRootKey makes a new root key; what the old one sealed is then sealed anew.
 	RotateRootKey(ctx context.Context, by visage.Caller) (armwire.RootKey, error)
+	// MakeKit makes a recovery kit and returns its file.
+	MakeKit(ctx context.Context, by visage.Caller, want armwire.RecoveryRequest) (any, error)
+	// ProveKit records that a recovery kit was opened.
+	ProveKit(ctx context.Context, by visage.Caller, proof armwire.RecoveryProof) error
 }
 
 // rootKeyRoutes are for the operator only, since the root key is that of every resource.
@@ -49,6 +53,11 @@ func (p *plane) rootKeyRoutes(route routeMaker) []api.Route {
 			api.Doc{Summary: "Ask every protector to open the root key", Answer: armwire.RootKey{}}),
 		route(http.MethodPost, root+"/rotate", p.forOperator(answered(p.RootKeys.RotateRootKey)),
 			api.Doc{Summary: "Make a new root key, and seal anew what the old one sealed", Answer: armwire.RootKey{}}),
+		route(http.MethodPost, root+"/recovery", p.forOperator(p.makeKit),
+			api.Doc{Summary: "Make a recovery kit of the root key", Body: armwire.RecoveryRequest{}}),
+		route(http.MethodPost, root+"/recovery/prove", p.forOperator(p.proveKit),
+			api.Doc{Summary: "Record that a recovery kit opens the root key", Body: armwire.RecoveryProof{},
+				Status: http.StatusNoContent}),
 	}
 }
 
@@ -65,4 +74,23 @@ func (p *plane) addProtector(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return answerRootKey(p.RootKeys.AddProtector(r.Context(), r.Caller(), body.Entry))
+}
+
+func (p *plane) makeKit(r *api.Request) (any, error) {
+	var body armwire.RecoveryRequest
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	return p.RootKeys.MakeKit(r.Context(), r.Caller(), body)
+}
+
+func (p *plane) proveKit(r *api.Request) (any, error) {
+	var body armwire.RecoveryProof
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	if err := p.RootKeys.ProveKit(r.Context(), r.Caller(), body); err != nil {
+		return nil, err
+	}
+	return api.Reply{Status: http.StatusNoContent}, nil
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/key"
 	"github.com/visage-face/visage/cmd/visage/internal/models"
 	"github.com/visage-face/visage/cmd/visage/internal/person"
+	"github.com/visage-face/visage/cmd/visage/internal/recovery"
 	"github.com/visage-face/visage/cmd/visage/internal/resource"
 	"github.com/visage-face/visage/cmd/visage/internal/retention"
 	"github.com/visage-face/visage/cmd/visage/internal/root"
@@ -70,7 +71,7 @@ func program() *cobra.Command {
 		identity.Command(),
 		person.Command(), console.Command())
 	command.AddGroup(r, "Operation", backup.Command(), backup.KeyringCommand(), backup.RestoreCommand(),
-		root.Command(), verify.Command(), drill.Command())
+		root.Command(), recovery.Command(), verify.Command(), drill.Command())
 	command.AddGroup(r, "Recognition", models.Command(), models.EvaluateCommand(), bench.Command())
 	r.AddCommand(settings.Topic())
 	r.Version = build.Version() // for "visage --version"; "visage version" says more

@@ -4,7 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -121,6 +125,19 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(b, []byte("guests"), []byte("others"), 1),
 					0o600))
+			},
+			"person": func(ts *testscript.TestScript, _ bool, args []string) {
+				key, err := rsa.GenerateKey(rand.Reader, 4096)
+				ts.Check(err)
+				public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+				ts.Check(err)
+				private, err := x509.MarshalPKCS8PrivateKey(key)
+				ts.Check(err)
+				for name, block := range map[string]*pem.Block{
+					".pem": {Type: "PUBLIC KEY", Bytes: public}, ".key": {Type: "PRIVATE KEY", Bytes: private},
+				} {
+					ts.Check(os.WriteFile(ts.MkAbs(args[0]+name), pem.EncodeToMemory(block), 0o600))
+				}
 			},
 			"damage": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(damage(ts.MkAbs(args[0]))) },
 		},

@@ -221,5 +221,10 @@ func (k Kit) Open(shares []Share) ([]byte, error) {
 	if len(key) != local.KeySize {
 		return nil, refuse("a share is damaged")
 	}
-	return w.Open(key, k.bound(), "the shares do not open this kit: one of them is damaged, or the kit was changed")
+	root, err := w.Open(key, k.bound(), "")
+	if err != nil {
+		return nil, local.Fail(keysource.ErrWrong, nil,
+			"the shares do not open this kit: one of them is damaged, or the kit was changed")
+	}
+	return root, nil
 }

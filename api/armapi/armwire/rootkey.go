@@ -10,6 +10,9 @@ type RootKey struct {
 	Protectors []RootProtector `json:"protectors"`
 	Ignored    []string        `json:"ignored,omitempty"` // named by the settings, and removed
 	Rotation   *RootRotation   `json:"rotation,omitempty"`
+	Instance   string          `json:"instance"`         // the id of the instance
+	Kit        *time.Time      `json:"kit,omitempty"`    // when a recovery kit of this version was made
+	Proved     *time.Time      `json:"proved,omitempty"` // when one was proved to open this version
 }
 
 // RootProtector is one way to open the root key.
@@ -37,4 +40,17 @@ type RootRotation struct {
 // RootProtectorRequest adds a protector.
 type RootProtectorRequest struct {
 	Entry string `json:"entry"` // as in the settings
+}
+
+// RecoveryRequest makes a recovery kit, whose file is the answer.
+type RecoveryRequest struct {
+	Recipients []string `json:"recipients"` // RSA public keys in PEM
+	Threshold  int      `json:"threshold"`  // how many of them are needed; zero: 1
+}
+
+// RecoveryProof proves that a recovery kit was opened.
+type RecoveryProof struct {
+	Kit   string    `json:"kit"` // its id
+	Time  time.Time `json:"time"`
+	Proof []byte    `json:"proof"`
 }

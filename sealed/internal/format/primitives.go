@@ -58,6 +58,7 @@ const (
 	labelBackup    = "visage/v1/backup"
 	labelFormer    = "visage/v1/former-root"
 	labelCarried   = "visage/v1/carried-epoch"
+	labelRecovery  = "visage/v1/recovery-proof"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first,
@@ -171,6 +172,13 @@ func EpochKeyCommitment(key []byte, space ID, epoch uint32) []byte {
 // RootKeyCommitment does the same for the instance root key.
 func RootKeyCommitment(key []byte, instance ID) []byte {
 	return mac(key, labelCommitIRK, instance[:])
+}
+
+// RecoveryProof proves that its maker has the root key, for a recovery kit and a moment in seconds since 1970.
+func RecoveryProof(key []byte, instance ID, kit string, at int64) []byte {
+	proof := expand(key, labelRecovery, instance[:])
+	defer clear(proof)
+	return mac(proof, labelRecovery, []byte(kit), u64(uint64(at)))
 }
 
 // ProbeSum says what a slot's probe must unwrap to, without saying it.

@@ -25,6 +25,9 @@ type Instance struct {
 	// what earlier versions sealed is still to be sealed under this one
 	Rotating bool  `cbor:"11,keyasint,omitempty"`
 	Made     int64 `cbor:"12,keyasint,omitempty"` // when this version was made, in seconds since 1970; zero: not known
+	// when a recovery kit of this version was made, and proved to open it, in seconds since 1970; zero: never
+	Kit    int64 `cbor:"13,keyasint,omitempty"`
+	Proved int64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Format is that of a store, as its instance knows it.
@@ -69,6 +72,9 @@ type Protector struct {
 	// what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
 	Exposed bool
 	Source  keysource.Source
+	// Recover, in place of Source, returns the root key of an instance and version by a road of its own, such as a
+	// recovery kit, and is not kept: the root key is then wrapped anew by all others.
+	Recover func(instance format.SpaceID, version uint32) ([]byte, error)
 }
 
 // RootError says that the instance root could not be opened with any of the protectors that were given. It wraps what

@@ -21,7 +21,7 @@ import (
 func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) (Format, error) {
 	names := map[string]bool{}
 	for _, p := range protectors {
-		if names[p.Name] || p.Name == "" || p.Source == nil {
+		if names[p.Name] || p.Name == "" || (p.Source == nil) == (p.Recover == nil) {
 			return Format{},
 				fmt.Errorf("protector %q of the instance root: names must be unique, and a source is needed", p.Name)
 		}
@@ -79,7 +79,9 @@ func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (
 		}
 		r.versions.Store(all)
 		r.Instance = doc.ID
-		r.attach(at.Name, p)
+		if p.Recover == nil {
+			r.attach(at.Name, p)
+		}
 		r.mu.Lock()
 		r.opened = at.Name
 		r.mu.Unlock()
@@ -92,6 +94,14 @@ func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (
 
 // try opens the root key with a configured protector into dst, and returns which one of the document it is.
 func (r *Root) try(ctx context.Context, dst []byte, p Protector, doc Instance) (protectorDoc, error) {
+	if p.Recover != nil {
+		key, err := p.Recover(format.SpaceID(doc.ID), doc.Version)
+		if err != nil {
+			return protectorDoc{}, err
+		}
+		defer clear(key)
+		return protectorDoc{Name: p.Name}, takeRoot(dst, key, doc)
+	}
 	candidates := doc.candidates(p)
 	if len(candidates) == 0 {
 		return protectorDoc{},
@@ -117,6 +127,11 @@ func unwrapRoot(ctx context.Context, dst []byte, src keysource.Source, at protec
 		return err
 	}
 	defer clear(key)
+	return takeRoot(dst, key, doc)
+}
+
+// takeRoot copies a root key to dst if it is the one that the document commits to.
+func takeRoot(dst, key []byte, doc Instance) error {
 	committed := hmac.Equal(format.RootKeyCommitment(key, doc.ID), doc.Commitment)
 	if len(key) != format.KeySize || !committed {
 		return fmt.Errorf("%w: it opened something that is not this instance's root key", keysource.ErrWrong)
@@ -142,7 +157,21 @@ func (r *Root) source(name string) (Protector, bool) {
 // new. One that was removed is left out, although the settings name it.
 func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance, created bool) error {
 	changed := created
+	recovering := slices.ContainsFunc(protectors, func(p Protector) bool { return p.Recover != nil })
 	for _, p := range protectors {
+		if p.Recover != nil {
+			continue
+		}
+		if recovering { // what is there under its name opens nothing any more, or need not be asked
+			if at := doc.of(p); at != nil {
+				doc.Protectors = slices.DeleteFunc(doc.Protectors, func(old protectorDoc) bool {
+					return old.Name == at.Name
+				})
+			}
+			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
+				return r.Kind == p.Kind && r.Entry == p.Entry
+			})
+		}
 		if at := doc.of(p); at != nil {
 			if _, taken := r.source(at.Name); !taken {
 				r.attach(at.Name, p)
@@ -415,6 +444,8 @@ type RootSummary struct {
 	Exposed    bool
 	Ignored    []string
 	Rotating   bool
+	Kit        time.Time // zero: there is none of this version
+	Proved     time.Time // zero: never
 }
 
 // ProtectorSummary is how a protector stands; see sealed.ProtectorState.
@@ -437,7 +468,8 @@ func (r *Root) State(ctx context.Context) (RootSummary, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	sum := RootSummary{Version: doc.Version, Made: moment(doc.Made), Exposed: doc.exposed(),
-		Ignored: slices.Clone(r.ignored), Rotating: doc.Rotating}
+		Ignored: slices.Clone(r.ignored), Rotating: doc.Rotating,
+		Kit: moment(doc.Kit), Proved: moment(doc.Proved)}
 	for _, at := range doc.Protectors {
 		_, attached := r.attached[at.Name]
 		sum.Protectors = append(sum.Protectors, ProtectorSummary{

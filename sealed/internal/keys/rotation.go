@@ -68,6 +68,7 @@ func (r *Root) Rotate(ctx context.Context) error {
 		}
 		doc.Version, doc.Commitment = next.Version, format.RootKeyCommitment(next.Key, r.Instance)
 		doc.Protectors, doc.Former, doc.Rotating, doc.Made = wrapped, former, true, now()
+		doc.Kit, doc.Proved = 0, 0 // those of the version before
 		doc.Exposed = false
 		doc.Exposed = doc.exposed()
 		value, err := sealInstance(next.Key, doc)

@@ -104,6 +104,11 @@ func table(t *command.Table, root armwire.RootKey) {
 		exposed = "yes"
 	}
 	t.Line("version %d, exposed: %s", root.Version, exposed)
+	if root.Kit == nil && root.Proved == nil {
+		t.Line("recovery kit: none of this version")
+	} else {
+		t.Line("recovery kit: made %s, proved %s", when(root.Kit), when(root.Proved))
+	}
 	if r := root.Rotation; r != nil {
 		switch {
 		case r.Error != "":

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/recovery"
+	"github.com/visage-face/visage/sealed"
+)
+
+// MakeKit implements armapi.RootKeys.
+func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.RecoveryRequest) (any, error) {
+	var kit recovery.Kit
+	err := func() error {
+		var recipients []*rsa.PublicKey
+		for _, text := range want.Recipients {
+			key, err := recovery.ParseRecipient([]byte(text))
+			if err != nil {
+				return refuseKit(err)
+			}
+			recipients = append(recipients, key)
+		}
+		return refuseKit(k.store.RootKey().Kit(ctx, func(version uint32, root []byte) (err error) {
+			kit, err = recovery.Make(k.store.Instance(), version, root, recipients, max(want.Threshold, 1))
+			return err
+		}))
+	}()
+	e := k.event(audit.RootKit, by)
+	e.Set(audit.DetailSubject, kit.ID)
+	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
+		return nil, err
+	}
+	return kit, nil
+}
+
+// refuseKit puts a refusal of a recovery kit into words.
+func refuseKit(err error) error {
+	if denied, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok && errors.Is(err, keysource.ErrDenied) {
+		return visage.Refuse(visage.Invalid, "InvalidRecoveryRequest", "The recovery kit cannot be made: %v.", denied)
+	}
+	return err
+}
+
+// proofAge is how far the time of a proof may be from the clock of the server.
+const proofAge = 5 * time.Minute
+
+// ProveKit implements armapi.RootKeys.
+func (k rootKeys) ProveKit(ctx context.Context, by visage.Caller, proof armwire.RecoveryProof) error {
+	err := func() error {
+		if age := time.Since(proof.Time); age > proofAge || age < -proofAge {
+			return visage.Refuse(visage.Invalid, "RecoveryProofInvalid",
+				"The proof is of another time than now: set the clock of the machine where the kit was opened.")
+		}
+		err := k.store.RootKey().Proved(ctx, proof.Kit, proof.Time, proof.Proof)
+		if errors.Is(err, sealed.ErrNotProved) {
+			return visage.Refuse(visage.Conflict, "RecoveryProofInvalid",
+				"The kit does not open the current root key of this instance.")
+		}
+		return err
+	}()
+	e := k.event(audit.RootProve, by)
+	e.Set(audit.DetailSubject, proof.Kit)
+	return audit.Answer(ctx, k.audit, err, e.Ended(err))
+}
+
+// Recover opens the data of a server that is not running with the shares of a recovery kit, and wraps the root key
+// anew with the protectors of cfg; a key file that does not exist is made. Protectors that opened it before stay.
+func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recovery.Share) (err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cfg.rootStores.close()) }()
+	empty, err := isEmpty(cfg.dataDir())
+	if err == nil && empty {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return fmt.Errorf("there is no data in %s: %w", cfg.dataDir(), err)
+	}
+	if err := cfg.makeFolders(); err != nil {
+		return err
+	}
+	protectors, err := cfg.protectors(true)
+	if err != nil {
+		return err
+	}
+	fromKit := sealed.Protector{Name: "recovery kit", Kind: "recovery",
+		Recover: func(instance sealed.SpaceID, version uint32) ([]byte, error) {
+			switch {
+			case kit.Instance != instance.String():
+				return nil, fmt.Errorf("the kit is of the instance %s, and this is the instance %s", kit.Instance, instance)
+			case kit.Version != version:
+				return nil, fmt.Errorf("the kit is of version %d of the root key, which has version %d now: use a kit "+
+					"that was made after the rotation", kit.Version, version)
+			}
+			return kit.Open(shares)
+		}}
+	store, err := sealed.Open(ctx, sealed.Config{
+		Engine: cfg.engine(), KeyDir: cfg.keysDir(), Protectors: append([]sealed.Protector{fromKit}, protectors...),
+		Logger: cfg.Logger, AnchorDir: cfg.anchorDir(), Reserve: uint64(cfg.DiskReserve),
+	})
+	if err != nil {
+		return err
+	}
+	return store.Close()
+}
