@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +19,7 @@ import (
 func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.RecoveryRequest) (any, error) {
 	var kit recovery.Kit
 	err := func() error {
-		var recipients []*rsa.PublicKey
+		var recipients []recovery.Recipient
 		for _, text := range want.Recipients {
 			key, err := recovery.ParseRecipient([]byte(text))
 			if err != nil {
@@ -99,7 +98,8 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 		Recover: func(instance sealed.SpaceID, version uint32) ([]byte, error) {
 			switch {
 			case kit.Instance != instance.String():
-				return nil, fmt.Errorf("the kit is of the instance %s, and this is the instance %s", kit.Instance, instance)
+				return nil, fmt.Errorf("the kit is of the instance %s, and this is the instance %s", kit.Instance,
+					instance)
 			case kit.Version != version:
 				return nil, fmt.Errorf("the kit is of version %d of the root key, which has version %d now: use a kit "+
 					"that was made after the rotation", kit.Version, version)

@@ -60,8 +60,11 @@ type Share struct {
 	Value  []byte `json:"value"`
 }
 
+// Recipient is the public key of somebody who keeps the private key offline.
+type Recipient = *rsa.PublicKey
+
 // ParseRecipient reads an RSA public key of 4096 to 8192 bits in PEM.
-func ParseRecipient(text []byte) (*rsa.PublicKey, error) {
+func ParseRecipient(text []byte) (Recipient, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, refuse("a recipient is one PUBLIC KEY in PEM, as \"openssl pkey -pubout\" writes it")
@@ -103,7 +106,7 @@ func refuse(text string, args ...any) error {
 }
 
 // Make seals a version of the root key of an instance for recipients, of whom threshold are needed.
-func Make(instance string, version uint32, root []byte, recipients []*rsa.PublicKey, threshold int) (Kit, error) {
+func Make(instance string, version uint32, root []byte, recipients []Recipient, threshold int) (Kit, error) {
 	if len(recipients) == 0 || len(recipients) > maxRecipient {
 		return Kit{}, refuse("a recovery kit has 1 to %d recipients", maxRecipient)
 	}
@@ -173,7 +176,8 @@ func Parse(text []byte) (k Kit, err error) {
 		return Kit{}, refuse("the recovery kit has format %d; this version of Visage reads format %d", k.Format, format)
 	}
 	if k.Threshold < 1 || len(k.Shares) < k.Threshold || len(k.Shares) > maxRecipient {
-		return Kit{}, refuse("the recovery kit is damaged: %d shares, of which %d are needed", len(k.Shares), k.Threshold)
+		return Kit{}, refuse("the recovery kit is damaged: %d shares, of which %d are needed", len(k.Shares),
+			k.Threshold)
 	}
 	return k, nil
 }

@@ -45,7 +45,8 @@ func TestField(t *testing.T) {
 	}
 }
 
-// TestShares: any k of n shares give the secret, in any choice; k-1 of them fit every secret, so they say nothing of it.
+// TestShares: any k of n shares give the secret, in any choice; k-1 of them fit every secret, so they say nothing of
+// it.
 func TestShares(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for n := 1; n <= 6; n++ {

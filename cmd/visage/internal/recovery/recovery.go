@@ -58,8 +58,8 @@ func create() *cobra.Command {
 		if err := write(args[0], kit); err != nil {
 			return err
 		}
-		o.Note("%s: %s; %d of %d recipients open it. Prove it now: \"visage recovery verify %s\"", args[0], kit.Notice,
-			kit.Threshold, len(kit.Shares), args[0])
+		o.Note("%s: %s; %d of %d recipients open it. Prove it now: \"visage recovery verify %s\"", args[0],
+			kit.Notice, kit.Threshold, len(kit.Shares), args[0])
 		return nil
 	})
 }
@@ -78,7 +78,8 @@ type opening struct{ keys, shares *[]string }
 func defineOpening(c *cobra.Command) opening {
 	return opening{
 		c.Flags().StringArray("key", nil, "`FILE` with the private key of a recipient in PEM; repeat it"),
-		c.Flags().StringArray("share", nil, "`FILE` with an opened share, as \"visage recovery share\" writes; repeat it"),
+		c.Flags().StringArray("share", nil,
+			"`FILE` with an opened share, as \"visage recovery share\" writes; repeat it"),
 	}
 }
 
@@ -129,8 +130,9 @@ func openShare(kit recovery.Kit, file string) (recovery.Share, error) {
 }
 
 func share() *cobra.Command {
-	c := command.New("share KIT FILE", "Open the share of one recipient, on a machine of theirs, and write it to a "+
-		"new file. It is secret: enough of them open the kit.", "visage recovery share kit.json ann.share --key ann.key")
+	c := command.New("share KIT FILE", "Open the share of one recipient, on a machine of theirs, and write it to "+
+		"a new file. It is secret: enough of them open the kit.",
+		"visage recovery share kit.json ann.share --key ann.key")
 	key := c.Flags().String("key", "", "`FILE` with the recipient's private key in PEM (required)")
 	return command.Run(c, func(_ context.Context, _ command.Streams, args []string) error {
 		if *key == "" {
@@ -191,8 +193,8 @@ func verify() *cobra.Command {
 }
 
 func restore() *cobra.Command {
-	c := command.New("restore KIT", "Open the data of a stopped server with a recovery kit, and wrap the root key "+
-		"anew with the protectors that --root-key names",
+	c := command.New("restore KIT", "Open the data of a stopped server with a kit, and protect the root key anew. "+
+		"It is wrapped with the protectors that --root-key names.",
 		"visage recovery restore kit.json --key ann.key --root-key tpm:/dev/tpmrm0")
 	settings.Define(c.Flags(), "dir", "root-key", "key-stores")
 	from := defineOpening(c)
@@ -211,7 +213,8 @@ func restore() *cobra.Command {
 		if err := server.Recover(ctx, set.Server, kit, shares); err != nil {
 			return err
 		}
-		fmt.Fprintln(s.Out, "the root key is wrapped anew; \"visage root list\" on the running server lists its protectors")
+		fmt.Fprintln(s.Out,
+			"the root key is wrapped anew; \"visage root list\" on the running server lists its protectors")
 		return nil
 	})
 }
