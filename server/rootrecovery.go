@@ -94,7 +94,8 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 	if err != nil {
 		return err
 	}
-	fromKit := sealed.Protector{Name: "recovery kit", Kind: "recovery",
+	kind := "recovery kit"
+	fromKit := sealed.Protector{Name: kind, Kind: kind,
 		Recover: func(instance sealed.SpaceID, version uint32) ([]byte, error) {
 			switch {
 			case kit.Instance != instance.String():
