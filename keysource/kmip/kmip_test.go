@@ -15,6 +15,8 @@ import (
 	"time"
 
 	api "github.com/ovh/kmip-go"
+	"github.com/ovh/kmip-go/payloads"
+	"github.com/ovh/kmip-go/ttlv"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/helper"
@@ -57,11 +59,7 @@ func open(_ string, settings json.RawMessage, service helper.Service) (helper.St
 // serve runs the client of a server in a helper.
 func serve(t testing.TB, k *keystores.KMIP, change ...func(*helper.Config)) *helper.Process {
 	t.Helper()
-	ca, err := os.ReadFile(k.CAFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settings, err := json.Marshal(kmip.Config{Address: k.Address, Roots: string(ca)})
+	settings, err := json.Marshal(kmip.Config{Address: k.Address, Roots: k.CA()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,6 +287,70 @@ func (h here) File(_ context.Context, name string) ([]byte, error) {
 	return os.ReadFile(h.certificate)
 }
 
+// TestAnswers holds that nothing but the answer to the question is one.
+func TestAnswers(t *testing.T) {
+	k := keystores.StartKMIP(t)
+	attributes := func(id string) *payloads.GetAttributesResponsePayload {
+		return &payloads.GetAttributesResponsePayload{UniqueIdentifier: id, Attribute: []api.Attribute{
+			{AttributeName: api.AttributeNameState, AttributeValue: api.StateActive},
+		}}
+	}
+	say := func(items ...api.ResponseBatchItem) []byte {
+		return ttlv.MarshalTTLV(&api.ResponseMessage{
+			Header: api.ResponseHeader{
+				ProtocolVersion: api.V1_4, TimeStamp: time.Now(), BatchCount: int32(len(items)),
+			},
+			BatchItem: items,
+		})
+	}
+	item := func(payload api.OperationPayload) api.ResponseBatchItem {
+		return api.ResponseBatchItem{Operation: payload.Operation(), ResponsePayload: payload}
+	}
+	good := say(item(attributes("1")))
+	const question = "the answer is not the one to the question"
+	for name, c := range map[string]struct {
+		answer []byte
+		class  error
+		says   string
+	}{
+		"active":      {good, nil, ""},
+		"another key": {say(item(attributes("2"))), keysource.ErrWrong, "answered for key"},
+		"another operation": {say(item(&payloads.ActivateResponsePayload{UniqueIdentifier: "1"})),
+			keysource.ErrUnknown, question},
+		"two answers":        {say(item(attributes("1")), item(attributes("1"))), keysource.ErrUnknown, question},
+		"no answer":          {say(), keysource.ErrUnknown, ""},
+		"HTML":               {[]byte("HTTP/1.1 403 Forbidden\r\n\r\n<html>"), keysource.ErrUnknown, "ask the server"},
+		"truncated":          {good[:len(good)-9], keysource.ErrUnknown, "ask the server"},
+		"larger than it may": {[]byte("\x42\x00\x7b\x01\xff\xff\xff\xf0"), keysource.ErrUnknown, "ask the server"},
+		"nothing":            {nil, keysource.ErrUnknown, "ask the server"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, err := kmip.NewServer(kmip.Config{Address: k.Impostor(c.answer), Roots: k.CA()},
+				here{k.CertificateFile, k.KeyFile})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := server.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			src, err := server.Open("uri", "faces", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := src.Describe(t.Context(), keysource.Ref{URI: "uri", Version: "1"})
+			if c.class == nil {
+				if err != nil || !d.Enabled {
+					t.Errorf("got %+v, %v", d, err)
+				}
+				return
+			}
+			want(t, err, c.class, "", c.says)
+		})
+	}
+}
+
 // TestLate holds that a call ends with its context, whatever the server does.
 func TestLate(t *testing.T) {
 	k := keystores.StartKMIP(t)
@@ -297,11 +359,7 @@ func TestLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { silent.Close() })
-	ca, err := os.ReadFile(k.CAFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := kmip.NewServer(kmip.Config{Address: "kmip://" + silent.Addr().String(), Roots: string(ca)},
+	server, err := kmip.NewServer(kmip.Config{Address: "kmip://" + silent.Addr().String(), Roots: k.CA()},
 		here{k.CertificateFile, k.KeyFile})
 	if err != nil {
 		t.Fatal(err)

@@ -38,6 +38,7 @@ type KMIP struct {
 	tb        testing.TB
 	authority *x509.Certificate
 	signer    *ecdsa.PrivateKey
+	tls       *tls.Config
 
 	mu      sync.Mutex
 	keys    map[string]*KMIPKey // by unique identifier
@@ -73,10 +74,11 @@ func StartKMIP(tb testing.TB) *KMIP {
 	k.must(err)
 	roots := x509.NewCertPool()
 	roots.AddCert(k.authority)
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+	k.tls = &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, ClientCAs: roots,
 		ClientAuth: tls.RequireAndVerifyClientCert,
-	})
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", k.tls)
 	k.must(err)
 	k.Address = "kmip://" + listener.Addr().String()
 	server := kmipserver.NewServer(listener, k.executor())
@@ -89,6 +91,40 @@ func StartKMIP(tb testing.TB) *KMIP {
 		}
 	})
 	return k
+}
+
+// CA returns the authority, in PEM.
+func (k *KMIP) CA() string {
+	k.tb.Helper()
+	raw, err := os.ReadFile(k.CAFile)
+	k.must(err)
+	return string(raw)
+}
+
+// Impostor returns the address of a server with the same certificate, which answers the first request of each
+// connection with some bytes and ends the connection.
+func (k *KMIP) Impostor(answer []byte) string {
+	k.tb.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", k.tls)
+	k.must(err)
+	var ended sync.WaitGroup
+	k.tb.Cleanup(func() {
+		k.must(listener.Close())
+		ended.Wait()
+	})
+	ended.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // of Close
+			}
+			if _, err := conn.Read(make([]byte, 4096)); err == nil {
+				_, _ = conn.Write(answer) // to whoever is still there
+			}
+			_ = conn.Close() // as above
+		}
+	})
+	return "kmip://" + listener.Addr().String()
 }
 
 func (k *KMIP) must(err error) {

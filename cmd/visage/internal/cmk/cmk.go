@@ -58,10 +58,9 @@ func (k *key) define(c *cobra.Command) {
 // defineName defines the flags that only name a key.
 func (k *key) defineName(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&k.id, "key", "", "`IDENTIFIER` of the key: https://VAULT/keys/NAME or "+
-		"https://VAULT/keys/NAME/VERSION, hashivault://HOST/MOUNT/keys/NAME in HashiCorp Vault, "+
-		"awskms://REGION/ACCOUNT/keys/ID in AWS KMS, or gcpkms:// and the name that Google shows for a key; "+
-		"without a version, the newest is used, and newer versions are adopted automatically")
+	f.StringVar(&k.id, "key", "", "`IDENTIFIER` of the key: https://VAULT/keys/NAME[/VERSION], or as "+
+		"docs/operations/key-stores.md has it for another store; without a version, the newest is used, and newer "+
+		"versions are adopted automatically")
 	f.StringVar(&k.vault, "vault", "", "instead of --key: `NAME` or address of the key's vault")
 	f.StringVar(&k.name, "key-name", "", "`NAME` of the key in --vault")
 	f.StringVar(&k.version, "key-version", "", "`VERSION` of the key in --vault (default: the newest, as with --key)")
