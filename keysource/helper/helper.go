@@ -132,7 +132,11 @@ func (s *source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	if err != nil {
 		return nil, keysource.Ref{}, err
 	}
-	return got[0], keysource.Ref{URI: string(got[1]), Version: string(got[2])}, nil
+	ref := keysource.Ref{URI: string(got[1]), Version: string(got[2])}
+	if err := s.mine(ref); err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	return got[0], ref, nil
 }
 
 // Unwrap implements keysource.Source.
@@ -154,7 +158,17 @@ func (s *source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	if err := json.Unmarshal(got[0], &d); err != nil {
 		return keysource.Description{}, s.unknown("the helper's answer is no description")
 	}
-	return d, nil
+	return d, s.mine(d.Ref)
+}
+
+// mine refuses the reference of another key: what runs in the helper does not decide which key a resource uses.
+func (s *source) mine(ref keysource.Ref) error {
+	if ref.URI == s.key.URI {
+		return nil
+	}
+	return &keysource.Error{Class: keysource.ErrWrong,
+		Text: fmt.Sprintf("key %s in the helper for %s: the helper answered for key %.200q", s.key.URI,
+			s.process.cfg.Kind, ref.URI)}
 }
 
 // call asks the helper and returns what it answers, as many fields as the verb has.

@@ -98,7 +98,15 @@ func (b *box) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, er
 	}
 	keysource.TraceOf(ctx).Answered("request of " + b.name)
 	blob := b.aead().Seal(nil, nil, inner, keysource.LabelOf(ctx).Bytes())
-	return blob, keysource.Ref{URI: "box:" + b.name, Version: "1"}, nil
+	return blob, b.ref(), nil
+}
+
+// ref is the reference of the key; that of another one for a key that is named astray.
+func (b *box) ref() keysource.Ref {
+	if b.name == "astray" {
+		return keysource.Ref{URI: "box:another", Version: "1"}
+	}
+	return keysource.Ref{URI: "box:" + b.name, Version: "1"}
 }
 
 func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
@@ -111,9 +119,9 @@ func (b *box) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byt
 
 // Describe reports what the helper may do as the weakness of the key, for keys that are named for it.
 func (b *box) Describe(ctx context.Context, _ keysource.Ref) (keysource.Description, error) {
-	d := keysource.Description{Ref: keysource.Ref{URI: "box:" + b.name, Version: "1"}, Algorithm: "A256GCM",
-		Enabled: true, Expires: time.Unix(2e9, 0).UTC(),
-		Unfit: map[keysource.Fitness]string{keysource.FitType: "is a test"}}
+	d := keysource.Description{Ref: b.ref(), Algorithm: "A256GCM", Enabled: true,
+		Expires: time.Unix(2e9, 0).UTC(),
+		Unfit:   map[keysource.Fitness]string{keysource.FitType: "is a test"}}
 	switch verb, what, _ := strings.Cut(b.name, " "); verb {
 	case "read":
 		_, err := os.ReadFile(what)
@@ -145,6 +153,8 @@ func (b *box) Describe(ctx context.Context, _ keysource.Ref) (keysource.Descript
 		d.Weak = fmt.Sprintf("%s %v", content, err)
 	case "pid":
 		d.Bits = os.Getpid()
+	default:
+		d.Weak = attempt(verb, what)
 	}
 	return d, nil
 }
@@ -252,6 +262,18 @@ func TestCarries(t *testing.T) {
 	}
 	if _, err := src.Unwrap(ctx, ref, blob); err != nil {
 		t.Errorf("after one that was too large: %v", err)
+	}
+}
+
+// TestAnotherKey holds that a helper cannot have a resource use another key than its own.
+func TestAnotherKey(t *testing.T) {
+	p, _ := start(t, helper.Config{})
+	src := p.Open(named("astray"))
+	if _, _, err := src.Wrap(t.Context(), []byte("secret")); !errors.Is(err, keysource.ErrWrong) {
+		t.Errorf("wrapped with another key: %v", err)
+	}
+	if _, err := src.Describe(t.Context(), keysource.Ref{}); !errors.Is(err, keysource.ErrWrong) {
+		t.Errorf("another key described: %v", err)
 	}
 }
 

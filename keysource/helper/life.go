@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -177,12 +178,16 @@ func (l *life) command(socket *os.File) *exec.Cmd {
 
 // pair returns two connected sockets, ours and that of the helper.
 func pair() (net.Conn, *os.File, error) {
+	syscall.ForkLock.RLock() // another helper that is started now must not inherit them
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fds[0])
+		unix.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect the helper: %w", err)
 	}
-	unix.CloseOnExec(fds[0])
-	unix.CloseOnExec(fds[1])
 	near := os.NewFile(uintptr(fds[0]), "helper")
 	defer near.Close() // the connection has a copy
 	conn, err := net.FileConn(near)
