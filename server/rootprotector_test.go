@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"log/slog"
 	"os"
@@ -157,8 +158,11 @@ func TestRootKeyInAStoreOfOthers(t *testing.T) {
 	}
 }
 
-// TestTPMProtectsTheRootKey: the key file is left for a TPM, without which nothing opens afterwards.
+// TestTPMProtectsTheRootKey: a TPM opens the data at each start, and nothing opens without it.
 func TestTPMProtectsTheRootKey(t *testing.T) {
+	if fips140.Enforced() {
+		t.Skip("a TPM is refused while fips140=only is set")
+	}
 	device := keystores.StartTPM(t)
 	dir := filepath.Join(t.TempDir(), "visage")
 	cfg := server.Config{Dir: dir, RootKeys: []string{"tpm:" + device.Socket}}
