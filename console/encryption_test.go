@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"context"
 	"html"
 	"net/http"
 	"net/url"
@@ -94,17 +93,7 @@ func (r *realm) somebody(role string) *servertest.Browser {
 // await gets a page until it says something. Each request lets the server go on; a minute is more than a change takes.
 func await(t *testing.T, b *servertest.Browser, path, text string) servertest.Page {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for {
-		p := b.Get(path)
-		if strings.Contains(p.Body, text) {
-			return p
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("page %s never says %q: %s", path, text, p.Body)
-		}
-	}
+	return b.Wait(path, func(p servertest.Page) bool { return strings.Contains(p.Body, text) })
 }
 
 // hold fails the test unless a page has a status and texts.

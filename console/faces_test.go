@@ -45,22 +45,6 @@ func follow(t *testing.T, b *servertest.Browser, p servertest.Page) servertest.P
 	return b.Get(p.Header.Get("Location"))
 }
 
-// awaitText gets a page until it has a text.
-func awaitText(t *testing.T, b *servertest.Browser, path, text string) servertest.Page {
-	t.Helper()
-	for {
-		p := b.Get(path)
-		if strings.Contains(p.Body, text) {
-			return p
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatalf("%s never has %q: %s", path, text, p.Body)
-		case <-time.After(20 * time.Millisecond): // browsers ask again too
-		}
-	}
-}
-
 var personPath = regexp.MustCompile(`/console/resources/default/people/[a-z]+/[a-z0-9_-]+/persons/[0-9a-f-]{36}`)
 
 var faceID = regexp.MustCompile(`<th scope="row" class="code"><code>[0-9a-f-]{36}`)
@@ -92,10 +76,10 @@ func TestEnrolledPeople(t *testing.T) {
 	if p = b.Submit(group, group+"/train", nil); p.Status != http.StatusSeeOther {
 		t.Fatalf("train: %d %s", p.Status, p.Body)
 	}
-	awaitText(t, b, group, "Last successful training:")
+	await(t, b, group, "Last successful training:")
 	for search, found := range map[string]bool{"lovel": true, "ÂDA": true, "nobody": false,
 		person[len(person)-36:][:8]: true} {
-		p = awaitText(t, b, group+"?"+url.Values{"search": {search}}.Encode(), "")
+		p = await(t, b, group+"?"+url.Values{"search": {search}}.Encode(), "")
 		if strings.Contains(p.Body, person) != found {
 			t.Errorf("search for %q: %s", search, p.Body)
 		}
@@ -136,7 +120,7 @@ func TestEnrolledPeople(t *testing.T) {
 	if !strings.Contains(p.Body, "with 2 face(s)") {
 		t.Errorf("the erasure is not told: %s", p.Body)
 	}
-	p = awaitText(t, b, receipt, "Download the receipt")
+	p = await(t, b, receipt, "Download the receipt")
 	if !strings.Contains(p.Body, "The audit log has no copy of the keyring from before the erasure.") {
 		t.Errorf("the receipt does not say which copies of the keyring there are: %s", p.Body)
 	}
@@ -164,7 +148,7 @@ func TestEnrolledPeople(t *testing.T) {
 	if p.Status != http.StatusSeeOther || b.Get(group).Status != http.StatusNotFound {
 		t.Errorf("erase the group: %d %s", p.Status, p.Body)
 	}
-	awaitText(t, b, p.Header.Get("Location"), "A group or list was erased")
+	await(t, b, p.Header.Get("Location"), "A group or list was erased")
 }
 
 // TestManyPhotos sends photos of every sort at once, as browsers without scripts do: each has its result, and a form
@@ -189,7 +173,7 @@ func TestManyPhotos(t *testing.T) {
 		t.Fatalf("200 photos: %d %s, and again: %d %s", p.Status, p.Header.Get("Location"), again.Status,
 			again.Header.Get("Location"))
 	}
-	done := awaitText(t, b, p.Header.Get("Location"), "200 of 200")
+	done := await(t, b, p.Header.Get("Location"), "200 of 200")
 	for _, want := range []string{
 		"\u2068text.jpg\u2069 — This file is not a picture", "\u2068two.png\u2069 — There are several faces",
 		"\u2068landscape.png\u2069 — No face was found", "Enrolled as the new person \u2068Person 196\u2069",
@@ -316,7 +300,7 @@ func TestRefusedCollections(t *testing.T) {
 	if p := b.Submit(group, group+"/train", nil); p.Status != http.StatusSeeOther {
 		t.Errorf("train an empty group: %d", p.Status)
 	}
-	awaitText(t, b, group, "There is no face to train with")
+	await(t, b, group, "There is no face to train with")
 	stale, _ := b.Get(group + "/edit").Form(group + "/edit")
 	if p := b.Submit(group+"/edit", group+"/edit", url.Values{"name": {"First"}}); p.Status != http.StatusSeeOther {
 		t.Fatalf("edit: %d %s", p.Status, p.Body)
@@ -351,8 +335,8 @@ func TestListedFaces(t *testing.T) {
 		t.Fatalf("a copy of the keyring: %d", p.Status)
 	}
 	p = b.Submit(erase, erase, nil)
-	awaitText(t, b, p.Header.Get("Location"), "A face was erased")
-	awaitText(t, b, p.Header.Get("Location"), "The last copy of the keyring that the audit log has from before")
+	await(t, b, p.Header.Get("Location"), "A face was erased")
+	await(t, b, p.Header.Get("Location"), "The last copy of the keyring that the audit log has from before")
 	if p = b.Get(list); strings.Contains(p.Body, "/erase\" aria") {
 		t.Errorf("the face is still there: %s", p.Body)
 	}

@@ -64,7 +64,7 @@ func TestTryIt(t *testing.T) {
 	group := create(t, b, "persongroups", "staff", "Staff")
 	b.Upload(group+"/photos", group+"/photos", url.Values{"into": {"new"}}, photo("<b>Ann.png", 3, "ann"))
 	b.Submit(group, group+"/train", nil)
-	awaitText(t, b, group, "Last successful training:")
+	await(t, b, group, "Last successful training:")
 	in := url.Values{"in": {"persongroups/staff"}}
 	p = b.Upload(tryIt+"/identify?in=persongroups%2Fstaff", tryIt+"/identify", nil,
 		inField(photo("two.png", 4, "ann", "stranger"), "photo"))

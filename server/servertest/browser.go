@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"html"
 	"io"
@@ -241,18 +242,35 @@ func (b *Browser) Token() string {
 	return fields.Get("token")
 }
 
-// Wait gets a page again until it is as wanted, while work goes on behind it. It fails the test after a minute.
+// Wait gets a page again until it is as wanted, while work goes on behind it. It waits as long as the test may run, and
+// fails it a little before.
 func (b *Browser) Wait(path string, wanted func(Page) bool) Page {
 	b.t.Helper()
-	for end := time.Now().Add(time.Minute); ; {
+	ctx, cancel := Patience(b.t)
+	defer cancel()
+	for {
 		p := b.Get(path)
 		if wanted(p) {
 			return p
 		}
-		if time.Now().After(end) {
-			b.t.Fatalf("page %s (status %d) after a minute:\n%s", path, p.Status, p.Body)
+		select {
+		case <-time.After(10 * time.Millisecond): // browsers ask again too
+		case <-ctx.Done():
+			b.t.Fatalf("page %s (status %d) is never as wanted:\n%s", path, p.Status, p.Body)
 		}
 	}
+}
+
+// Patience returns the context of waiting in a test: it ends a little before the time of all tests is over, so that
+// the test itself says what it waited for. A busy machine takes long; that alone fails nothing.
+func Patience(t testing.TB) (context.Context, context.CancelFunc) {
+	const toSay = 10 * time.Second
+	if limited, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if end, known := limited.Deadline(); known {
+			return context.WithDeadline(t.Context(), end.Add(-toSay))
+		}
+	}
+	return context.WithCancel(t.Context())
 }
 
 // Face sends a request to the face plane with a key of the default resource; anything but a success fails the test.

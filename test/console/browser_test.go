@@ -137,10 +137,17 @@ func walkWith(t *testing.T, s *servertest.Server, all acts, script string, facts
 	asked := make(chan asking)
 	door := httptest.NewServer(testDoor(t, s, asked))
 	defer door.Close()
+	waiting, forget := servertest.Patience(t)
+	defer forget()
+	patience := time.Hour // for a test without a limit
+	if end, limited := waiting.Deadline(); limited {
+		patience = time.Until(end)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := exec.CommandContext(ctx, node, append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), "CONSOLE_URL="+s.URL, "CONSOLE_DOOR="+door.URL, "CONSOLE_BROWSER="+b.port,
-		"CONSOLE_FACTS="+string(told), "CONSOLE_ONLY="+*only, "NODE_NO_WARNINGS=1")
+		"CONSOLE_FACTS="+string(told), "CONSOLE_ONLY="+*only, "NODE_NO_WARNINGS=1",
+		fmt.Sprintf("CONSOLE_PATIENCE=%d", patience.Milliseconds()))
 	begin := time.Now()
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said

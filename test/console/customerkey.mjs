@@ -18,7 +18,7 @@ await spread([['fr', true], ['en', false]], 2, async ([lang, js]) => {
   const arrive = (path) => page.waitForURL(base + path);
 
   // state waits until the badge of the resource says something. A page asks again by itself, with scripts or without.
-  const state = (text) => page.locator('.badge').filter({ hasText: text }).first().waitFor({ timeout: 30_000 });
+  const state = (text) => page.locator('.badge').filter({ hasText: text }).first().waitFor();
 
   await tell(say('ask for a place, and approve'), async () => {
     await v.go('/console/requests');

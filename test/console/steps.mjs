@@ -64,7 +64,7 @@ export function hands(page) {
     // state waits until the badge of the resource's key says something: the page asks again by itself.
     async state(text) {
       try {
-        await page.locator('main .badge').filter({ hasText: text }).first().waitFor({ timeout: 30_000 });
+        await page.locator('main .badge').filter({ hasText: text }).first().waitFor();
       } catch (err) {
         throw new Error(`the page does not say ${text}: ${await page.locator('main').innerText()}`, { cause: err });
       }
