@@ -27,6 +27,8 @@ import (
 	"log/slog"
 	"time"
 
+	xlanguage "golang.org/x/text/language"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
@@ -86,6 +88,7 @@ type Console struct {
 	cfg       Config
 	log       *slog.Logger
 	languages []*language
+	accepts   xlanguage.Matcher // of what browsers accept, by the index in languages
 	sent      *sentForms
 	notices   *notices
 	jobs      *jobs
@@ -128,6 +131,7 @@ func New(cfg Config) (*Console, error) {
 	if c.languages, err = newLanguages(cfg.Logger); err != nil {
 		return nil, err
 	}
+	c.accepts = newMatcher()
 	c.routes = c.table()
 	return c, nil
 }

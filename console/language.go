@@ -291,6 +291,16 @@ func (l *language) render(name string, f frame) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// newMatcher finds the language of the console that a browser wants. It is made once: to make it costs more than a
+// hundred uses.
+func newMatcher() xlanguage.Matcher {
+	supported := make([]xlanguage.Tag, len(tags))
+	for i, t := range tags {
+		supported[i] = t.tag
+	}
+	return xlanguage.NewMatcher(supported)
+}
+
 // languageOf returns the language of a request: the chosen one, else the first that the browser accepts.
 func (c *Console) languageOf(chosen, accepted string) *language {
 	for _, l := range c.languages {
@@ -298,16 +308,12 @@ func (c *Console) languageOf(chosen, accepted string) *language {
 			return l
 		}
 	}
-	supported := make([]xlanguage.Tag, len(tags))
-	for i, t := range tags {
-		supported[i] = t.tag
-	}
 	const longest = 512 // a header that a browser sends is much shorter
 	wanted, _, err := xlanguage.ParseAcceptLanguage(accepted[:min(len(accepted), longest)])
 	if err != nil {
 		return c.languages[0]
 	}
-	_, i, confidence := xlanguage.NewMatcher(supported).Match(wanted...)
+	_, i, confidence := c.accepts.Match(wanted...)
 	if confidence == xlanguage.No {
 		i = 0
 	}
