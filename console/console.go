@@ -48,6 +48,8 @@ type Config struct {
 	Vaults    *keyvault.Service
 	Directory *identity.Directory
 	History   *audit.History
+	// KeyStores are the stores of customers' keys beside key vaults.
+	KeyStores KeyStores
 	// Identities ends applications and people, and makes addresses at which people sign in.
 	Identities Identities
 	Figures    Figures
@@ -105,7 +107,7 @@ type Console struct {
 func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
 		cfg.Identities == nil ||
-		cfg.Figures == nil ||
+		cfg.Figures == nil || cfg.KeyStores == nil ||
 		cfg.Conditions == nil || cfg.KeysExpiring == nil || cfg.Instance == nil || cfg.Origin == "" ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||

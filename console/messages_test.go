@@ -24,8 +24,11 @@ import (
 // families are the messages whose keys are put together at run time: the beginning, and what may follow it. A family
 // with an empty list is checked by a test of its own.
 var families = map[string][]string{
-	"condition.": {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
-	"tryit.way.": tries,
+	"condition.":     {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"tryit.way.":     tries,
+	"stores.answer.": {"ok", "denied", "wrong", "unknown", "expired"},
+	"stores.step.":   {"reachable", "certificate", "login", "key"},
+	"stores.field.":  nil, // a field without a message has its own name; TestKeyStores looks at some
 	"tryit.": {"detect", "compare", "identify", "similar", "detect.what", "compare.what", "identify.what",
 		"similar.what", "in.identify", "in.identify.hint", "in.similar", "in.similar.hint"},
 	"faces.fault.": {"not-a-picture", "broken", "too-few-bytes", "too-many-bytes", "too-many-pixels", "no-face",

@@ -115,6 +115,7 @@ func (c *Console) table() []route {
 		c.metricsRoutes(),
 		c.operationsRoutes(),
 		c.passkeyRoutes(),
+		c.keyStoreRoutes(),
 	} {
 		all = append(all, some...)
 	}
@@ -279,6 +280,7 @@ func (c *Console) mainPages() []mainPage {
 	return []mainPage{
 		{"nav.home", prefix, signedIn},
 		{"nav.vaults", prefix + "/vaults", signedIn},
+		{"nav.stores", storesPath, operator},
 		{"nav.requests", prefix + "/requests", onSubscription(readRequests)},
 		{"nav.access", accessPath, onSubscription(readPeople)},
 		{"nav.operations", prefix + "/operations", operator},

@@ -20,6 +20,15 @@ func (c Config) keyStoresDir() string {
 	return cmp.Or(c.keyStoreFiles, filepath.Join(c.Dir, keyStoresFolder))
 }
 
+// newCalls makes the record of calls to all kinds of stores.
+func newCalls() *registry.Calls {
+	all := []string{ownVaultKind, azureKind}
+	for _, k := range stores.Kinds() {
+		all = append(all, k.Scheme)
+	}
+	return registry.NewCalls(all...)
+}
+
 // openRegistry opens the list of key stores. It may use rooms of l that are opened later.
 func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Assert) (*registry.Registry, error) {
 	all := s.cfg.KeyStores
@@ -31,7 +40,8 @@ func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Asse
 		all = slices.Concat(all, read)
 	}
 	return registry.Open(ctx, registry.Config{
-		Store: l.store, Settings: all, Files: s.cfg.keyStoresDir(), Audit: l.audit, Assert: assert, Logger: s.log,
+		Store: l.store, Settings: all, Files: s.cfg.keyStoresDir(), Audit: l.audit, Assert: assert, Calls: s.calls,
+		Logger: s.log,
 		Uses: func(ctx context.Context, by visage.Caller, address string) (names []string, others int, err error) {
 			found, err := l.accounts.ProtectedBy(ctx, by, visage.KeyRef{Vault: address}, "")
 			for _, r := range found.Resources {
@@ -114,21 +124,19 @@ func (m managedStores) TestStore(
 		})
 	}
 	if t.Asked > 0 {
-		told.Milliseconds = float64(t.Asked.Microseconds()) / 1000
+		told.Milliseconds = milliseconds(t.Asked)
 	}
 	if d := t.Key; d != nil {
 		told.Key = &armwire.KeyStoreKey{Version: d.Ref.Version, Type: d.KeyType, Algorithm: d.Algorithm, Bits: d.Bits,
-			Enabled: d.Enabled, Unfit: []string{}}
+			Enabled: d.Enabled, Unfit: unfit(*d)}
 		if !d.Expires.IsZero() {
 			told.Key.Expires = d.Expires.UTC().Format(time.RFC3339)
 		}
-		for _, why := range d.Unfit {
-			told.Key.Unfit = append(told.Key.Unfit, "The key "+why+".")
-		}
-		slices.Sort(told.Key.Unfit)
 	}
 	return told, nil
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func trialState(f stores.Finding) string {
 	switch {
@@ -153,6 +161,10 @@ func (m managedStores) told(ctx context.Context, by visage.Caller, e registry.En
 	told := armwire.KeyStore{
 		ID: e.ID, Kind: stores.KindAt(e.Store.Address), Address: e.Store.Address, Origin: string(e.Origin),
 		Fault: e.Fault, Description: description, Resources: names, OtherResources: others,
+	}
+	if !e.Last.At.IsZero() {
+		told.LastAnswer = &armwire.KeyStoreAnswer{Class: e.Last.Class, At: e.Last.At.UTC().Format(time.RFC3339),
+			Milliseconds: milliseconds(e.Last.Took)}
 	}
 	if !e.Added.IsZero() {
 		told.Added = e.Added.UTC().Format(time.RFC3339)

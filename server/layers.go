@@ -278,6 +278,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
 		newFormat(l.store), l.packs, rootMetrics{l.store})
+	all = append(all, s.calls.Collector())
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {

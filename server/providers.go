@@ -76,6 +76,23 @@ func openKeyFile(path, dataDir string, create bool) (keysource.Source, error) {
 	return src, nil
 }
 
+// The kinds of stores at https addresses, as metrics name them.
+const (
+	ownVaultKind = "vault"
+	azureKind    = "azure"
+)
+
+// kindOf returns the kind of the store that a key is in, as metrics name it: the scheme, where it tells the kind.
+func (s *Server) kindOf(key visage.KeyRef) string {
+	if key.Scheme() != "https" {
+		return key.Scheme()
+	}
+	if _, ours := s.ownVault(s.today(key)); ours {
+		return ownVaultKind
+	}
+	return azureKind
+}
+
 // keyStore is one kind of store of customers' keys.
 type keyStore struct {
 	// parse returns the reference of a key in the store's one spelling. Without a name, address is the identifier of
@@ -124,7 +141,11 @@ func (s *Server) openKey(
 		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
 			err)
 	}
-	return store.open(l, by, key, as)
+	src, err := store.open(l, by, key, as)
+	if err != nil {
+		return nil, err
+	}
+	return s.calls.Observe(s.kindOf(key), key, src), nil
 }
 
 // engine is the storage engine of the server. The switch over all engines is that of sealed.Open, since nothing else

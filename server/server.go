@@ -57,6 +57,7 @@ type Server struct {
 	log    *slog.Logger
 	ready  chan struct{}
 	events *prometheus.CounterVec
+	calls  *registry.Calls // to the stores of customers' keys
 	served servedCertificates
 	audit  atomic.Pointer[audit.Log] // nil until it is open
 
@@ -86,7 +87,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), events: newEvents()}, nil
+	return &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), events: newEvents(),
+		calls: newCalls()}, nil
 }
 
 // Ready returns a channel that is closed when the server serves. It is never closed if Run fails before.

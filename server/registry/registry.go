@@ -36,6 +36,8 @@ type Config struct {
 	Uses func(ctx context.Context, by visage.Caller, address string) (names []string, others int, err error)
 	// Identity returns the identity of a resource. Refusals: ResourceNotFound; IdentityRequired if it has none.
 	Identity func(ctx context.Context, resource string) (visage.PrincipalID, error)
+	// Calls has how the stores have answered.
+	Calls *Calls
 	// Logger gets the stores that cannot be used. Default: discard.
 	Logger *slog.Logger
 }
@@ -83,6 +85,8 @@ type Entry struct {
 	Added  time.Time // zero for those of the settings
 	// Fault says why an added store cannot be used at present, as a sentence without its full stop; empty: it can.
 	Fault string
+	// Last is how the store has answered last; its time is zero if it was not asked since the start.
+	Last Answer
 }
 
 // IDOf returns the ID of the store at an address in its one spelling.
@@ -159,12 +163,17 @@ func (r *Registry) All() []Entry {
 	defer r.mu.Unlock()
 	all := map[string]Entry{}
 	for address, a := range r.added {
-		all[address] = Entry{IDOf(address), a.Store, FromOperator, time.Unix(0, a.Added), a.fault}
+		all[address] = Entry{ID: IDOf(address), Store: a.Store, Origin: FromOperator, Added: time.Unix(0, a.Added),
+			Fault: a.fault}
 	}
 	for _, s := range r.set.All() {
 		if a := r.added[s.Address]; a == nil || a.fault != "" {
 			all[s.Address] = Entry{ID: IDOf(s.Address), Store: s, Origin: FromSettings}
 		}
+	}
+	for address, e := range all {
+		e.Last, _ = r.cfg.Calls.Last(address)
+		all[address] = e
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b Entry) int {
 		return strings.Compare(a.Store.Address, b.Store.Address)
@@ -223,7 +232,7 @@ func (r *Registry) add(ctx context.Context, s stores.Store) (Entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.added[s.Address] = &added{rec, ""}
-	return Entry{IDOf(s.Address), complete, FromOperator, time.Unix(0, rec.Added), ""}, nil
+	return Entry{ID: IDOf(s.Address), Store: complete, Origin: FromOperator, Added: time.Unix(0, rec.Added)}, nil
 }
 
 // Remove removes a store that was added. It is refused while a resource has a key in it, whatever state that is in, or

@@ -38,6 +38,7 @@ func furnished(t *testing.T) house {
 	}}
 	h.resources()
 	h.keys()
+	h.stores()
 	h.troubles()
 	h.people()
 	h.visitors()
@@ -61,6 +62,15 @@ func (h house) resources() {
 			"properties":{"customSubDomainName":%q}}`, tier, name))
 	}
 	h.manage(http.MethodDelete, inGroup+"attic", "")
+}
+
+// stores adds a key store, beside the one of the settings.
+func (h house) stores() {
+	h.t.Helper()
+	var made struct{ ID string }
+	h.manageInto(http.MethodPost, "/providers/Visage.Operations/keyStores", `{"address":
+		"hashivault://vault.contoso.example/transit","login":{"method":"jwt","audience":"vault.contoso.example"}}`, &made)
+	h.facts["store"] = made.ID
 }
 
 // keys makes key vaults, and puts the resource under a customer-managed key.

@@ -18,9 +18,18 @@ type KeyStore struct {
 	Fault string `json:"fault,omitempty"`
 	// Description is as the file of key stores has it. It names files of secrets and holds none.
 	Description json.RawMessage `json:"description"`
+	// LastAnswer is missing if the store was not asked since the start of the service.
+	LastAnswer *KeyStoreAnswer `json:"lastAnswer,omitempty"`
 	// Resources that have a key in it, deleted ones too, and how many others the caller may not see.
 	Resources      []string `json:"resources"`
 	OtherResources int      `json:"otherResources"`
+}
+
+// KeyStoreAnswer is how a store has answered.
+type KeyStoreAnswer struct {
+	Class        string  `json:"class"` // ok, denied, wrong, unknown or expired
+	At           string  `json:"at"`
+	Milliseconds float64 `json:"milliseconds"`
 }
 
 // KeyStoreBody is the description of a key store, as the file of key stores has it.

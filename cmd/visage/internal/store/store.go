@@ -140,9 +140,9 @@ func test() *cobra.Command {
 }
 
 func table(t *command.Table, all []armwire.KeyStore) {
-	t.Row("ADDRESS", "LOGIN", "FROM", "RESOURCES", "ID")
+	t.Row("ADDRESS", "LOGIN", "FROM", "RESOURCES", "LAST ANSWER", "ID")
 	for _, s := range all {
-		t.Row(s.Address, valuesOf(s)["login.method"], s.Origin, len(s.Resources)+s.OtherResources, s.ID)
+		t.Row(s.Address, valuesOf(s)["login.method"], s.Origin, len(s.Resources)+s.OtherResources, lastOf(s), s.ID)
 	}
 	for _, s := range all {
 		if s.Fault != "" {
@@ -150,6 +150,15 @@ func table(t *command.Table, all []armwire.KeyStore) {
 			t.Line("%s cannot be used: %s", s.Address, s.Fault)
 		}
 	}
+}
+
+// lastOf says how a store has answered last.
+func lastOf(s armwire.KeyStore) string {
+	if s.LastAnswer == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s (%s, %.1f ms)", s.LastAnswer.Class, command.Clock(s.LastAnswer.At),
+		s.LastAnswer.Milliseconds)
 }
 
 // valuesOf returns the fields of a description; none for one of a newer server.
@@ -178,6 +187,7 @@ func details(t *command.Table, s armwire.KeyStore) {
 		used = strings.TrimPrefix(fmt.Sprintf("%s, and %d others", used, s.OtherResources), ", and ")
 	}
 	t.Row("resources", command.Dash(used))
+	t.Row("last answer", lastOf(s))
 	if s.Fault != "" {
 		t.Line("")
 		t.Line("It cannot be used: %s", s.Fault)
