@@ -24,7 +24,8 @@ func TestKeyStores(t *testing.T) {
 	want(t, "the list", list, 200, "hashivault://settings.example/transit", "Settings of the service",
 		storePages+"/-/new/hashivault")
 	const form = storePages + "/-/new/hashivault"
-	want(t, "the form", b.Get(form), 200, "Audience of the tokens", "File with the secret", "keystores")
+	want(t, "the form", b.Get(form), 200,
+		"Audience of the tokens", "File with the secret", "keystores")
 	want(t, "an unknown kind", b.Get(storePages+"/-/new/floppy"), 404)
 	for name, try := range map[string]struct {
 		fields url.Values
@@ -34,7 +35,7 @@ func TestKeyStores(t *testing.T) {
 		"no address":          {url.Values{"address": {""}}, 400, "InvalidKeyStore"},
 		"markup":              {url.Values{"address": {"<script>alert(1)</script>"}}, 400, "InvalidKeyStore"},
 		"a file elsewhere":    {url.Values{"login.secretFile": {"/etc/passwd"}}, 400, "must be in"},
-		"our own audience":    {url.Values{"login.audience": {"https://management.azure.com"}}, 400, "of this instance"},
+		"our own audience":    {url.Values{"login.audience": {"https://management.azure.com"}}, 400, "of this inst"},
 		"the one of settings": {url.Values{"address": {"hashivault://SETTINGS.example/transit"}}, 409, `id="e-address"`},
 	} {
 		fields := url.Values{"address": {"hashivault://127.0.0.1:1/transit"}, "login.method": {"jwt"}}
