@@ -56,8 +56,10 @@ type Finding struct {
 
 // Preflight is the result of CheckProtection.
 type Preflight struct {
-	Key   visage.KeyRef // that the settings name; zero: they name none
-	InUse bool          // the key is in use as requested: Update changes nothing, whatever the findings say
+	Key visage.KeyRef // that the settings name; zero: they name none
+	// Elsewhere says that the key is in no vault of this instance, which has neither region nor tenant here.
+	Elsewhere bool
+	InUse     bool // the key is in use as requested: Update changes nothing, whatever the findings say
 	// Findings has all preconditions, in the order in which Update checks them.
 	Findings []Finding
 }
@@ -186,6 +188,7 @@ func (c protectionCheck) checkKey(ctx context.Context) error {
 	if c.found.finding(custody.VaultKnown).State == Unmet {
 		return nil
 	}
+	c.found.Elsewhere = len(vault) == 0
 	e, err := c.a.cfg.Custody.Examine(ctx, c.rec.space(), key, as)
 	if err != nil {
 		return err

@@ -20,10 +20,13 @@ type consoleStores struct{ managedStores }
 // methodField is the field of a description with the method of login.
 const methodField = "login.method"
 
-// Kinds implements console.KeyStores.
+// Kinds implements console.KeyStores: it has the kinds that can be added while the server runs.
 func (consoleStores) Kinds() []console.KeyStoreKind {
 	var all []console.KeyStoreKind
 	for _, k := range stores.Kinds() {
+		if k.Local {
+			continue
+		}
 		told := console.KeyStoreKind{Scheme: k.Scheme, About: k.About}
 		var used []string
 		for _, m := range k.Methods {

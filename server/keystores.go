@@ -24,7 +24,9 @@ func (c Config) keyStoresDir() string {
 func newCalls() *registry.Calls {
 	all := []string{ownVaultKind, azureKind}
 	for _, k := range stores.Kinds() {
-		all = append(all, k.Scheme)
+		if k.Scheme != "https" {
+			all = append(all, k.Scheme)
+		}
 	}
 	return registry.NewCalls(all...)
 }

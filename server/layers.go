@@ -221,7 +221,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		RootKeys:   l.rootKeys,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
-		KeyStores: managedStores{s.keyStores},
+		KeyStores: managedStores{s.keyStores}, Remedies: s.remedies,
 	})
 	if err != nil {
 		return nil, err

@@ -145,7 +145,7 @@ func (s *Server) openKey(
 	if err != nil {
 		return nil, err
 	}
-	return s.calls.Observe(s.kindOf(key), key, src), nil
+	return s.calls.Observe(s.kindOf(key), key, s.keyStores.Set().Require(key) == nil, src), nil
 }
 
 // engine is the storage engine of the server. The switch over all engines is that of sealed.Open, since nothing else

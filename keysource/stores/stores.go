@@ -128,6 +128,8 @@ type kind struct {
 	// listener is the host and port of the server that a store is reached at by TLS, whose certificate the authorities
 	// of CAFile sign.
 	listener func(Store) string
+	// remedy returns the commands of Set.Remedy; nil: there are none.
+	remedy func(s Store, key visage.KeyRef, need Need, c Customer) []string
 	// connect returns what opens keys over connections of its own, which are made when they are needed.
 	connect func(Store, Assert) opener
 	// helped returns the helper that a store is reached through; nil: none is needed.

@@ -27,6 +27,7 @@ var transit = kind{
 		host, _, _ := strings.Cut(rest, "/")
 		return host
 	},
+	remedy:   transitRemedy,
 	listener: func(s Store) string { return hashivault.Endpoint(s.Address) },
 	connect: func(s Store, assert Assert) opener {
 		servers := hashivault.NewServers(hashivault.Config{Roots: s.roots})

@@ -71,11 +71,11 @@ func (c *Calls) Last(address string) (Answer, bool) {
 	return last, found
 }
 
-// Observe returns a source whose calls are recorded as those of a kind of stores. The last answer is kept for each
-// address that is not https, which only configured stores have.
-func (c *Calls) Observe(kind string, key visage.KeyRef, src keysource.Source) keysource.Source {
+// Observe returns a source whose calls are recorded as those of a kind of stores. The last answer is kept for stores that
+// are configured.
+func (c *Calls) Observe(kind string, key visage.KeyRef, configured bool, src keysource.Source) keysource.Source {
 	o := observed{src, c, kind, ""}
-	if key.Scheme() != "https" {
+	if configured {
 		o.address = key.Vault
 	}
 	return o

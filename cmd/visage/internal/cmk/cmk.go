@@ -19,7 +19,7 @@ import (
 // Command is "visage cmk".
 func Command() *cobra.Command {
 	return command.Noun("cmk", "Encrypt resources with customer-managed keys, and approve requests to use them",
-		status(), enable(), change(), disable(), lock(), unlock(), policy(),
+		status(), check(), enable(), change(), disable(), lock(), unlock(), policy(),
 		addStore(), removeStore(), promoteStore(),
 		request(), requests(), approve(), reject(), withdraw(), capacity())
 }
