@@ -71,8 +71,8 @@ func (c *Calls) Last(address string) (Answer, bool) {
 	return last, found
 }
 
-// Observe returns a source whose calls are recorded as those of a kind of stores. The last answer is kept for stores that
-// are configured.
+// Observe returns a source whose calls are recorded as those of a kind of stores. The last answer is kept for stores
+// that are configured.
 func (c *Calls) Observe(kind string, key visage.KeyRef, configured bool, src keysource.Source) keysource.Source {
 	o := observed{src, c, kind, ""}
 	if configured {
