@@ -15,6 +15,7 @@ import (
 var long = map[string]string{
 	"visage":            "it lists every noun",
 	"visage audit list": "it has eleven filters",
+	"visage cmk":        "it lists what can be done with a key, and with requests for it",
 }
 
 // TestHelpFitsOnAScreen wants the help of every command within 24 lines of 100 columns, with an example and with a

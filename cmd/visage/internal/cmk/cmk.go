@@ -59,8 +59,8 @@ func (k *key) define(c *cobra.Command) {
 func (k *key) defineName(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&k.id, "key", "", "`IDENTIFIER` of the key: https://VAULT/keys/NAME[/VERSION], or as "+
-		"docs/operations/key-stores.md has it for another store; without a version, the newest is used, and newer "+
-		"versions are adopted automatically")
+		"docs/operations/key-stores.md has it for each kind of store, such as hashivault://HOST/MOUNT/keys/NAME; "+
+		"without a version, the newest is used, and newer versions are adopted automatically")
 	f.StringVar(&k.vault, "vault", "", "instead of --key: `NAME` or address of the key's vault")
 	f.StringVar(&k.name, "key-name", "", "`NAME` of the key in --vault")
 	f.StringVar(&k.version, "key-version", "", "`VERSION` of the key in --vault (default: the newest, as with --key)")
