@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/drill"
 	"github.com/visage-face/visage/server/registry"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/test/keystores"
@@ -188,5 +189,85 @@ func refusedAs(t *testing.T, code, says string, err error) {
 	refusal, ok := err.(*visage.Refusal)
 	if !ok || refusal.Code != code || !strings.Contains(refusal.Message, says) {
 		t.Errorf("%v, want %s with %q", err, code, says)
+	}
+}
+
+// TestKeyInStoreIsRehearsed holds that a rehearsal, whose copy logs in to the same store as the same identity, passes
+// with a key in a store of the settings and in one that was added.
+func TestKeyInStoreIsRehearsed(t *testing.T) {
+	store := transit{keystores.StartVault(t)}
+	w := newStoreWalk(t, store)
+	by := visage.Caller{Principal: visage.Principal{Method: "operator", ObjectID: w.Operator().ClientID}}
+	store.makeKey(t, "faces")
+	store.grant(t, w.who, "faces")
+	active := func(s custody.Status) bool {
+		return s.Condition == custody.Active && s.Operation.Progress != custody.Running
+	}
+	rehearse := func(what string) {
+		t.Helper()
+		w.until(t, "the active key", active)
+		report, err := w.Rehearse(t.Context(), by, "vip", func(drill.Step) {})
+		if err != nil || !report.Passed || !strings.Contains(report.Road, "cannot be copied") {
+			t.Errorf("%s: %+v, %v", what, report, err)
+		}
+	}
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Fatal(says)
+	}
+	rehearse("a store of the settings")
+
+	about := describeIn(t, w, store.Vault)
+	if _, err := w.KeyStores().Add(t.Context(), by, about); err != nil {
+		t.Fatal(err)
+	}
+	store.Post("keys/of/team/keys/faces", map[string]any{"type": "aes256-gcm96"})
+	store.Permit("visage-faces", map[string][]string{
+		"transit/keys/faces": {"read"}, "transit/encrypt/faces": {"update"}, "transit/decrypt/faces": {"update"},
+		"keys/of/team/keys/faces": {"read"}, "keys/of/team/encrypt/faces": {"update"},
+		"keys/of/team/decrypt/faces": {"update"},
+	})
+	w.address = about.Address
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Fatal(says)
+	}
+	w.until(t, "the key in the added store", func(s custody.Status) bool {
+		return active(s) && s.Key.Vault == about.Address
+	})
+	rehearse("a store that was added")
+}
+
+// TestKeyInStoreOpensAfterRestart holds that data opens after a start only when its store answers, and by itself.
+func TestKeyInStoreOpensAfterRestart(t *testing.T) {
+	store := transit{keystores.StartVault(t)}
+	about := store.describe(t)
+	w := newStoreWalk(t, store)
+	store.makeKey(t, "faces")
+	store.grant(t, w.who, "faces")
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Fatal(says)
+	}
+	w.until(t, "the active key", func(s custody.Status) bool { return s.Condition == custody.Active })
+	listen := w.Addr().String() // the address is part of the issuer
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	store.Seal(true)
+	w.Server = servertest.Start(t, server.Config{Dir: w.Dir(), Listen: listen, Rate: 1000, AutoApprove: true,
+		KeyStores: []stores.Store{about}})
+	w.until(t, "no answer", func(s custody.Status) bool { return s.Condition == custody.Unavailable })
+	keys, err := w.Keys(t.Context(), "vip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Key = keys.Key1
+	if status, body, _ := w.groups(t); status != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "EncryptionKeyUnavailable") {
+		t.Errorf("while the store is sealed: %d %s", status, body)
+	}
+	store.Seal(false)
+	w.Custody().Recheck(visage.KeyRef{Vault: about.Address, Name: "faces"})
+	w.until(t, "the open data", func(s custody.Status) bool { return s.Condition == custody.Active })
+	if status, body, _ := w.groups(t); status != http.StatusOK {
+		t.Errorf("after the store answers: %d %s", status, body)
 	}
 }
