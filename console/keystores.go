@@ -123,7 +123,7 @@ func (c *Console) keyStores(v *visit) (*view, error) {
 	var d keyStoresData
 	var rows []keyStoreRow
 	for _, s := range all {
-		rows = append(rows, keyStoreRow{s, storePath(s.ID, ""), v.storeBadge(s), v.storeOrigin(s),
+		rows = append(rows, keyStoreRow{s, storePath(s.ID, ""), v.answerBadge(s), v.storeOrigin(s),
 			len(s.Resources) + s.Others})
 	}
 	d.table = tabled(v, storesPath, rows, "address", keyStoreOrders)
@@ -133,8 +133,8 @@ func (c *Console) keyStores(v *visit) (*view, error) {
 	return v.page("keystores", v.text("stores.title"), d), nil
 }
 
-// storeBadge says how a store has answered last.
-func (v *visit) storeBadge(s KeyStore) badge {
+// answerBadge says how a store has answered last.
+func (v *visit) answerBadge(s KeyStore) badge {
 	switch {
 	case s.Fault != "":
 		return badge{"bad", "bad", v.text("stores.fault")}
@@ -202,7 +202,7 @@ func (v *visit) keyStorePage(d *keyStoreData) *view {
 }
 
 func (c *Console) keyStoreData(v *visit, s KeyStore) *keyStoreData {
-	d := &keyStoreData{KeyStore: s, Badge: v.storeBadge(s), Facts: []fact{
+	d := &keyStoreData{KeyStore: s, Badge: v.answerBadge(s), Facts: []fact{
 		{v.text("stores.address"), s.Address, true}, {v.text("stores.from"), v.storeOrigin(s), false},
 		{v.text("stores.login"), s.Login, false},
 	}}

@@ -14,8 +14,8 @@ import (
 
 const storePages = "/console/stores"
 
-// TestKeyStores adds a key store on the pages, tests it, and removes it.
-func TestKeyStores(t *testing.T) {
+// TestStorePages adds a key store on the pages, tests it, and removes it.
+func TestStorePages(t *testing.T) {
 	s := servertest.Start(t, server.Config{KeyStores: []stores.Store{{
 		Address: "hashivault://settings.example/transit", Login: stores.Login{Method: "jwt"},
 	}}})

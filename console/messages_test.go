@@ -28,7 +28,7 @@ var families = map[string][]string{
 	"tryit.way.":     tries,
 	"stores.answer.": {"ok", "denied", "wrong", "unknown", "expired"},
 	"stores.step.":   {"reachable", "certificate", "login", "key"},
-	"stores.field.":  nil, // a field without a message has its own name; TestKeyStores looks at some
+	"stores.field.":  nil, // a field without a message has its own name; TestStorePages looks at some
 	"tryit.": {"detect", "compare", "identify", "similar", "detect.what", "compare.what", "identify.what",
 		"similar.what", "in.identify", "in.identify.hint", "in.similar", "in.similar.hint"},
 	"faces.fault.": {"not-a-picture", "broken", "too-few-bytes", "too-many-bytes", "too-many-pixels", "no-face",

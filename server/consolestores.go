@@ -20,11 +20,11 @@ type consoleStores struct{ managedStores }
 // methodField is the field of a description with the method of login.
 const methodField = "login.method"
 
-// Kinds implements console.KeyStores: it has the kinds that can be added while the server runs.
+// Kinds implements console.KeyStores: it has the kinds that a form can describe.
 func (consoleStores) Kinds() []console.KeyStoreKind {
 	var all []console.KeyStoreKind
 	for _, k := range stores.Kinds() {
-		if k.Local {
+		if len(k.Methods) == 0 { // a form could not offer its logins
 			continue
 		}
 		told := console.KeyStoreKind{Scheme: k.Scheme, About: k.About}

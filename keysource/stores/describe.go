@@ -16,8 +16,6 @@ type Kind struct {
 	Scheme  string // of the addresses
 	About   string // the form of an address, and what it is the address of
 	Methods []Method
-	// Local means that a description names a library, which runs on this machine: FilesIn refuses such stores.
-	Local bool
 }
 
 // Method is a method of login. The fields are named as in Fields, without "login.".
@@ -30,7 +28,7 @@ type Method struct {
 func Kinds() []Kind {
 	all := make([]Kind, len(kinds))
 	for i, k := range kinds {
-		all[i] = Kind{k.scheme, k.about, slices.Clone(k.methods), k.helped != nil}
+		all[i] = Kind{k.scheme, k.about, slices.Clone(k.methods)}
 	}
 	return all
 }

@@ -1,7 +1,6 @@
 package stores
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -14,10 +13,6 @@ import (
 // A description that says what a helper may use is refused for the same reason: it names a library that is run, and
 // files and folders.
 func (s Store) FilesIn(folder string) error {
-	if k, _ := kindOf(s.Address); k.helped != nil {
-		return errors.New("a store of this kind names a library that runs on this machine: only the file of key " +
-			"stores, which is read at the start, may describe it")
-	}
 	if s.helped() {
 		return fmt.Errorf("a store that is reached through a library of this machine is named in the settings alone: " +
 			"write it into the file of key-stores, and restart the service")
