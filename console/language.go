@@ -291,8 +291,8 @@ func (l *language) render(name string, f frame) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// newMatcher finds the language of the console that a browser wants. It is made once: to make it costs more than a
-// hundred uses.
+// newMatcher returns what finds the language of the console that a browser wants. It is made once, and not for each
+// page.
 func newMatcher() xlanguage.Matcher {
 	supported := make([]xlanguage.Tag, len(tags))
 	for i, t := range tags {
