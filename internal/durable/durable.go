@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // WriteFile makes or replaces the file at path with data, readable by its owner only. When it returns nil, the file,
@@ -27,9 +28,15 @@ func WriteFile(path string, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// unfinished begins the names of files that are being written.
+const unfinished = ".new-"
+
+// IsUnfinished reports whether a file is one that WriteFile and its like were writing, and that a crash left.
+func IsUnfinished(path string) bool { return strings.HasPrefix(filepath.Base(path), unfinished) }
+
 // create makes a temporary file beside path.
 func create(path string) (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*") // mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}

@@ -31,7 +31,7 @@ type Store interface {
 	// Replace puts another sealed form of a key in place of the one that is there, which is then overwritten. A crash
 	// leaves the one or the other, and maybe the old form beside it until Tidy. One that is not there: ErrNotFound.
 	Replace(space format.ID, epoch uint32, sealed []byte) error
-	// Tidy destroys what a crash left of Replace.
+	// Tidy destroys what a crash left of Put and Replace. Nobody may be writing keys of the space meanwhile.
 	Tidy(space format.ID) error
 	// List returns the epochs of a space that have a key, in no order.
 	List(space format.ID) ([]uint32, error)
@@ -86,7 +86,7 @@ func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
 func (d *Directory) Replace(space format.ID, epoch uint32, sealed []byte) error {
 	path := d.path(space, epoch)
 	old := path + replaced
-	if err := destroy(old); err != nil {
+	if err := settle(path, old); err != nil {
 		return err
 	}
 	if err := os.Link(path, old); err != nil {
@@ -95,14 +95,34 @@ func (d *Directory) Replace(space format.ID, epoch uint32, sealed []byte) error 
 		}
 		return fmt.Errorf("keep hold of the old epoch key: %w", err)
 	}
-	if err := durable.WriteFile(path, sealed); err != nil {
-		return errors.Join(err, durable.Remove(old))
-	}
-	return destroy(old)
+	return errors.Join(durable.WriteFile(path, sealed), settle(path, old))
 }
 
 // replaced ends the second name of a file while another one takes its place.
 const replaced = ".replaced"
+
+// settle ends the second name of an epoch key's file. The file is overwritten only if another one has taken its place
+// for good: until then both names are of the one file that holds the key.
+func settle(path, old string) error {
+	second, err := os.Lstat(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil { // a process that was killed may not have come to it
+		return err
+	}
+	switch first, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist): // destroyed, or never in place: the second name opens nothing
+	case err != nil:
+		return err
+	case os.SameFile(first, second):
+		return durable.Remove(old)
+	}
+	return destroy(old)
+}
 
 // Get implements Store.
 func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
@@ -149,10 +169,13 @@ func (d *Directory) Tidy(space format.ID) error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), replaced) {
-			err = destroy(filepath.Join(dir, e.Name()))
+		name, err := filepath.Join(dir, e.Name()), error(nil)
+		if path, second := strings.CutSuffix(name, replaced); second {
+			err = settle(path, name)
+		} else if durable.IsUnfinished(name) {
+			err = destroy(name) // it may hold a key that is in use
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return err
 		}
 	}

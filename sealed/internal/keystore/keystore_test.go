@@ -3,6 +3,7 @@ package keystore_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,5 +51,83 @@ func TestKeyThatIsBeingDestroyedIsGone(t *testing.T) {
 	}
 	if _, err := d.Get(space, 3); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("after it was destroyed: %v", err)
+	}
+}
+
+// TestReplaceIsCutOff: a crash leaves a second name of the file of a key, whose place another file has taken or not
+// yet. Tidying destroys what is no longer the key, and never the key.
+func TestReplaceIsCutOff(t *testing.T) {
+	before, after := bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte{8}, 100)
+	for _, test := range []struct {
+		name    string
+		crashed func(t *testing.T, path string)
+		want    []byte
+	}{
+		{"before the new file", func(t *testing.T, path string) { link(t, path) }, before},
+		{"in the new file", func(t *testing.T, path string) {
+			link(t, path)
+			write(t, filepath.Join(filepath.Dir(path), ".new-1"), after)
+		}, before},
+		{"after the new file", func(t *testing.T, path string) {
+			link(t, path)
+			next := filepath.Join(filepath.Dir(path), ".new-1")
+			write(t, next, after)
+			if err := os.Rename(next, path); err != nil {
+				t.Fatal(err)
+			}
+		}, after},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			root, instance, space := t.TempDir(), format.ID{1}, format.ID{2}
+			d, err := keystore.Open(root, instance)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Put(space, 3, before); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(root, "epochs", instance.String(), space.String())
+			test.crashed(t, filepath.Join(dir, "3"))
+			old, err := os.Open(filepath.Join(dir, "3.replaced"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer old.Close()
+			if err := d.Tidy(space); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, test.want) {
+				t.Errorf("got %x, %v; want %x", got, err, test.want)
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+				t.Errorf("files %v, %v; want the key alone", files, err)
+			}
+			if left, err := io.ReadAll(old); err != nil || bytes.Equal(test.want, after) &&
+				bytes.Contains(left, before[:1]) {
+				t.Errorf("the old file still has %x, %v", left, err)
+			}
+			// The next try of the same.
+			link(t, filepath.Join(dir, "3"))
+			if err := d.Replace(space, 3, after); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, after) {
+				t.Errorf("after the next try: got %x, %v", got, err)
+			}
+		})
+	}
+}
+
+func link(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Link(path, path+".replaced"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
