@@ -136,20 +136,26 @@ func TestAnswers(t *testing.T) {
 		class  error
 		says   string
 	}{
-		"html":             {404, "<html>NOT_FOUND</html>", unknown, "without a document"},
-		"bare status":      {403, "", unknown, "without a document"},
-		"no document":      {403, `{"message":"cloudkms. denied"}`, unknown, "without an error document"},
-		"another code":     {404, document(403, "NOT_FOUND", "x"), unknown, "without an error document"},
-		"another status":   {404, document(404, "PERMISSION_DENIED", "cloudkms."), unknown, ""},
-		"a field twice":    {404, `{"error":{"code":404,"status":"x","Status":"NOT_FOUND"}}`, unknown, "document"},
-		"truncated":        {404, `{"error":{"code":404,"status":"NOT_FOUND"`, unknown, "without a document"},
-		"good, truncated":  {200, `{"plaintext":"c2VjcmV0`, unknown, "without a document"},
-		"a list":           {200, `[]`, unknown, "without a document"},
-		"too long":         {200, `{"plaintext":"` + strings.Repeat("A", 1<<20) + `"}`, unknown, ""},
-		"redirect":         {307, "", unknown, "status 307"},
-		"no content":       {204, "", unknown, "status 204"},
-		"wrong":            {400, document(400, "INVALID_ARGUMENT", "Decryption failed: …"), wrong, ""},
-		"wrong elsewhere":  {503, document(503, "INVALID_ARGUMENT", "Decryption failed."), unknown, ""},
+		"html":            {404, "<html>NOT_FOUND</html>", unknown, "without a document"},
+		"bare status":     {403, "", unknown, "without a document"},
+		"no document":     {403, `{"message":"cloudkms. denied"}`, unknown, "without an error document"},
+		"another code":    {404, document(403, "NOT_FOUND", "x"), unknown, "without an error document"},
+		"another status":  {404, document(404, "PERMISSION_DENIED", "cloudkms."), unknown, ""},
+		"a field twice":   {404, `{"error":{"code":404,"status":"x","Status":"NOT_FOUND"}}`, unknown, "document"},
+		"truncated":       {404, `{"error":{"code":404,"status":"NOT_FOUND"`, unknown, "without a document"},
+		"good, truncated": {200, `{"plaintext":"c2VjcmV0`, unknown, "without a document"},
+		"a list":          {200, `[]`, unknown, "without a document"},
+		"too long":        {200, `{"plaintext":"` + strings.Repeat("A", 1<<20) + `"}`, unknown, ""},
+		"redirect":        {307, "", unknown, "status 307"},
+		"no content":      {204, "", unknown, "status 204"},
+		"wrong":           {400, document(400, "INVALID_ARGUMENT", "Decryption failed: …"), wrong, ""},
+		"wrong elsewhere": {503, document(503, "INVALID_ARGUMENT", "Decryption failed."), unknown, ""},
+		"service off": {403, document(403, "PERMISSION_DENIED", "Cloud Key Management Service (KMS) API has not been "+
+			"used in project 42 before or it is disabled. Enable it by visiting "+
+			"https://console.developers.google.com/apis/api/cloudkms.googleapis.com/overview?project=42."), unknown,
+			"disabled"},
+		"permission by its name": {403, document(403, "PERMISSION_DENIED",
+			"Permission 'cloudkms.cryptoKeyVersions.useToDecrypt' denied on resource."), keysource.ErrDenied, "denied"},
 		"oauth's document": {400, `{"error":"invalid_grant"}`, unknown, "invalid_grant"},
 	} {
 		t.Run(name, func(t *testing.T) {

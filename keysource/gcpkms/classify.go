@@ -41,6 +41,10 @@ const (
 	reasonExpired   = "ACCESS_TOKEN_EXPIRED"
 )
 
+// permissions begin the names of the permissions on keys and versions, in texts without a reason. The name of the service
+// itself, cloudkms.googleapis.com, is in texts that say that it is switched off.
+const permissions = "cloudkms.cryptoKey"
+
 // hidesPermission reports whether a PERMISSION_DENIED is about something else than a permission, such as a service that
 // is switched off or an account that is not paid for (SERVICE_DISABLED, BILLING_DISABLED, CONSUMER_SUSPENDED).
 func (e *refusal) hidesPermission() bool { return e.reason != "" && e.reason != reasonIAM }
@@ -74,7 +78,7 @@ func (o operation) classified(err error) error {
 	case e.is("PERMISSION_DENIED") && e.reason == reasonPerimeter:
 		return o.failure(keysource.ErrDenied, keysource.Firewall, e.Error())
 	case e.is("PERMISSION_DENIED") && !e.hidesPermission() &&
-		(e.reason == reasonIAM || strings.Contains(e.text, "cloudkms.")):
+		(e.reason == reasonIAM || strings.Contains(e.text, permissions)):
 		return o.failure(keysource.ErrDenied, keysource.Permission, e.Error())
 	case e.is("NOT_FOUND"):
 		return o.failure(keysource.ErrDenied, keysource.Missing, e.Error())
