@@ -61,8 +61,9 @@ type Directory struct {
 	state   atomic.Pointer[state]
 	keys    atomic.Pointer[[]signingKey] // the published ones, oldest first
 
-	sessions openSessions
-	codes    openCodes
+	sessions   openSessions
+	codes      openCodes
+	assertions assertions
 }
 
 // Open reads the directory, and creates the tenant and the first signing key if they do not exist.

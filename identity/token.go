@@ -16,9 +16,7 @@ import (
 
 const (
 	tokenLife = time.Hour
-	// of an assertion, which is used at once; long enough for a clock that is a few minutes off
-	assertionLife = 5 * time.Minute
-	leeway        = 5 * time.Minute // how far clocks may be apart (contract §5)
+	leeway    = 5 * time.Minute // how far clocks may be apart (contract §5)
 )
 
 // claims are what a token says, as Entra's first version has them (contract §5).
@@ -162,26 +160,6 @@ func (d *Directory) method(objectID string) string {
 		return "operator"
 	}
 	return "token"
-}
-
-// Assertion returns a token by which an identity, named by its object id, proves itself to another service, and when it
-// ends: workload identity federation. The claim "sub" is the object id. Such a token is of no use in this instance,
-// because audience must not be one of its own: the other service could act as the identity here. Refusal:
-// PrincipalNotFound, also for a person.
-func (d *Directory) Assertion(
-	ctx context.Context, principal, audience string,
-) (token string, expires time.Time, err error) {
-	rec, found := d.state.Load().principals[lower(principal)]
-	if !found || rec.Kind == Person {
-		return "", time.Time{}, refuseUnknown("identity", principal)
-	}
-	if audience == "" || d.cfg.Audience(lower(oneAudience(audience))) {
-		return "", time.Time{}, fmt.Errorf("the audience %q is empty or one of this instance, so a token for it must "+
-			"not leave the instance", short(audience))
-	}
-	token, expires, err = d.made(ctx, rec, audience, "2", assertionLife)
-	return d.granted(ctx, attempt{subject: rec.ID, clientID: rec.ClientID, audience: audience, proof: "none"}, token,
-		expires, err)
 }
 
 func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, proof string) (string, time.Time, error) {

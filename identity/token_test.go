@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -258,4 +259,41 @@ func TestAssertion(t *testing.T) {
 	}
 	_, _, err = d.Assertion(t.Context(), "11111111-2222-4333-8444-555555555555", "vault.example")
 	wantRefusal(t, "an assertion of nobody", err, "PrincipalNotFound", "")
+}
+
+// TestAssertionsAreKept has the logins of a minute use one assertion, and none of an identity that was deleted.
+func TestAssertionsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, config(nil))
+		at := "/subscriptions/s/resourceGroups/g/a"
+		p, err := d.EnsureManaged(t.Context(), tenant, at, identity.SystemAssigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		assertion := func(audience string) string {
+			t.Helper()
+			token, expires, err := d.Assertion(t.Context(), p.ID, audience)
+			if err != nil || time.Until(expires) < 4*time.Minute-time.Second {
+				t.Fatalf("until %v, %v", expires, err)
+			}
+			return token
+		}
+		first := assertion("vault.example")
+		time.Sleep(59 * time.Second)
+		if assertion("vault.example") != first {
+			t.Error("an assertion was signed again within a minute")
+		}
+		if other := assertion("other.example"); claimsOf(t, other)["aud"] != "other.example" {
+			t.Error("the assertion for one audience was returned for another")
+		}
+		time.Sleep(time.Second)
+		if assertion("vault.example") == first {
+			t.Error("an assertion was returned again after a minute")
+		}
+		if err := d.Delete(t.Context(), p.ID); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = d.Assertion(t.Context(), p.ID, "vault.example")
+		wantRefusal(t, "an assertion of a deleted identity", err, "PrincipalNotFound", "")
+	})
 }

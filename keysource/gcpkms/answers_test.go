@@ -272,7 +272,6 @@ func TestLogins(t *testing.T) {
 	} {
 		before := *s.issuer
 		s.edit = map[string]any{}
-		s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", s.assertion) // keeps no assertion yet
 		c.begin()
 		err := unwrap()
 		if !errors.Is(err, c.class) || err != nil && !strings.Contains(err.Error(), c.says) {
@@ -319,7 +318,6 @@ func TestServiceAccounts(t *testing.T) {
 		t.Errorf("as the service account: %v", err)
 	}
 	mine := s.subject
-	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, keystores.CloudAccount, s.assertion)
 	s.subject = another // resource, which may not act as the account
 	want(t, unwrap(), keysource.ErrDenied, keysource.NoIdentity, "iam.serviceAccounts.getAccessToken")
 	s.subject = mine
@@ -349,33 +347,22 @@ func TestServiceAccounts(t *testing.T) {
 	want(t, unwrap(), keysource.ErrUnknown, "", "not one that Google writes")
 }
 
-// TestAssertionsAreKept has several logins use one assertion, and none use one that was refused.
-func TestAssertionsAreKept(t *testing.T) {
+// TestGone holds that the login of an identity that was deleted is not tried, however many have succeeded before.
+func TestGone(t *testing.T) {
 	s := newStore(t, "")
 	s.services.UseTokensFor(0) // each call logs in
-	made := 0
-	counted := func(ctx context.Context) (string, time.Time, error) {
-		made++
+	var gone error
+	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", func(ctx context.Context) (string, time.Time, error) {
+		if gone != nil {
+			return "", time.Time{}, gone
+		}
 		return s.assertion(ctx)
-	}
-	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", counted)
-	blob, ref := wrapped(t, t.Context(), s.open(t, "faces", ""))
-	unwrap := func() error {
-		_, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
-		return err
-	}
-	if err := unwrap(); err != nil || made != 1 {
-		t.Errorf("%d assertions were made (%v)", made, err)
-	}
-	s.trust(map[string]any{"disabled": true})
-	want(t, unwrap(), keysource.ErrDenied, keysource.NoIdentity, "the login is refused")
-	if made != 2 { // the one that was kept, and a new one
-		t.Errorf("after a refusal %d assertions were made, want 2", made)
-	}
-	s.trust(nil)
-	if err := unwrap(); err != nil || made != 3 {
-		t.Errorf("after the restoration %d assertions were made, want 3 (%v)", made, err)
-	}
+	})
+	src := s.open(t, "faces", "")
+	blob, ref := wrapped(t, t.Context(), src)
+	gone = fmt.Errorf("the identity is gone: %w", keysource.ErrDenied)
+	_, err := src.Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrDenied, keysource.NoIdentity, "can no longer get a token")
 }
 
 // TestLoginsAtOnce has one login serve the calls that wait for it.

@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"os"
 	"regexp"
-	"sync"
 	"time"
 )
 
@@ -60,27 +59,21 @@ func DefaultAudience(provider string) string { return "https://iam.googleapis.co
 // WorkloadIdentity logs in with assertions of an OpenID issuer, such as this service for the identities of its
 // resources: no secret is stored anywhere. The security token service exchanges an assertion for a token (RFC 8693),
 // for the provider of a workload identity pool. The token is that of the assertion's subject or, with a service
-// account, that of the account. get returns an assertion for an audience that the provider accepts, which is used for a
-// minute unless it is refused: to sign one costs twice as much as all the rest of a poll.
+// account, that of the account. get returns an assertion for an audience that the provider accepts; it is asked for each
+// login, since it alone knows at once that an identity is gone.
 func WorkloadIdentity(
 	provider, serviceAccount string, get func(ctx context.Context) (assertion string, expires time.Time, err error),
 ) Login {
-	var kept assertions
-	return func(ctx context.Context, s *Services) (token string, err error) {
-		assertion, err := kept.current(ctx, get)
+	return func(ctx context.Context, s *Services) (string, error) {
+		assertion, _, err := get(ctx)
 		if err != nil {
 			return "", &loginError{fmt.Errorf("get an assertion to log in with: %w", err)}
 		}
-		defer func() {
-			if isLoginDenied(err) {
-				kept.drop(assertion)
-			}
-		}()
 		asked := scope
 		if serviceAccount != "" {
 			asked = scopeFederate
 		}
-		token, err = s.exchange(ctx, sts, "/v1/token", url.Values{
+		token, err := s.exchange(ctx, sts, "/v1/token", url.Values{
 			"grant_type":           {"urn:ietf:params:oauth:grant-type:token-exchange"},
 			"audience":             {"//iam.googleapis.com/" + provider},
 			"scope":                {asked},
@@ -92,49 +85,6 @@ func WorkloadIdentity(
 			return token, err
 		}
 		return s.impersonate(ctx, token, serviceAccount)
-	}
-}
-
-// assertionUse is how long an assertion is used: for two polls, and far less than it lives.
-const assertionUse = time.Minute
-
-// assertions keeps the last assertion.
-type assertions struct {
-	mu    sync.Mutex
-	last  string
-	until time.Time
-}
-
-// current returns the assertion that is kept, or a new one.
-func (a *assertions) current(
-	ctx context.Context, get func(ctx context.Context) (assertion string, expires time.Time, err error),
-) (string, error) {
-	a.mu.Lock()
-	kept, valid := a.last, time.Now().Before(a.until)
-	a.mu.Unlock()
-	if valid {
-		return kept, nil
-	}
-	made, expires, err := get(ctx)
-	if err != nil {
-		return "", err
-	}
-	until := time.Now().Add(assertionUse)
-	if expires.Before(until) {
-		until = expires
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.last, a.until = made, until
-	return made, nil
-}
-
-// drop forgets an assertion that was refused.
-func (a *assertions) drop(refused string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.last == refused {
-		a.until = time.Time{}
 	}
 }
 
