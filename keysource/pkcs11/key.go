@@ -17,7 +17,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 )
 
-// maxObjects bounds the keys with one label.
+// maxObjects bounds the objects of one class with one label, or one id.
 const maxObjects = 64
 
 // The sizes of keys, in bits.
@@ -108,8 +108,22 @@ func (s *Source) objects(session api.SessionHandle, class uint, id []byte) ([]ap
 	if err := lib.FindObjectsInit(session, want); err != nil {
 		return nil, err
 	}
-	handles, _, err := lib.FindObjects(session, maxObjects)
-	return handles, errors.Join(err, lib.FindObjectsFinal(session))
+	var all []api.ObjectHandle
+	var err error
+	for len(all) <= maxObjects { // a library may return fewer at a time than are asked for
+		var next []api.ObjectHandle
+		if next, _, err = lib.FindObjects(session, maxObjects+1-len(all)); err != nil || len(next) == 0 {
+			break
+		}
+		all = append(all, next...)
+	}
+	err = errors.Join(err, lib.FindObjectsFinal(session))
+	if err == nil && len(all) > maxObjects { // the one that is meant may be behind them
+		err = &keysource.Error{Class: keysource.ErrUnknown,
+			Text: fmt.Sprintf("the token has more than %d keys with the label %q, too many to tell them apart",
+				maxObjects, s.label)}
+	}
+	return all, err
 }
 
 // read reads what identifies a key.

@@ -186,6 +186,20 @@ func want(t testing.TB, err, class error, reason keysource.Reason, says string) 
 	}
 }
 
+// TestTooMany holds that a key is not taken for deleted because too many others have its label.
+func TestTooMany(t *testing.T) {
+	h := keystores.StartSoftHSM(t)
+	const most = 64
+	for id := range most + 1 {
+		h.MakeAES("faces", string([]byte{byte(id)}))
+	}
+	p := serve(t, h)
+	for id := range most + 1 {
+		_, err := p.Open(key(h, "faces", fmt.Sprintf("%02x", id))).Describe(t.Context(), keysource.Ref{})
+		want(t, err, keysource.ErrUnknown, "", "more than 64 keys with the label")
+	}
+}
+
 // TestPIN holds that a refused PIN is not tried again, by later helpers neither, until its file has another.
 func TestPIN(t *testing.T) {
 	h := keystores.StartSoftHSM(t)

@@ -60,8 +60,10 @@ func vaultListener(s Store) string {
 	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
 }
 
-// loginTime is the longest time that a login to a vault takes.
-const loginTime = 5 * time.Second
+const (
+	loginTime = 5 * time.Second  // the longest time that a login to a vault takes
+	idleTime  = 60 * time.Second // longer than the interval of polls; each confirmation has connections of its own
+)
 
 func connectVault(s Store, assert Assert) opener {
 	cfg := azure.Config{Roots: s.roots}
@@ -76,6 +78,7 @@ func connectVault(s Store, assert Assert) opener {
 		Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots},
 			ForceAttemptHTTP2: true,
+			IdleConnTimeout:   idleTime,
 		},
 		// A redirect could carry an assertion to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
