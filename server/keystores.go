@@ -156,7 +156,7 @@ func (m managedStores) told(ctx context.Context, by visage.Caller, e registry.En
 	if err != nil {
 		return armwire.KeyStore{}, err
 	}
-	description, err := json.Marshal(e.Store)
+	description, err := json.Marshal(e.Store.Shown())
 	if err != nil {
 		return armwire.KeyStore{}, fmt.Errorf("encode the description of key store %s: %w", e.Store.Address, err)
 	}

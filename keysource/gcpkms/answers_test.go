@@ -352,12 +352,13 @@ func TestGone(t *testing.T) {
 	s := newStore(t, "")
 	s.services.UseTokensFor(0) // each call logs in
 	var gone error
-	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", func(ctx context.Context) (string, time.Time, error) {
+	get := func(ctx context.Context) (string, time.Time, error) {
 		if gone != nil {
 			return "", time.Time{}, gone
 		}
 		return s.assertion(ctx)
-	})
+	}
+	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", get)
 	src := s.open(t, "faces", "")
 	blob, ref := wrapped(t, t.Context(), src)
 	gone = fmt.Errorf("the identity is gone: %w", keysource.ErrDenied)

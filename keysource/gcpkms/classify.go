@@ -41,8 +41,8 @@ const (
 	reasonExpired   = "ACCESS_TOKEN_EXPIRED"
 )
 
-// permissions begin the names of the permissions on keys and versions, in texts without a reason. The name of the service
-// itself, cloudkms.googleapis.com, is in texts that say that it is switched off.
+// permissions begin the names of the permissions on keys and versions, in texts without a reason. The name of the
+// service itself, cloudkms.googleapis.com, is in texts that say that it is switched off.
 const permissions = "cloudkms.cryptoKey"
 
 // hidesPermission reports whether a PERMISSION_DENIED is about something else than a permission, such as a service that

@@ -59,8 +59,8 @@ func DefaultAudience(provider string) string { return "https://iam.googleapis.co
 // WorkloadIdentity logs in with assertions of an OpenID issuer, such as this service for the identities of its
 // resources: no secret is stored anywhere. The security token service exchanges an assertion for a token (RFC 8693),
 // for the provider of a workload identity pool. The token is that of the assertion's subject or, with a service
-// account, that of the account. get returns an assertion for an audience that the provider accepts; it is asked for each
-// login, since it alone knows at once that an identity is gone.
+// account, that of the account. get returns an assertion for an audience that the provider accepts; it is asked for
+// each login, since it alone knows at once that an identity is gone.
 func WorkloadIdentity(
 	provider, serviceAccount string, get func(ctx context.Context) (assertion string, expires time.Time, err error),
 ) Login {

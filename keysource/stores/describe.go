@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,6 +75,20 @@ func (s Store) Values() map[string]string {
 		}
 	}
 	return all
+}
+
+// Shown returns the description as operators may see it: without the values of the helper's variables and parameters,
+// which can be the secrets of a vendor.
+func (s Store) Shown() Store {
+	const hidden = "(not shown)"
+	if s.Helper.Parameters != "" {
+		s.Helper.Parameters = hidden
+	}
+	s.Helper.Environment = maps.Clone(s.Helper.Environment)
+	for name := range s.Helper.Environment {
+		s.Helper.Environment[name] = hidden
+	}
+	return s
 }
 
 // text is one field of a description.

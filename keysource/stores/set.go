@@ -137,6 +137,7 @@ func (s *Set) checkAudiencesLocked(own func(audience string) bool) error {
 			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
 				store.Login.Audience)
 		}
+		audience = strings.TrimPrefix(audience, "https:") // Google takes the name of a provider with it and without
 		if other, taken := hosts[audience]; taken && other != host {
 			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
 				store.Login.Audience, other)

@@ -1,9 +1,11 @@
 package stores_test
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -50,14 +52,20 @@ func TestSetChanges(t *testing.T) {
 
 // TestSetRefusesAudiences holds that a store whose audience is taken is not added.
 func TestSetRefusesAudiences(t *testing.T) {
+	const provider = "projects/42/locations/global/workloadIdentityPools/visage/providers/visage"
 	set, err := stores.NewSet([]stores.Store{{Address: "hashivault://one.example/transit",
-		Login: stores.Login{Method: "jwt", Audience: "vault"}}}, slog.New(slog.DiscardHandler))
+		Login: stores.Login{Method: "jwt", Audience: "vault"}}, {
+		Address: "gcpkms://projects/test-1/locations/global/keyRings/faces",
+		Login:   stores.Login{Method: "workload-identity", Provider: provider},
+	}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := func(audience string) bool { return audience == "https://faces.example" }
 	for audience, says := range map[string]string{
 		"https://Faces.example/": "one of this instance", "Vault": "also that of a store on one.example", "other": "",
+		"https://iam.googleapis.com/" + provider: "also that of a store on Google",
+		"//iam.googleapis.com/" + provider:       "also that of a store on Google", // Google takes it for the same
 	} {
 		_, err := set.Add(stores.Store{Address: "hashivault://two.example/transit",
 			Login: stores.Login{Method: "jwt", Audience: audience}}, own)
@@ -65,8 +73,8 @@ func TestSetRefusesAudiences(t *testing.T) {
 			t.Errorf("audience %s: %v, want %q", audience, err, says)
 		}
 		set.Remove("hashivault://two.example/transit")
-		if n := len(set.All()); n != 1 {
-			t.Errorf("audience %s: the set has %d stores, want 1", audience, n)
+		if n := len(set.All()); n != 2 {
+			t.Errorf("audience %s: the set has %d stores, want 2", audience, n)
 		}
 	}
 }
@@ -97,6 +105,29 @@ func TestFilesIn(t *testing.T) {
 				t.Errorf("%s %s: %v, want %q", field, file, err, says)
 			}
 		}
+	}
+}
+
+// TestShown holds that what is shown of a description has no values of variables and parameters, which may be secret.
+func TestShown(t *testing.T) {
+	secret := stores.Store{Address: "pkcs11:token=keys", Helper: stores.Helper{
+		Module: "/usr/lib/module.so", Parameters: "password='canary'",
+		Environment: map[string]string{"API_KEY": "canary"},
+	}}
+	raw, err := json.Marshal(secret.Shown())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"API_KEY", "/usr/lib/module.so", `"parameters"`} {
+		if !strings.Contains(string(raw), text) {
+			t.Errorf("%s is not shown: %s", text, raw)
+		}
+	}
+	if strings.Contains(string(raw), "canary") || secret.Helper.Environment["API_KEY"] != "canary" {
+		t.Errorf("shown: %s; the description is %+v now", raw, secret)
+	}
+	if plain := (stores.Store{Address: "https://v.vault.azure.net"}); !reflect.DeepEqual(plain.Shown(), plain) {
+		t.Errorf("without a helper: %+v", plain.Shown())
 	}
 }
 
