@@ -3,6 +3,7 @@ package helper
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 
@@ -41,6 +42,10 @@ func confine(c Confinement) (unheld string, err error) {
 		return "", fmt.Errorf("switch core dumps off: %w", err)
 	}
 	var without []string
+	// When memory runs out, the system ends the helper, whose library may leak, and not the service.
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0o644); err != nil {
+		without = append(without, "memory")
+	}
 	abi, err := ll.LandlockGetABIVersion()
 	if err != nil || abi < abiFiles {
 		abi = 0

@@ -121,7 +121,7 @@ func TestConfinedFurther(t *testing.T) {
 		Ports: []uint16{uint16(open.Addr().(*net.TCPAddr).Port)}, Write: []string{"/dev/zero"},
 	}})
 	isolated, _ := start(t, helper.Config{})
-	ask(t, p, "pid")
+	pid := ask(t, p, "pid").Bits
 	if strings.Contains(said.String(), "does not confine") {
 		t.Skipf("the kernel cannot confine helpers: %s", said)
 	}
@@ -156,5 +156,9 @@ func TestConfinedFurther(t *testing.T) {
 		if got := ask(t, c.p, c.does).Weak; !strings.HasSuffix(got, c.says) {
 			t.Errorf("%s: %s, want %s", c.does, got, c.says)
 		}
+	}
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	if err != nil || string(score) != "1000\n" {
+		t.Errorf("when memory runs out, the helper is ended with priority %s, %v", score, err)
 	}
 }

@@ -45,10 +45,17 @@ func checkKMIP(s Store) error {
 	return s.Login.usesOf(kmipMethods)
 }
 
+// maxRoots bounds the authorities of a server, in bytes: they pass to the helper in one message.
+const maxRoots = 32 << 10
+
 func kmipHelper(s Store) (helper.Config, error) {
 	roots, err := os.ReadFile(s.CAFile)
 	if err != nil {
 		return helper.Config{}, fmt.Errorf("read the authorities: %w", err)
+	}
+	if len(roots) > maxRoots {
+		return helper.Config{}, fmt.Errorf("caFile has %d bytes, more than the %d that a helper takes: leave in it "+
+			"the authorities of this server alone", len(roots), maxRoots)
 	}
 	_, port, err := net.SplitHostPort(kmip.Endpoint(s.Address))
 	if err != nil {

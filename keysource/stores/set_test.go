@@ -108,6 +108,21 @@ func TestFilesIn(t *testing.T) {
 	}
 }
 
+// TestLargeAuthorities holds that a file of authorities that no helper would take is refused when a store is added.
+func TestLargeAuthorities(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, make([]byte, 40<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := stores.NewSet([]stores.Store{{
+		Address: "kmip://kms.example", CAFile: ca,
+		Login: stores.Login{Method: "certificate", CertificateFile: "/c", SecretFile: "/k"},
+	}}, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "more than the 32768") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestShown holds that what is shown of a description has no values of variables and parameters, which may be secret.
 func TestShown(t *testing.T) {
 	secret := stores.Store{Address: "pkcs11:token=keys", Helper: stores.Helper{
