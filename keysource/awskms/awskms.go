@@ -80,10 +80,12 @@ func NewServers(cfg Config) (*Servers, error) {
 		dial = (&net.Dialer{}).DialContext
 	}
 	client := &http.Client{
+		// HTTP/1.1 alone, as a transport with its own TLS configuration speaks it: a request without an answer ends its
+		// connection, and the next one makes another. A connection of HTTP/2 would stay, and every poll over it would
+		// fail for as long as the system tries to reach the other end, some 15 minutes.
 		Transport: &http.Transport{
 			DialContext:            dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
-			ForceAttemptHTTP2:      true,
 			IdleConnTimeout:        idleTime,
 			MaxIdleConnsPerHost:    idle,
 			MaxResponseHeaderBytes: maxAnswer,

@@ -297,3 +297,34 @@ func TestOpen(t *testing.T) {
 		t.Error("a key was opened without a login")
 	}
 }
+
+// TestSilence holds that a connection that has fallen silent is used for one call, and not for those that follow.
+func TestSilence(t *testing.T) {
+	line := keystores.StartLine(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(userSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	servers, err := awskms.NewServers(awskms.Config{Address: keystores.KMSStore, Endpoint: "https://" + line.Address,
+		LoginEndpoint: "https://" + line.Address, Roots: line.Roots, Dial: line.Dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := (&store{login: awskms.Static(userKey, secret)}).openBy(t, servers, someKey)
+	describe := func(ctx context.Context) error {
+		_, err := src.Describe(ctx, keysource.Ref{})
+		return err
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+	lost := line.Silence()
+	cause := errors.New("the caller has left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	failed := make(chan error, 1)
+	go func() { failed <- describe(ctx) }()
+	<-lost
+	cancel(cause)
+	if err := <-failed; !errors.Is(err, cause) {
+		t.Errorf("over the silent connection: %v", err)
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+}

@@ -3,6 +3,7 @@ package azure
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -135,9 +136,15 @@ func requestToken(
 	return readToken(res.StatusCode, body)
 }
 
-// applicationClient follows no redirects, so that a secret is sent to one host only.
+// applicationClient follows no redirects, so that a secret is sent to one host only. It speaks HTTP/1.1, as a transport
+// with its own TLS configuration does: a login without an answer ends its connection, and one of HTTP/2 would be tried
+// again with every later login.
 var applicationClient = &http.Client{
-	Timeout:       deadline,
+	Timeout: deadline,
+	Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+		IdleConnTimeout: idleTime,
+	},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 

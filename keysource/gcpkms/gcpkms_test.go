@@ -453,3 +453,28 @@ func TestPlaces(t *testing.T) {
 		t.Error("a reference in another spelling was opened")
 	}
 }
+
+// TestSilence holds that a connection that has fallen silent is used for one call, and not for those that follow.
+func TestSilence(t *testing.T) {
+	line := keystores.StartLine(t)
+	s := &store{issuer: newIssuer()}
+	s.login = gcpkms.WorkloadIdentity(keystores.CloudProvider, "", s.assertion)
+	s.services = services(t, gcpkms.Config{Roots: line.Roots, Endpoint: "https://" + line.Address, Dial: line.Dial})
+	src := s.open(t, "faces", "")
+	describe := func(ctx context.Context) error {
+		_, err := src.Describe(ctx, keysource.Ref{})
+		return err
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+	lost := line.Silence()
+	cause := errors.New("the caller has left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	failed := make(chan error, 1)
+	go func() { failed <- describe(ctx) }()
+	<-lost
+	cancel(cause)
+	if err := <-failed; !errors.Is(err, cause) {
+		t.Errorf("over the silent connection: %v", err)
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+}

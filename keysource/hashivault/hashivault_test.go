@@ -519,3 +519,31 @@ func fake(t *testing.T, answer http.HandlerFunc) *store {
 	s.login = hashivault.AppRole("approle", "role", s.secret)
 	return s
 }
+
+// TestSilence holds that a connection that has fallen silent is used for one call, and not for those that follow.
+func TestSilence(t *testing.T) {
+	line := keystores.StartLine(t)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &store{Vault: &keystores.Vault{Address: line.Address}, login: hashivault.Token(token),
+		servers: hashivault.NewServers(hashivault.Config{Roots: line.Roots, Dial: line.Dial})}
+	src := s.open(t, "faces", "")
+	describe := func(ctx context.Context) error {
+		_, err := src.Describe(ctx, keysource.Ref{})
+		return err
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+	lost := line.Silence()
+	cause := errors.New("the caller has left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	failed := make(chan error, 1)
+	go func() { failed <- describe(ctx) }()
+	<-lost
+	cancel(cause)
+	if err := <-failed; !errors.Is(err, cause) {
+		t.Errorf("over the silent connection: %v", err)
+	}
+	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+}

@@ -75,10 +75,9 @@ func connectVault(s Store, assert Assert) opener {
 	vaults := azure.NewVaults(cfg)
 	logins := &http.Client{
 		Timeout: loginTime,
-		Transport: &http.Transport{
-			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots},
-			ForceAttemptHTTP2: true,
-			IdleConnTimeout:   idleTime,
+		Transport: &http.Transport{ // HTTP/1.1 alone, so that a login without an answer ends its connection
+			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots},
+			IdleConnTimeout: idleTime,
 		},
 		// A redirect could carry an assertion to another host.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
