@@ -61,12 +61,14 @@ func confine(c Confinement) (unheld string, err error) {
 	const write = read | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSMakeReg | ll.AccessFSMakeDir |
 		ll.AccessFSRemoveFile | ll.AccessFSRemoveDir
 	var rules []landlock.Rule
+	local := false // a service of this machine is used over its socket
 	allow := func(access landlock.AccessFSSet, paths []string) {
 		for _, path := range paths {
 			var of unix.Stat_t
 			if unix.Stat(path, &of) != nil {
 				continue // it may come later, but not for this helper
 			}
+			local = local || of.Mode&unix.S_IFMT == unix.S_IFSOCK
 			set := access
 			if of.Mode&unix.S_IFMT != unix.S_IFDIR {
 				set &= ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSIoctlDev
@@ -87,7 +89,7 @@ func confine(c Confinement) (unheld string, err error) {
 	if err := landlock.V7.BestEffort().Restrict(rules...); err != nil {
 		return "", err
 	}
-	if err := filterCalls(len(c.Ports) > 0); errors.Is(err, errNoFilter) {
+	if err := filterCalls(len(c.Ports) > 0, local); errors.Is(err, errNoFilter) {
 		without = append(without, "system calls")
 	} else if err != nil {
 		return "", fmt.Errorf("filter system calls: %w", err)

@@ -30,6 +30,12 @@ func attempt(verb, what string) string {
 		return fmt.Sprint(err)
 	case "connect":
 		return fmt.Sprint(reach(what, 0))
+	case "service":
+		conn, err := net.Dial("unix", what)
+		if err == nil {
+			err = conn.Close()
+		}
+		return fmt.Sprint(err)
 	case "mptcp":
 		return fmt.Sprint(reach(what, unix.IPPROTO_MPTCP))
 	case "fastopen":
@@ -121,6 +127,12 @@ func TestConfinedFurther(t *testing.T) {
 		Ports: []uint16{uint16(open.Addr().(*net.TCPAddr).Port)}, Write: []string{"/dev/zero"},
 	}})
 	isolated, _ := start(t, helper.Config{})
+	service, err := net.Listen("unix", filepath.Join(t.TempDir(), "service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	client, _ := start(t, helper.Config{Confinement: helper.Confinement{Write: []string{service.Addr().String()}}})
 	pid := ask(t, p, "pid").Bits
 	if strings.Contains(said.String(), "does not confine") {
 		t.Skipf("the kernel cannot confine helpers: %s", said)
@@ -150,7 +162,10 @@ func TestConfinedFurther(t *testing.T) {
 		{p, "keys", no},
 		{p, "ioctl /dev/zero", "inappropriate ioctl for device"}, // it got as far as the device
 		{isolated, "ioctl /dev/null", noDevice},
-		{isolated, socket(unix.AF_UNIX, unix.SOCK_STREAM, 0), nothing},
+		{isolated, socket(unix.AF_UNIX, unix.SOCK_STREAM, 0), no},
+		{p, socket(unix.AF_UNIX, unix.SOCK_STREAM, 0), no},
+		{client, "service " + service.Addr().String(), nothing},
+		{client, socket(unix.AF_INET, unix.SOCK_STREAM, 0), no},
 		{isolated, socket(unix.AF_INET, unix.SOCK_DGRAM, 0), no},
 	} {
 		if got := ask(t, c.p, c.does).Weak; !strings.HasSuffix(got, c.says) {

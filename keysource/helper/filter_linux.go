@@ -74,16 +74,20 @@ func on(call uint32, steps ...unix.SockFilter) []unix.SockFilter {
 	return append([]unix.SockFilter{equal(call, 0, uint8(len(steps)))}, steps...)
 }
 
-// sockets decides about socket(2). Landlock holds TCP alone: without this, MPTCP would reach every port. Names are
-// found over UDP and NETLINK_ROUTE.
-func sockets(network bool) []unix.SockFilter {
+// sockets decides about socket(2). Landlock holds TCP alone: without this, MPTCP would reach every port, and a socket
+// of this machine every service of it. Names are found over UDP and NETLINK_ROUTE.
+func sockets(network, local bool) []unix.SockFilter {
+	unixSocket := refuse
+	if local {
+		unixSocket = permit
+	}
 	if !network {
-		return on(unix.SYS_SOCKET, argument(0), equal(unix.AF_UNIX, 0, 1), permit, refuse)
+		return on(unix.SYS_SOCKET, argument(0), equal(unix.AF_UNIX, 0, 1), unixSocket, refuse)
 	}
 	const typeMask = 0xf // the rest are flags
 	return on(unix.SYS_SOCKET,
 		argument(0),
-		equal(unix.AF_UNIX, 0, 1), permit,
+		equal(unix.AF_UNIX, 0, 1), unixSocket,
 		equal(unix.AF_NETLINK, 0, 4), argument(2), equal(unix.NETLINK_ROUTE, 0, 1), permit, refuse,
 		equal(unix.AF_INET, 2, 0), equal(unix.AF_INET6, 1, 0), refuse,
 		argument(1), unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: typeMask},
@@ -93,7 +97,7 @@ func sockets(network bool) []unix.SockFilter {
 }
 
 // program is the filter.
-func program(architecture uint32, network bool) []unix.SockFilter {
+func program(architecture uint32, network, local bool) []unix.SockFilter {
 	const x32 = 0x40000000
 	steps := []unix.SockFilter{
 		load(ofArchitecture), equal(architecture, 1, 0), refuse,
@@ -106,7 +110,7 @@ func program(architecture uint32, network bool) []unix.SockFilter {
 	for _, call := range calls {
 		steps = append(steps, on(call, refuse)...)
 	}
-	steps = append(steps, sockets(network)...)
+	steps = append(steps, sockets(network, local)...)
 	// A connection that is opened by sending passes Landlock by.
 	for call, flags := range map[uint32]uint32{unix.SYS_SENDTO: 3, unix.SYS_SENDMSG: 2, unix.SYS_SENDMMSG: 3} {
 		steps = append(steps, on(call, argument(flags), has(unix.MSG_FASTOPEN, 0, 1), refuse, permit)...)
@@ -120,14 +124,14 @@ func program(architecture uint32, network bool) []unix.SockFilter {
 	return append(steps, permit)
 }
 
-// filterCalls lets all threads of this process call the system for no more than a key store needs. Without a network,
-// they have no sockets but those of this machine.
-func filterCalls(network bool) error {
+// filterCalls lets all threads of this process call the system for no more than a key store needs. network permits
+// sockets of the network, and local those of this machine.
+func filterCalls(network, local bool) error {
 	arch := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if arch == 0 {
 		return errNoFilter
 	}
-	steps := program(arch, network)
+	steps := program(arch, network, local)
 	filter := unix.SockFprog{Len: uint16(len(steps)), Filter: &steps[0]}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -60,7 +60,7 @@ type Config struct {
 // in the log when the helper starts.
 type Confinement struct {
 	Read        []string          // files and folders, which need not be there
-	Write       []string          // likewise; they may be read as well
+	Write       []string          // likewise; they may be read as well. A socket in it permits all of this machine
 	Ports       []uint16          // TCP ports to connect to; with none, it has no network at all
 	Environment map[string]string // all variables
 }
