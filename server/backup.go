@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -104,11 +105,11 @@ const clockSkew = 5 * time.Minute
 
 // Restore makes the data of a new server from a keyring and a backup. cfg names the new directory and the root key,
 // which must exist. After an error, the directory is incomplete and must be removed. Errors: see sealed.Restore.
-func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
+func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader) (err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, cfg.rootStores.close()) }()
 	if err := cfg.makeFolders(); err != nil {
 		return err
 	}
@@ -116,7 +117,13 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 	if err != nil {
 		return err
 	}
+	return cfg.restore(ctx, keyring, backup, protectors...)
+}
+
+func (c Config) restore(
+	ctx context.Context, keyring io.ReadSeeker, backup io.Reader, protectors ...sealed.Protector,
+) error {
 	return sealed.Restore(ctx, sealed.Config{
-		Engine: cfg.engine(), KeyDir: cfg.keysDir(), Protectors: protectors, Logger: cfg.Logger,
+		Engine: c.engine(), KeyDir: c.keysDir(), Protectors: protectors, Logger: c.Logger,
 	}, keyring, backup)
 }

@@ -125,3 +125,10 @@ func (s *Server) ResourceID(ctx context.Context, name string) (visage.ResourceID
 
 // ConsoleRoutes returns the pages and forms of the console. Call it after Ready.
 func (s *Server) ConsoleRoutes() []api.Route { return s.console.Plane().Routes }
+
+// RootStores returns how many connections to key stores of the root key the server keeps.
+func (s *Server) RootStores() int {
+	s.cfg.rootStores.mu.Lock()
+	defer s.cfg.rootStores.mu.Unlock()
+	return len(s.cfg.rootStores.sets)
+}

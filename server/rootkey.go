@@ -50,6 +50,9 @@ func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, firs
 		if err == nil || !mayAnswerLater(err) {
 			return store, first, err
 		}
+		if err := s.cfg.rootStores.close(); err != nil { // the next try makes its own connections
+			return nil, first, err
+		}
 		left := time.Until(until)
 		if left <= 0 {
 			return nil, first, fmt.Errorf("%w; this start has waited %v for an answer (root-key-wait)", err,
@@ -79,6 +82,24 @@ func mayAnswerLater(err error) bool {
 type rootStores struct {
 	mu   sync.Mutex // guards sets
 	sets []*stores.Set
+}
+
+func (r *rootStores) add(set *stores.Set) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sets = append(r.sets, set)
+}
+
+// forget ends the helpers of the store of a protector that is not used after all.
+func (r *rootStores) forget(source keysource.Source) {
+	in, stored := source.(impatient)
+	if !stored {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sets = slices.DeleteFunc(r.sets, func(set *stores.Set) bool { return set == in.set })
+	in.set.Close()
 }
 
 // close ends the helpers of the stores.
@@ -122,14 +143,13 @@ func (c Config) storedProtector(entry string) (protector, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.rootStores.mu.Lock()
-			c.rootStores.sets = append(c.rootStores.sets, set)
-			c.rootStores.mu.Unlock()
 			source, err := set.Connect(noIdentity).Open(key, "")
 			if err != nil {
+				set.Close()
 				return nil, err
 			}
-			return impatient{source}, nil
+			c.rootStores.add(set)
+			return impatient{source, set}, nil
 		}
 		return nil, fmt.Errorf("the key store %s of the root key is not in the settings (key-stores): one that was "+
 			"added while the server ran cannot be used, since its description is sealed under the root key", key.Vault)
@@ -142,7 +162,10 @@ func noIdentity(context.Context, visage.PrincipalID, string) (string, time.Time,
 }
 
 // impatient ends calls of a source that take too long, as calls without an answer.
-type impatient struct{ keysource.Source }
+type impatient struct {
+	keysource.Source
+	set *stores.Set // with its store alone
+}
 
 // rootCallTime bounds one call of a protector in a key store.
 const rootCallTime = 20 * time.Second

@@ -72,6 +72,9 @@ func (k rootKeys) AddProtector(ctx context.Context, by visage.Caller, entry stri
 		name, err := k.store.RootKey().Add(ctx,
 			sealed.Protector{Name: p.kind, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
 		e.Set(audit.DetailSubject, name)
+		if err != nil {
+			k.cfg.rootStores.forget(source)
+		}
 		return refuseRoot(err, entry)
 	}()
 	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {

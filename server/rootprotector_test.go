@@ -40,7 +40,7 @@ func (h heard) Handle(ctx context.Context, r slog.Record) error {
 func (h heard) Enabled(context.Context, slog.Level) bool { return true }
 
 // starting runs a server until ready or its end.
-func starting(t *testing.T, cfg server.Config) (ready <-chan struct{}, ended <-chan error, stop func()) {
+func starting(t *testing.T, cfg server.Config) (s *server.Server, ended <-chan error, stop func()) {
 	t.Helper()
 	cfg.Listen, cfg.Recogniser = "127.0.0.1:0", servertest.Faces{}
 	s, err := server.New(cfg)
@@ -50,7 +50,7 @@ func starting(t *testing.T, cfg server.Config) (ready <-chan struct{}, ended <-c
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	return s.Ready(), done, cancel
+	return s, done, cancel
 }
 
 // runOnce starts a server and stops it again.
@@ -89,7 +89,7 @@ func TestStartWaitsForAProtector(t *testing.T) {
 	vault.Seal(true)
 	said := make(chan string, 1)
 	cfg.Logger = slog.New(heard{slog.DiscardHandler, "no protector opens the root key", said})
-	ready, ended, stop := starting(t, cfg)
+	s, ended, stop := starting(t, cfg)
 	select {
 	case text := <-said:
 		if !strings.Contains(text, "hashivault") || !strings.Contains(text, "until=") {
@@ -97,14 +97,17 @@ func TestStartWaitsForAProtector(t *testing.T) {
 		}
 	case err := <-ended:
 		t.Fatalf("the start has ended: %v", err)
-	case <-ready:
+	case <-s.Ready():
 		t.Fatal("the server is ready without its root key")
 	}
 	vault.Seal(false)
 	select {
-	case <-ready:
+	case <-s.Ready():
 	case err := <-ended:
 		t.Fatalf("after the protector answers again: %v", err)
+	}
+	if n := s.RootStores(); n != 1 {
+		t.Errorf("connections to %d key stores are kept, want those of the last try alone", n)
 	}
 	stop()
 	if err := <-ended; err != nil {

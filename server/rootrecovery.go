@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -94,8 +95,21 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 	if err != nil {
 		return err
 	}
-	kind := "recovery kit"
-	fromKit := sealed.Protector{Name: kind, Kind: kind,
+	store, err := sealed.Open(ctx, sealed.Config{
+		Engine: cfg.engine(), KeyDir: cfg.keysDir(),
+		Protectors: append([]sealed.Protector{kitProtector(kit, shares)}, protectors...),
+		Logger:     cfg.Logger, AnchorDir: cfg.anchorDir(), Reserve: uint64(cfg.DiskReserve),
+	})
+	if err != nil {
+		return err
+	}
+	return store.Close()
+}
+
+// kitProtector is a recovery kit in the place of the protectors.
+func kitProtector(kit recovery.Kit, shares []recovery.Share) sealed.Protector {
+	const kind = "recovery kit"
+	return sealed.Protector{Name: kind, Kind: kind,
 		Recover: func(instance sealed.SpaceID, version uint32) ([]byte, error) {
 			switch {
 			case kit.Instance != instance.String():
@@ -107,12 +121,22 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 			}
 			return kit.Open(shares)
 		}}
-	store, err := sealed.Open(ctx, sealed.Config{
-		Engine: cfg.engine(), KeyDir: cfg.keysDir(), Protectors: append([]sealed.Protector{fromKit}, protectors...),
-		Logger: cfg.Logger, AnchorDir: cfg.anchorDir(), Reserve: uint64(cfg.DiskReserve),
-	})
+}
+
+// RestoreWithKit is Restore where none of the protectors is left that wrapped the root key of the backup: the shares of
+// a recovery kit open it, and it is wrapped anew as Recover does.
+func RestoreWithKit(
+	ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.Reader, kit recovery.Kit, shares []recovery.Share,
+) error {
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
-	return store.Close()
+	if err := cfg.makeFolders(); err != nil {
+		return err
+	}
+	if err := cfg.restore(ctx, keyring, backup, kitProtector(kit, shares)); err != nil {
+		return err
+	}
+	return Recover(ctx, cfg, kit, shares)
 }

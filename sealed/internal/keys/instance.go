@@ -163,9 +163,12 @@ func (d *Instance) candidates(p Protector) (all []protectorDoc) {
 
 // wasRemoved reports whether a configured protector is one that was taken out. version is that of its key, if known.
 func (d *Instance) wasRemoved(p Protector, version string) bool {
-	return slices.ContainsFunc(d.Removed, func(r removedDoc) bool {
-		return r.Kind == p.Kind && (r.Entry == p.Entry && p.Entry != "" || r.Version == version && version != "")
-	})
+	return slices.ContainsFunc(d.Removed, func(r removedDoc) bool { return r.is(p.Kind, p.Entry, version) })
+}
+
+// is reports whether what was removed has an entry of the settings, or a version of its key. Empty: not known.
+func (r removedDoc) is(kind, entry, version string) bool {
+	return r.Kind == kind && (r.Entry == entry && entry != "" || r.Version == version && version != "")
 }
 
 // exposed reports whether a copy of the disks of this machine may open the root key.

@@ -66,6 +66,9 @@ func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (
 		at, err := r.try(ctx, current.Bytes(), p, doc)
 		if err != nil {
 			failed.Tried = append(failed.Tried, ProtectorError{p.Name, err})
+			if p.Recover != nil {
+				break // it was named to be used, not as one way of several
+			}
 			continue
 		}
 		err = format.CheckInstance(current.Bytes(), row)
@@ -168,9 +171,7 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 					return old.Name == at.Name
 				})
 			}
-			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
-				return r.Kind == p.Kind && r.Entry == p.Entry
-			})
+			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool { return r.is(p.Kind, p.Entry, "") })
 		}
 		if at := doc.of(p); at != nil {
 			if _, taken := r.source(at.Name); !taken {
@@ -188,6 +189,11 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 		at, err := r.wrap(ctx, p, r.Current())
 		if err != nil {
 			return fmt.Errorf("protect the instance root key with %s: %w", p.Name, err)
+		}
+		if recovering {
+			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
+				return r.is(p.Kind, "", at.Ref.Version)
+			})
 		}
 		if doc.wasRemoved(p, at.Ref.Version) {
 			r.ignore(p)
@@ -328,7 +334,7 @@ func (r *Root) Add(ctx context.Context, p Protector) (name string, err error) {
 		doc.Protectors = append(doc.Protectors, at)
 		doc.Exposed = doc.exposed()
 		doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
-			return r.Kind == p.Kind && (r.Entry == p.Entry || r.Version == at.Ref.Version && at.Ref.Version != "")
+			return r.is(p.Kind, p.Entry, at.Ref.Version)
 		})
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
+	"github.com/visage-face/visage/cmd/visage/internal/recovery"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
 	"github.com/visage-face/visage/sealed/archive"
 	"github.com/visage-face/visage/sealed/backup"
@@ -169,8 +170,11 @@ func RestoreCommand() *cobra.Command {
 		"visage restore /mnt/backup/visage --keyring /media/safe/visage.keyring --dir /var/lib/visage")
 	c.Long = "Restore a backup, the latest unless NAME says otherwise, and the newest keyring into a new directory. " +
 		"Data that was erased since the backup stays erased: its keys are not in the keyring any more."
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "root-key", "key-stores")
 	keyring := c.Flags().String("keyring", "", "`FILE` with the newest copy of the keyring (required)")
+	kit := c.Flags().String("kit", "", "`FILE` of a recovery kit, if no protector of the root key is left: the root "+
+		"key is then wrapped anew with --root-key")
+	from := recovery.DefineOpening(c)
 	return onArchive(c, archive.Find, func(
 		ctx context.Context, s command.Streams, a *archive.Archive, names []string,
 	) error {
@@ -191,7 +195,14 @@ func RestoreCommand() *cobra.Command {
 			return command.Hinted(err, "name the newest copy of the keyring with --keyring")
 		}
 		defer keys.Close()
-		if err := server.Restore(ctx, set.Server, keys, a.Read(b)); err != nil {
+		if *kit == "" {
+			err = server.Restore(ctx, set.Server, keys, a.Read(b))
+		} else if opened, shares, failed := from.Open(*kit); failed != nil {
+			return failed
+		} else {
+			err = server.RestoreWithKit(ctx, set.Server, keys, a.Read(b), opened, shares)
+		}
+		if err != nil {
 			return advise(err)
 		}
 		fmt.Fprintf(s.Out, "restored %s: %d rows\n", b.Name, b.Rows)

@@ -41,8 +41,8 @@ func create() *cobra.Command {
 		if len(*recipients) == 0 {
 			return command.Misuse("--recipient is required")
 		}
-		if _, err := os.Lstat(args[0]); err == nil {
-			return command.Hinted(fmt.Errorf("%s exists", args[0]), "name a new file")
+		if err := isNew(args[0]); err != nil {
+			return err
 		}
 		for _, file := range *recipients {
 			text, err := os.ReadFile(file)
@@ -64,6 +64,14 @@ func create() *cobra.Command {
 	})
 }
 
+// isNew refuses a file that exists, such as a private key that was named by mistake.
+func isNew(file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return command.Hinted(fmt.Errorf("%s exists", file), "name a new file")
+	}
+	return nil
+}
+
 func write(file string, what any) error {
 	text, err := json.MarshalIndent(what, "", "  ")
 	if err != nil {
@@ -72,19 +80,20 @@ func write(file string, what any) error {
 	return durable.WriteFile(file, append(text, '\n'))
 }
 
-// opening are the flags of commands that open a kit.
-type opening struct{ keys, shares *[]string }
+// Opening are the flags of commands that open a kit.
+type Opening struct{ keys, shares *[]string }
 
-func defineOpening(c *cobra.Command) opening {
-	return opening{
+// DefineOpening adds the flags to a command.
+func DefineOpening(c *cobra.Command) Opening {
+	return Opening{
 		c.Flags().StringArray("key", nil, "`FILE` with the private key of a recipient in PEM; repeat it"),
 		c.Flags().StringArray("share", nil,
 			"`FILE` with an opened share, as \"visage recovery share\" writes; repeat it"),
 	}
 }
 
-// open reads a kit and its shares.
-func (o opening) open(file string) (kit recovery.Kit, shares []recovery.Share, err error) {
+// Open reads a kit and opens its shares.
+func (o Opening) Open(file string) (kit recovery.Kit, shares []recovery.Share, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return kit, nil, err
@@ -138,6 +147,9 @@ func share() *cobra.Command {
 		if *key == "" {
 			return command.Misuse("--key is required")
 		}
+		if err := isNew(args[1]); err != nil {
+			return err
+		}
 		text, err := os.ReadFile(args[0])
 		if err != nil {
 			return err
@@ -157,9 +169,9 @@ func share() *cobra.Command {
 func verify() *cobra.Command {
 	c := command.New("verify KIT", "Prove that a recovery kit opens the present root key of the running server. "+
 		"Nothing changes but the time of the last proof.", "visage recovery verify kit.json --key ann.key")
-	from := defineOpening(c)
+	from := DefineOpening(c)
 	return operator.Do(c, func(ctx context.Context, o *operator.Client, args []string) error {
-		kit, shares, err := from.open(args[0])
+		kit, shares, err := from.Open(args[0])
 		if err != nil {
 			return err
 		}
@@ -197,9 +209,9 @@ func restore() *cobra.Command {
 		"It is wrapped with the protectors that --root-key names.",
 		"visage recovery restore kit.json --key ann.key --root-key tpm:/dev/tpmrm0")
 	settings.Define(c.Flags(), "dir", "root-key", "key-stores")
-	from := defineOpening(c)
+	from := DefineOpening(c)
 	return command.Run(c, func(ctx context.Context, s command.Streams, args []string) error {
-		kit, shares, err := from.open(args[0])
+		kit, shares, err := from.Open(args[0])
 		if err != nil {
 			return err
 		}
