@@ -6,10 +6,12 @@ import (
 	"strings"
 )
 
-// maxLine bounds a line of the log, and maxLines those of one life of a helper.
+// maxLine bounds a line of the log, and maxLines those of one life of a helper. A secret of up to maxSecret bytes is
+// found in a line that is cut in the middle of it as well.
 const (
-	maxLine  = 1 << 10
-	maxLines = 200
+	maxLine   = 1 << 10
+	maxLines  = 200
+	maxSecret = 256
 )
 
 // lines logs what a helper writes to its standard error.
@@ -28,7 +30,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		line, rest, ended := bytes.Cut(p, []byte("\n"))
-		room := max(0, maxLine-len(l.rest))
+		room := max(0, maxLine+maxSecret-len(l.rest))
 		l.over = l.over || len(line) > room
 		l.rest = append(l.rest, line[:min(len(line), room)]...)
 		if ended {
@@ -50,8 +52,8 @@ func (l *lines) write() {
 		line = "further lines are not logged"
 	case l.secret(line):
 		line = "a line with a secret in it is not logged"
-	case over:
-		line += " …"
+	case over || len(line) > maxLine:
+		line = line[:min(len(line), maxLine)] + " …"
 	}
 	l.log.Warn("the helper of a key store wrote", "kind", l.kind, "line", strings.ToValidUTF8(line, "?"))
 }
