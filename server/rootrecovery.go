@@ -35,10 +35,22 @@ func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.Re
 	}()
 	e := k.event(audit.RootKit, by)
 	e.Set(audit.DetailSubject, kit.ID)
+	if err == nil {
+		e.Set(audit.DetailAfter, openers(kit))
+	}
 	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
 		return nil, err
 	}
 	return kit, nil
+}
+
+// openers says who opens a kit, by the beginnings of the fingerprints of their keys.
+func openers(kit recovery.Kit) string {
+	text := fmt.Sprintf("%d of", kit.Threshold)
+	for _, s := range kit.Shares {
+		text += " " + s.Recipient[:16]
+	}
+	return text
 }
 
 // refuseKit puts a refusal of a recovery kit into words.
