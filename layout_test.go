@@ -125,7 +125,7 @@ github.com/aws/aws-sdk-go-v2        : keysource/awskms
 github.com/aws/smithy-go            : keysource/awskms
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
-github.com/coreos/go-oidc/v3        : console/internal/openid
++ github.com/coreos/go-oidc/v3      : console/internal/openid
 github.com/go-jose/go-jose/v4       : identity
 github.com/go-webauthn/webauthn     : console/internal/passkey
 github.com/goccy/go-yaml            : server cmd

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -83,7 +84,8 @@ func (d *Directory) asserted(ctx context.Context, rec principalRecord, audience 
 	if k, found := d.assertions.get(of, now); found {
 		return k.token, k.expires, nil
 	}
-	token, expires, err := d.made(ctx, rec, audience, "2", assertionLife)
+	issuer := cmp.Or(d.cfg.AssertionIssuer, d.cfg.Issuer(rec.Tenant))
+	token, expires, err := d.made(ctx, rec, issuer, audience, "2", assertionLife)
 	if err == nil && key.id != "" {
 		d.assertions.keep(of, token, expires, now)
 	}

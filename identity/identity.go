@@ -28,6 +28,10 @@ type Config struct {
 	// Issuer returns the name under which tokens of a tenant are issued: an address below that of the token service, of
 	// the same scheme and host (contract §2.1). What it returns must not change while tokens live. Required.
 	Issuer func(tenant string) string
+	// AssertionIssuer is the name under which assertions for other services are issued, whatever the tenant: where the
+	// issuer's documents are published that those services read, as CheckPublicIssuer accepts it. Tokens for this
+	// instance are not affected. Default: Issuer's.
+	AssertionIssuer string
 	// Audience reports whether tokens may be issued for that audience. It is without a slash at its end and, if it is
 	// an origin, as visage.Origin.String writes it. Required.
 	Audience func(audience string) bool

@@ -172,12 +172,12 @@ func (d *Directory) issue(ctx context.Context, rec principalRecord, audience, pr
 	if strings.HasSuffix(audience, "/") { // clients hold what they get against what they asked for
 		name += "/"
 	}
-	return d.made(ctx, rec, name, proof, tokenLife)
+	return d.made(ctx, rec, d.cfg.Issuer(rec.Tenant), name, proof, tokenLife)
 }
 
-// made makes a token for an audience.
+// made makes a token of an issuer for an audience.
 func (d *Directory) made(
-	ctx context.Context, rec principalRecord, audience, proof string, life time.Duration,
+	ctx context.Context, rec principalRecord, issuer, audience, proof string, life time.Duration,
 ) (string, time.Time, error) {
 	now := time.Now()
 	key, found := d.signer(now)
@@ -191,7 +191,7 @@ func (d *Directory) made(
 	}
 	expires := now.Add(life).Truncate(time.Second)
 	c := claims{
-		Audience: audience, Issuer: d.cfg.Issuer(rec.Tenant), Provider: d.cfg.Issuer(rec.Tenant),
+		Audience: audience, Issuer: issuer, Provider: issuer,
 		Issued: now.Unix(), NotBefore: now.Unix(), Expires: expires.Unix(), ClientID: rec.ClientID, Proof: proof,
 		ObjectID: rec.ID, Subject: rec.ID, Tenant: rec.Tenant, ID: visage.NewUUID().String(),
 		Version: "1.0", Type: "app",

@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
 )
@@ -132,6 +133,10 @@ type Config struct {
 	// with further ones, as stores.Read has it. Operators can add others while the server runs. Default: none.
 	KeyStores     []stores.Store
 	KeyStoresFile string
+	// FederationIssuer is the issuer that the tokens state by which identities of resources prove themselves to key
+	// stores: an https URL where the issuer's documents are published, for an instance that the stores do not reach.
+	// Default: the address of the tenant in this instance.
+	FederationIssuer string
 	// keyStoreFiles is the folder of the files that stores may name which are added while the server runs. Default:
 	// <Dir>/keystores; a copy for a rehearsal has that of its original.
 	keyStoreFiles string
@@ -309,6 +314,11 @@ func (c Config) withDefaults() (Config, error) {
 	if whole := (c.AzureTenant != "") == (c.AzureClient != "") &&
 		(c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
 		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
+	}
+	if c.FederationIssuer != "" {
+		if err := identity.CheckPublicIssuer(c.FederationIssuer); err != nil {
+			bad("federation-issuer", "%v", err)
+		}
 	}
 	for _, store := range c.KeyStores {
 		if err := store.Check(); err != nil {

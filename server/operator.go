@@ -30,6 +30,8 @@ type Operator struct {
 	ResourceGroup  string `json:"resourceGroup"`
 	ClientID       string `json:"clientId"` // UUID
 	ClientSecret   string `json:"clientSecret"`
+
+	FederationIssuer string `json:"federationIssuer,omitempty"` // Config.FederationIssuer
 }
 
 // ReadOperator reads the operator.json at path. The error wraps owned.ErrNotOwned for a link, for anything but a

@@ -101,7 +101,8 @@ func (c copies) config(dir string) (Config, error) {
 		// a copy uses the same key vaults
 		AzureTenant: c.cfg.AzureTenant, AzureClient: c.cfg.AzureClient, AzureSecretFile: c.cfg.AzureSecretFile,
 		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile, keyStoreFiles: c.cfg.keyStoresDir(),
-		Logger: slog.New(slog.DiscardHandler),
+		FederationIssuer: c.cfg.FederationIssuer,
+		Logger:           slog.New(slog.DiscardHandler),
 	}
 	if len(copied.RootKeys) == 0 {
 		copied.RootKeys = []string{"file:" + filepath.Join(c.cfg.keysDir(), "root.key")}

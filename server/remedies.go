@@ -7,6 +7,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keysource/stores"
 )
 
@@ -38,10 +39,14 @@ func (s *Server) remedies(
 		return nil
 	}
 	tenant := s.operator.TenantID
-	commands := s.keyStores.Set().Remedy(key, needs[unmet], stores.Customer{
+	customer := stores.Customer{
 		Principal: visage.PrincipalID(of.Identity.System.PrincipalID), Issuer: s.issuer(tenant),
 		KeysURI: s.Endpoint() + "/" + tenant + "/discovery/v2.0/keys",
-	})
+	}
+	if public := s.cfg.FederationIssuer; public != "" {
+		customer.Issuer, customer.KeysURI = public, identity.PublicKeysURL(public)
+	}
+	commands := s.keyStores.Set().Remedy(key, needs[unmet], customer)
 	if commands == nil {
 		return []string{"docs/operations/key-stores.md has the commands of the customer's side"}
 	}

@@ -269,6 +269,7 @@ func (s *Server) publish(l *layers) error {
 		l.forOperator.CAFile = ""
 	}
 	l.forOperator.Endpoint, l.forOperator.Listen = s.Endpoint(), s.cfg.nearby(s.address)
+	l.forOperator.FederationIssuer = s.cfg.FederationIssuer
 	s.operator, s.accounts, s.identities, s.vaults = l.forOperator, l.accounts, l.identities, l.vaults
 	s.console, s.backups = l.console, l.backups
 	var err error

@@ -40,7 +40,7 @@ func (s *Server) openIdentities(ctx context.Context, l *layers) (*identity.Direc
 	}
 	return identity.Open(ctx, identity.Config{
 		Store: l.store, Tenant: l.instance.TenantID, Issuer: s.issuer, Audience: s.isAudience, Trusted: trusted,
-		SignIn: s.cfg.signInIssuers(),
+		AssertionIssuer: s.cfg.FederationIssuer, SignIn: s.cfg.signInIssuers(),
 		Logger: s.log, NewRSA: s.cfg.NewRSA,
 		Place: l.place, Audit: l.audit, Operator: l.instance.ClientID,
 	})

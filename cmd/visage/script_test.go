@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
+	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/test/keystores"
@@ -38,6 +40,7 @@ type running struct {
 	cancel context.CancelFunc // nil: none runs
 	ended  chan error
 	vault  *keystores.Vault // nil: none runs
+	siteCA []byte           // PEM: the authority of the site
 }
 
 func (r *running) stop() error {
@@ -58,7 +61,8 @@ type runningKey struct{}
 // true|false" says whether that may be used. "until DIR NAME STATE" waits until the key of a resource is in a state,
 // such as revoked: unlocking has the key asked, and does not wait for the answer. "vault DIR" starts a HashiCorp Vault
 // with the key "faces", whose address is in $STORE and whose authority is in $CA from then on, and "permit DIR NAME"
-// lets a resource use that key.
+// lets a resource use that key. "site DIR" serves the files of a folder over HTTPS, at $ISSUER and with the authority
+// in $SITECA, and "server DIR issuer=URL" starts a server whose tokens for key stores state that issuer.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -76,9 +80,11 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": func(ts *testscript.TestScript, _ bool, args []string) {
 				cfg := server.Config{}
-				for _, arg := range args[1:] { // protectors of the root key, or the address of a proxy
+				for _, arg := range args[1:] { // protectors of the root key, the issuer, or the address of a proxy
 					if entry, ok := strings.CutPrefix(arg, "root-key="); ok {
 						cfg.RootKeys = append(cfg.RootKeys, entry)
+					} else if issuer, ok := strings.CutPrefix(arg, "issuer="); ok {
+						cfg.FederationIssuer = issuer
 					} else {
 						cfg.PublicURL, cfg.PlainHTTP = arg, true
 					}
@@ -108,8 +114,18 @@ func TestScripts(t *testing.T) {
 				ts.Setenv("STORE", "hashivault://"+v.Address+"/transit")
 				ts.Value(runningKey{}).(*running).vault = v
 			},
+			"site": func(ts *testscript.TestScript, _ bool, args []string) {
+				site := startSite(ts.MkAbs(args[0]))
+				ts.Defer(site.Close)
+				r := ts.Value(runningKey{}).(*running)
+				r.siteCA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: site.Certificate().Raw})
+				ts.Check(os.WriteFile(ts.MkAbs("site.pem"), r.siteCA, 0o600))
+				ts.Setenv("SITECA", ts.MkAbs("site.pem"))
+				ts.Setenv("ISSUER", site.URL)
+			},
 			"permit": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Check(permit(ts.Value(runningKey{}).(*running).vault, ts.MkAbs(args[0]), args[1]))
+				r := ts.Value(runningKey{}).(*running)
+				ts.Check(permit(r.vault, ts.MkAbs(args[0]), args[1], r.siteCA))
 			},
 			"until": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(until(t.Context(), ts.MkAbs(args[0]), args[1], args[2]))
@@ -163,8 +179,26 @@ func startServer(ts *testscript.TestScript, dir string, cfg server.Config) {
 	}
 }
 
-// permit lets the identity of a resource use the key "faces", as docs/operations/key-stores.md has it.
-func permit(v *keystores.Vault, dir, name string) error {
+// startSite serves the files of a folder. Beside them it has what a check must refuse: a redirect to the files, and an
+// answer without end.
+func startSite(dir string) *httptest.Server {
+	const configuration = "/.well-known/openid-configuration"
+	mux := http.NewServeMux()
+	mux.Handle("/", http.FileServer(http.Dir(dir)))
+	mux.Handle("/moved"+configuration, http.RedirectHandler(configuration, http.StatusFound))
+	mux.HandleFunc("/long"+configuration, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return // the client has gone
+			}
+		}
+	})
+	return httptest.NewTLSServer(mux)
+}
+
+// permit lets the identity of a resource use the key "faces", as docs/operations/key-stores.md has it. siteCA is the
+// authority of the site for a server that has its issuer there.
+func permit(v *keystores.Vault, dir, name string, siteCA []byte) error {
 	c, err := operator.Dial(dir)
 	if err != nil {
 		return err
@@ -192,6 +226,9 @@ func permit(v *keystores.Vault, dir, name string) error {
 	ca, err := os.ReadFile(c.Operator.CAFile)
 	if err != nil {
 		return err
+	}
+	if public := c.Operator.FederationIssuer; public != "" {
+		issuer.URL, issuer.Keys, ca = public, identity.PublicKeysURL(public), siteCA
 	}
 	v.Post("auth/jwt/config", map[string]any{
 		"jwks_url": issuer.Keys, "jwks_ca_pem": string(ca), "bound_issuer": issuer.URL,

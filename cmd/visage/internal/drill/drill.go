@@ -32,7 +32,7 @@ func revoke() *cobra.Command {
 	c.Long = "Rehearse the revocation of a resource's key on a copy of the running server, and report what " +
 		"happened. The running server and its data stay as they are."
 	settings.Define(c.Flags(), "dir", "root-key", "domain", "azure-tenant", "azure-client", "azure-secret-file",
-		"key-stores")
+		"key-stores", "federation-issuer")
 	output := command.DefineOutput(c)
 	file := c.Flags().String("report", "", "`FILE` to write the report to as JSON (default: none)")
 	operator.Complete(c, operator.Resources)

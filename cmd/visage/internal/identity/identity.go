@@ -17,7 +17,7 @@ import (
 // Command is "visage identity".
 func Command() *cobra.Command {
 	return command.Noun("identity", "Create applications, rotate their secrets, and assign roles to identities",
-		create(), list(), show(), remove(), reset(), trust(), assign(), roles(), unassign())
+		create(), list(), show(), remove(), reset(), trust(), assign(), roles(), unassign(), publish())
 }
 
 // principal is an identity with the secret that was just made for it, if any.

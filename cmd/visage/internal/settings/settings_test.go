@@ -41,9 +41,9 @@ var brokenConfigs = map[string][]string{
 			`domain, public-port, names, cert-file, key-file, plain-http, pack, model, closed-pack, library, ` +
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, allow-private-urls, auto-approve, key-grace, azure-tenant, azure-client, ` +
-			`azure-secret-file, key-stores, trust-issuer, console-issuer, console-issuer-secret-file, issuer-ca-file, ` +
-			`identity-endpoint, identity-endpoint-for, identity-endpoint-imds, root-key, root-key-wait, drain-timeout, log-level, ` +
-			`log-format`,
+			`azure-secret-file, key-stores, federation-issuer, trust-issuer, console-issuer, ` +
+			`console-issuer-secret-file, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
+			`identity-endpoint-imds, root-key, root-key-wait, drain-timeout, log-level, log-format`,
 	},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
 }
@@ -116,6 +116,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true",
 		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
 		"key-stores":                 "/s",
+		"federation-issuer":          "https://issuer.example/visage",
 		"trust-issuer":               "https://login.example=visage",
 		"issuer-ca-file":             "/i",
 		"console-issuer":             "https://login.example=visage",

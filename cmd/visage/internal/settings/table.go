@@ -225,6 +225,13 @@ var table = []setting{
 		set:     text(func(c *Settings) *string { return &c.Server.KeyStoresFile }),
 	},
 	{
+		name: "federation-issuer",
+		usage: "`URL` of the issuer that the tokens for key stores state, where \"visage identity publish\" has put " +
+			"its documents (default: an address of this server)",
+		allowed: "an https URL without a slash at the end",
+		set:     text(func(c *Settings) *string { return &c.Server.FederationIssuer }),
+	},
+	{
 		name: "trust-issuer", list: true,
 		usage:   "OpenID Connect issuer whose tokens applications may present instead of a secret, as `URL=AUDIENCE`",
 		allowed: "URL=AUDIENCE",
