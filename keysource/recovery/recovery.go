@@ -132,7 +132,7 @@ func Make(instance string, version uint32, root []byte, recipients []Recipient, 
 		sealed, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, to, shares[i], k.label(byte(i+1)))
 		clear(shares[i])
 		if err != nil {
-			return Kit{}, fmt.Errorf("seal a share: %w", err)
+			return Kit{}, refuse("the key of recipient %s cannot be used: %v", name, err)
 		}
 		k.Shares = append(k.Shares, Sealed{name, byte(i + 1), sealed})
 	}

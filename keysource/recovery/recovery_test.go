@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -168,4 +169,18 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWeakRecipient: a public key that has the length alone is refused in a sentence.
+func TestWeakRecipient(t *testing.T) {
+	good := people()[0].PublicKey
+	even := new(big.Int).Sub(good.N, big.NewInt(1))
+	for name, weak := range map[string]*rsa.PublicKey{
+		"exponent 1": {N: good.N, E: 1}, "even exponent": {N: good.N, E: 4}, "even modulus": {N: even, E: 65_537},
+	} {
+		_, err := recovery.Make("instance", 1, make([]byte, 32), []recovery.Recipient{weak}, 1)
+		if !errors.Is(err, keysource.ErrDenied) {
+			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+	}
 }
