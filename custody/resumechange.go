@@ -43,7 +43,11 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
 			switch {
 			case f.committed() && isKeyAnswer(err):
-				c.applyAnswer(ctx, sp, nil, answer{err: err, round: round})
+				reply := answer{err: err, round: round}
+				if failed, ok := errors.AsType[*storeError](err); ok {
+					reply.store = storeOf(failed.of.Key.Unversioned(), f, sp.stores())
+				}
+				c.applyAnswer(ctx, sp, nil, reply)
 			default:
 				c.askDuringChange(ctx, sp, *n.Flow)
 			}
@@ -103,25 +107,40 @@ func isKeyAnswer(err error) bool {
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// askDuringChange asks the key of an open resource whose change fails for another reason, such as a full disk. No watch
-// asks it during a change, so without this a refusal would go unnoticed, and the lease would run out.
+// storeOf returns which store a key of a change is in, 0 the first. The first key after a change counts as the first
+// too, because it decides from the point of no return on.
+func storeOf(uri string, f flow, present []storeKey) int {
+	if len(f.After) > 0 && f.After[0].uri() == uri {
+		return 0
+	}
+	return max(0, slices.IndexFunc(present, func(k storeKey) bool { return k.uri() == uri }))
+}
+
+// askDuringChange asks the keys of an open resource whose change fails for another reason, such as a full disk. No
+// watch asks them during a change, so without this a refusal would go unnoticed, and the lease would run out.
 func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
 	keys, err := sp.bundle.Keys(ctx)
-	if err != nil || !slices.ContainsFunc(keys.Slots,
-		func(s sealed.Slot) bool { return s.Current && s.Role == sealed.Customer }) {
-		return // the service's key needs no question
+	if err != nil {
+		return
 	}
-	at := sp.stateNow()
-	if at.DataLocked {
-		return // the next attempt opens the data, which asks the key
-	}
-	src := c.keySources(sp, &f)
-	err = sp.bundle.Probe(ctx, "", src)
-	if classOf(err) == classDenied && waitFor(ctx, confirmDelay) {
-		src = c.keySources(sp, &f)
-		err = sp.bundle.Probe(ctx, "", src)
-	}
-	if ctx.Err() == nil && (err == nil || isKeyAnswer(err)) {
-		c.applyAnswer(ctx, sp, src, answer{err: err, round: at.Round})
+	present := sp.stores()
+	for _, s := range keys.Slots { // none is of a customer: the service's key needs no question
+		at := sp.stateNow()
+		if !s.Current || s.Role != sealed.Customer || at.DataLocked {
+			continue // the next attempt opens locked data, which asks the key
+		}
+		ask := func() (*changeSource, error) {
+			src := c.keySources(sp, &f)
+			src.skip = "" // the first key is asked however long it has been silent
+			return src, sp.bundle.Probe(ctx, s.Ref.URI, src)
+		}
+		src, err := ask()
+		if classOf(err) == classDenied && waitFor(ctx, confirmDelay) {
+			src, err = ask()
+		}
+		if ctx.Err() != nil || err != nil && !isKeyAnswer(err) {
+			continue
+		}
+		c.applyAnswer(ctx, sp, src, answer{err: err, round: at.Round, store: storeOf(s.Ref.URI, f, present)})
 	}
 }

@@ -90,13 +90,18 @@ func (c *Custody) startWork(ctx context.Context, work *sync.WaitGroup) {
 	}
 }
 
-// stopTimers stops the timers of all watches.
+// stopTimers stops the timers of all watches and resources.
 func (c *Custody) stopTimers() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
 		if w.timer != nil {
 			w.timer.Stop()
+		}
+	}
+	for _, sp := range c.spaces {
+		if sp.failOver != nil {
+			sp.failOver.Stop()
 		}
 	}
 }

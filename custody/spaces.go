@@ -53,5 +53,8 @@ func (c *Custody) forget(sp *space) {
 		w.leave(sp)
 	}
 	sp.watches = nil
+	if sp.failOver != nil {
+		sp.failOver.Stop()
+	}
 	wake(sp.wake)
 }

@@ -45,7 +45,7 @@ type plan struct {
 
 // plan returns the steps of a flow.
 func (f flow) plan() plan {
-	if f.Kind != Enabling && f.Kind != Switching && f.Kind != Disabling { // the pages stay
+	if f.Kind == Updating || f.Kind == Following || f.Kind == Adding { // no key leaves, so the pages stay
 		return plan{[]step{
 			{name: stepIntended, run: (*attempt).intend},
 			{name: stepRewrapped, run: (*attempt).rewrap, asks: true},
@@ -124,7 +124,7 @@ func (a *attempt) wrap(ctx context.Context) error {
 		return err
 	}
 	a.flow.Generation = generation
-	if a.flow.To == nil {
+	if a.flow.To == nil || a.flow.Kind == Removing {
 		return nil
 	}
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
@@ -146,17 +146,22 @@ func (a *attempt) discard(ctx context.Context) error {
 
 // intend audits the change before anything irreversible happens.
 func (a *attempt) intend(ctx context.Context) error {
-	return a.record(ctx, a.flow.kind(), audit.Unknown, map[audit.Detail]string{audit.DetailStep: stepIntended})
-}
-
-// acknowledge has the new keys wrap and unwrap once more, on new connections.
-func (a *attempt) acknowledge(ctx context.Context) error {
-	for _, uri := range a.src.after {
-		if _, err := roundTrip(about(ctx, a.sp.id), a.src.of(uri)); err != nil {
+	if a.flow.Kind == Promoting {
+		if err := a.c.requireSilence(ctx, a.sp); err != nil {
 			return err
 		}
 	}
-	return nil
+	return a.record(ctx, a.flow.kind(), audit.Unknown, map[audit.Detail]string{audit.DetailStep: stepIntended})
+}
+
+// acknowledge has the new first key wrap and unwrap once more, on a new connection. The further keys are not asked: a
+// change that can no longer be undone must not wait for a key that decides nothing.
+func (a *attempt) acknowledge(ctx context.Context) error {
+	if len(a.src.after) == 0 {
+		return nil
+	}
+	_, err := roundTrip(about(ctx, a.sp.id), a.src.of(a.src.first()))
+	return err
 }
 
 // turn seals every key page under the new data key and a new epoch.
@@ -183,7 +188,7 @@ func (a *attempt) rewrap(ctx context.Context) error {
 		a.flow.Opens = a.flow.Store // no other one has answered
 		err = a.sp.bundle.RewrapSlot(ctx, uri, a.src.of(uri))
 	}
-	if err != nil || a.flow.Kind == Removing {
+	if err != nil {
 		return err
 	}
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)

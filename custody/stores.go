@@ -14,8 +14,7 @@ import (
 // answers. The key is checked as Enable checks one. Given a key that the resource has in a further store already,
 // AddStore moves it to the given version. See failover.go for what several keys mean.
 //
-// Like the changes below it gives the resource a new data key in one small transaction: what a key wrapped before is
-// worth nothing afterwards. So all keys must answer. It returns when the change has ended.
+// All keys wrap anew, so all of them must answer. It returns when the change has ended.
 //
 // Refusals: those of Enable, CustomerManagedKeyNotEnabled, KeyAlreadyInUse, TooManyKeyStores.
 func (c *Custody) AddStore(
@@ -64,6 +63,9 @@ func (c *Custody) AddStore(
 
 // RemoveStore has a key wrap the data key of a resource no more. All keys that remain must answer; without the first
 // key, the second is the first. The only key cannot be removed: Disable returns to the service's.
+//
+// The resource gets a new data key and every page a new key, so that the removed key opens nothing that is written
+// afterwards, not even with copies from before. RemoveStore and PromoteStore return when Enable does.
 //
 // While the first key is silent, no store is removed: PromoteStore ends the silence for good.
 //
@@ -138,6 +140,19 @@ func (s state) mayPromote(now time.Time) error {
 		return refuse("No other key keeps the data open: one must answer first.")
 	}
 	return nil
+}
+
+// requireSilence refuses a promotion unless the first key is silent at this moment. During a change no watch asks it,
+// and an answer that was under way when the change began is not heard: it may have been a no.
+func (c *Custody) requireSilence(ctx context.Context, sp *space) error {
+	if err := sp.stateNow().mayPromote(time.Now()); err != nil {
+		return err
+	}
+	if err := c.probe(ctx, sp, sp.stores()[0]); classOf(err) != classUnknown {
+		return visage.Refuse(visage.Conflict, "PromotionNotAllowed",
+			"The first key has answered again, and decides: wait for its state.")
+	}
+	return ctx.Err()
 }
 
 // claimStores claims the space of a resource under a customer's key for a change of its stores.

@@ -3,8 +3,10 @@ package custody_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +43,16 @@ func (r *storeAndVaults) added(key visage.KeyRef) {
 	op, err := r.custody.AddStore(r.t.Context(), spaceA, key, principal)
 	if err != nil || op.Progress != custody.Succeeded {
 		r.t.Fatalf("add a store: %+v, %v", op, err)
+	}
+}
+
+func (r *storeAndVaults) removed(key visage.KeyRef) {
+	r.t.Helper()
+	if _, err := r.custody.RemoveStore(r.t.Context(), spaceA, key); err != nil {
+		r.t.Fatalf("remove a store: %v", err)
+	}
+	if s := r.settled(spaceA); s.Operation.Progress != custody.Succeeded {
+		r.t.Fatalf("remove a store: %+v", s.Operation)
 	}
 }
 
@@ -366,15 +378,11 @@ func TestStoreChanges(t *testing.T) {
 		r.second().silent(false)
 		r.enabled(spaceA, four)
 		r.slotsAre(four, two, three)
-		if _, err := r.custody.RemoveStore(t.Context(), spaceA, two); err != nil {
-			t.Fatal(err)
-		}
+		r.removed(two)
 		r.slotsAre(four, three)
 		_, err = r.custody.RemoveStore(t.Context(), spaceA, two)
 		wantRefusal(t, err, "FurtherKeyNotFound")
-		if _, err := r.custody.RemoveStore(t.Context(), spaceA, four); err != nil { // the third key is the first now
-			t.Fatal(err)
-		}
+		r.removed(four) // the third key is the first now
 		r.slotsAre(three)
 		_, err = r.custody.RemoveStore(t.Context(), spaceA, three)
 		wantRefusal(t, err, "FurtherKeyNotFound")
@@ -454,6 +462,7 @@ func TestPromotion(t *testing.T) {
 		if _, err := r.custody.PromoteStore(t.Context(), spaceA); err != nil {
 			t.Fatal(err)
 		}
+		r.settled(spaceA)
 		r.slotsAre(two)
 		if n := r.journal.Count(audit.CustodyStore, audit.Done); n != 2 {
 			t.Errorf("%d changes of stores are audited", n)
@@ -536,20 +545,30 @@ func storeFault(t *testing.T, j storeJourney, point string, killed bool) {
 	r.run()
 	before := j.before(r)
 	passed, stop := make(chan struct{}), make(chan struct{})
-	fired := false
+	var fired atomic.Bool
 	r.custody.SetFault(func(at string) error {
-		if at != point || fired {
+		if at != point {
 			return nil
 		}
-		fired = true
-		close(passed)
-		if killed {
-			<-stop // the steps after the point are not taken by this process
+		first := fired.CompareAndSwap(false, true)
+		if first {
+			close(passed)
+		}
+		switch { // the steps after the point are not taken by a killed process
+		case killed && custody.Forward(j.kind, point):
+			runtime.Goexit() // Run waits for its goroutines
+		case killed:
+			<-stop
+		case !first:
+			return nil
 		}
 		return errFault
 	})
 	ended := make(chan error, 1)
-	go func() { ended <- j.change(r) }()
+	go func() {
+		defer close(ended)
+		ended <- j.change(r)
+	}()
 	<-passed
 	var err error
 	if killed {
@@ -589,28 +608,4 @@ func storeFault(t *testing.T, j storeJourney, point string, killed bool) {
 		close(stop)
 		<-ended
 	}
-}
-
-// TestRemovalMakesANewDataKey checks that a copy of the keys from before a removal is worth nothing: the data key is
-// another one.
-func TestRemovalMakesANewDataKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newStoreAndVaults(t, memory())
-		r.run()
-		_, two := r.underBoth()
-		generation := func() uint32 {
-			keys, err := r.store.Bundle(spaceA).Keys(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return keys.Slots[0].Generation
-		}
-		before := generation()
-		if _, err := r.custody.RemoveStore(t.Context(), spaceA, two); err != nil {
-			t.Fatal(err)
-		}
-		if after := generation(); after == before {
-			t.Errorf("generation %d before and after the removal", after)
-		}
-	})
 }

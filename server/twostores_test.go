@@ -95,10 +95,12 @@ func TestTwoStores(t *testing.T) {
 	store.grant(t, w.who, "faces")
 	w.Custody().Recheck(first)
 	w.until(t, "the restoration", settled)
-	if status, body := change("removeStore", first); status != http.StatusOK {
+	if status, body := change("removeStore", first); status != http.StatusAccepted {
 		t.Fatalf("remove the first: %d %s", status, body)
 	}
-	s := w.until(t, "the second key as the only one", settled)
+	s := w.until(t, "the second key as the only one", func(s custody.Status) bool {
+		return settled(s) && s.Operation.Progress == custody.Succeeded
+	})
 	if len(s.Stores) != 1 || s.Key.Name != spare.Name || s.Key.Vault != spare.Vault {
 		t.Errorf("removed: %+v", s)
 	}

@@ -140,30 +140,39 @@ func encrypt(
 ) (encryption, error) {
 	var a armwire.Account
 	body := armwire.AccountRequest{Properties: armwire.AccountRequestProperties{Encryption: want}}
-	err := o.Manage(ctx, http.MethodPatch, operator.Path(name), body, &a)
+	if err := o.Manage(ctx, http.MethodPatch, operator.Path(name), body, &a); err != nil {
+		return encryption{}, err
+	}
+	a, err := finished(ctx, o, name, a)
+	return encryptionOf(a), err
+}
+
+// finished waits until the change that a command has begun is complete, and returns the account then; a is the answer
+// to the command.
+func finished(ctx context.Context, o *operator.Client, name string, a armwire.Account) (armwire.Account, error) {
 	step, waited := "", false
-	for err == nil && a.Properties.ProvisioningState == "Accepted" {
+	for a.Properties.ProvisioningState == "Accepted" {
 		if s := a.Properties.Encryption.Status; s.Operation != nil && s.Operation.Step != step {
 			step = s.Operation.Step
 			o.Note("%s: %s", s.Operation.Kind, cmp.Or(steps[step], step))
 		}
 		select {
 		case <-ctx.Done():
-			return encryption{}, ctx.Err()
+			return a, ctx.Err()
 		case <-time.After(pollInterval):
 		}
-		err, waited = o.Manage(ctx, http.MethodGet, operator.Path(name), nil, &a), true
-	}
-	if err != nil {
-		return encryption{}, err
+		a, waited = armwire.Account{}, true
+		if err := o.Manage(ctx, http.MethodGet, operator.Path(name), nil, &a); err != nil {
+			return a, err
+		}
 	}
 	// An operation without a wait before it is an earlier one: this request changed nothing.
 	if s := a.Properties.Encryption.Status; waited && s.Operation != nil && s.Operation.Progress == "failed" {
-		return encryption{}, &operator.Refused{
+		return a, &operator.Refused{
 			Status: http.StatusConflict, Code: s.Operation.Code, Message: s.Operation.Reason,
 		}
 	}
-	return encryptionOf(a), nil
+	return a, nil
 }
 
 func lock() *cobra.Command {

@@ -58,10 +58,11 @@ func storeCommand(
 		if err := o.Manage(ctx, http.MethodPost, operator.Path(args[0])+"/encryption:"+action, want, &a); err != nil {
 			return encryption{}, err
 		}
+		a, err = finished(ctx, o, args[0], a)
 		if e := a.Properties.Encryption; e != nil && e.Status != nil && e.Status.Notice != "" {
 			o.Note("%s", e.Status.Notice)
 		}
-		return encryptionOf(a), nil
+		return encryptionOf(a), err
 	}, table)
 }
 
