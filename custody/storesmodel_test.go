@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
 )
 
 // mood is how a store answers.
@@ -182,11 +184,20 @@ func (r *modelRun) command(what string, want bool, run func() (custody.Operation
 	return err == nil
 }
 
+// do gives a command that is always carried out.
+func (r *modelRun) do(what string, command func(context.Context, sealed.SpaceID) error) {
+	r.t.Helper()
+	r.say("%s", what)
+	if err := command(r.t.Context(), spaceA); err != nil {
+		r.t.Fatalf("%q: %v", r.log, err)
+	}
+}
+
 // act takes a random step that changes the stores of the resource.
 func (r *modelRun) act() {
 	m, now := &r.model, time.Now()
 	answers := func(s *modelStore) bool { return s == nil || s.mood == yes }
-	switch r.random.IntN(7) {
+	switch r.random.IntN(10) {
 	case 0:
 		r.say("restart")
 		r.halt()
@@ -249,6 +260,19 @@ func (r *modelRun) act() {
 		r.command("rotate the second", answers(m.first) && answers(m.second), func() (custody.Operation, error) {
 			return r.custody.AddStore(r.t.Context(), spaceA, r.newest(m.second), principal)
 		})
+	case 7: // opens nothing by itself, and ends no refusal
+		r.do("unlock", r.custody.Unlock)
+	case 8:
+		r.do("lock", r.custody.Lock)
+		m.open = false
+		r.ask()
+		m.open = false
+		r.check()
+		r.do("unlock", r.custody.Unlock)
+	case 9:
+		r.do("delete", r.custody.Suspend)
+		r.do("recover", r.custody.Recover)
+		m.open, m.heard = false, time.Now()
 	}
 	r.settled(spaceA)
 	time.Sleep(time.Millisecond)
@@ -297,8 +321,8 @@ func runModel(t *testing.T, seed uint64) {
 	r.close()
 }
 
-// TestStoresAgainstModel compares a thousand random sequences of silence, no and yes of two stores, with restarts and
-// with changes of the stores in between, with the model.
+// TestStoresAgainstModel compares a thousand random sequences of silence, no and yes of two stores, with restarts, and
+// with changes of the stores, locks, unlocks and deletions in between, with the model.
 func TestStoresAgainstModel(t *testing.T) {
 	seeds := make(chan uint64)
 	var work sync.WaitGroup
