@@ -210,7 +210,7 @@ await tell('the server restarts between a form and its sending', async () => {
   const polled = watching.page.waitForResponse((r) => r.url() === base + encryption('en-shared') && r.status() === 200);
   await polled;
   await watching.state(words.en.active);
-  v.problems.splice(0, v.problems.length, ...v.problems.filter((p) => !p.includes('htmx:sendError'))); // while there was no server
+  v.problems.splice(0, v.problems.length, ...v.problems.filter((p) => !/htmx:(sendError|afterRequest)/.test(p))); // while there was no server
   await v.end();
 });
 
