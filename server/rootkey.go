@@ -143,7 +143,7 @@ func (c Config) storedProtector(entry string) (protector, error) {
 			if err != nil {
 				return nil, err
 			}
-			source, err := set.Connect(noIdentity).Open(key, "")
+			source, err := set.Connect(noIdentity).Open(key, rootPrincipal)
 			if err != nil {
 				set.Close()
 				return nil, err
@@ -155,6 +155,10 @@ func (c Config) storedProtector(entry string) (protector, error) {
 			"added while the server ran cannot be used, since its description is sealed under the root key", key.Vault)
 	}}, nil
 }
+
+// rootPrincipal stands for an identity where the names of keys have one. The ids of identities are UUIDs, so that no
+// resource reaches the key of the root key.
+const rootPrincipal = "root"
 
 // noIdentity asserts no identity: the root key is not a resource.
 func noIdentity(context.Context, visage.PrincipalID, string) (string, time.Time, error) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	api "github.com/miekg/pkcs11"
+
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/server"
@@ -122,6 +124,22 @@ func TestStartWaitsForAProtector(t *testing.T) {
 		t.Errorf("at the bound: %v", err)
 	}
 	vault.Seal(false)
+}
+
+// TestRootKeyInAToken: a key in a token of PKCS#11 protects the root key, under a label that no resource's key can have.
+func TestRootKeyInAToken(t *testing.T) {
+	token := &hsm{HSM: keystores.StartSoftHSM(t)}
+	token.makeKey(t, "visage-root-main")
+	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage"), RootKeys: []string{token.Address + ";object=main"},
+		KeyStores: []stores.Store{token.describe(t)}}
+	runOnce(t, cfg)
+	runOnce(t, cfg) // the data opens again
+	token.Set("visage-root-main", api.NewAttribute(api.CKA_DECRYPT, false))
+	_, ended, stop := starting(t, cfg)
+	defer stop()
+	if err := <-ended; !errors.Is(err, keysource.ErrDenied) {
+		t.Errorf("with a key that may not unwrap: %v", err)
+	}
 }
 
 // TestStartEndsAtARefusal: a protector that refuses is not waited for.
