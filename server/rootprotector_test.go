@@ -126,7 +126,7 @@ func TestStartWaitsForAProtector(t *testing.T) {
 	vault.Seal(false)
 }
 
-// TestRootKeyInAToken: a key in a token of PKCS#11 protects the root key, under a label that no resource's key can have.
+// TestRootKeyInAToken: a key in a token of PKCS#11 protects the root key, under a label that no key of a resource has.
 func TestRootKeyInAToken(t *testing.T) {
 	token := &hsm{HSM: keystores.StartSoftHSM(t)}
 	token.makeKey(t, "visage-root-main")
