@@ -39,10 +39,19 @@ function split (value, what, fixed, fourth = 0) {
   return { head: value.subarray(0, 4 + fixed + 24), salt: value.subarray(4 + fixed, 4 + fixed + 24), sealed: value.subarray(4 + fixed + 24) }
 }
 
+// root returns the version of the instance root key that the fourth byte of a value names, of versions that lie one
+// after the other.
+function root (keys, value) {
+  must(value.length >= 4, 'too short')
+  const key = keys.subarray(32 * value[3], 32 * (value[3] + 1))
+  must(key.length === 32, 'another version of the root key')
+  return key
+}
+
 // mac checks what ends in a code, and returns what is before it, without the first four bytes.
 function mac (value, what, key, label, ...fields) {
   must(value.length >= 4 + 32, 'too short')
-  must(value[0] === what.charCodeAt(0) && value[1] === 1 && value[2] === 1 && value[3] === 0, 'another format')
+  must(value[0] === what.charCodeAt(0) && value[1] === 1 && value[2] === 1, 'another format')
   const said = value.subarray(0, -32)
   must(timingSafeEqual(hmac(expand(key, ctx(label, ...fields)), ctx(label, said)), value.subarray(-32)), 'not authentic')
   return said.subarray(4)
@@ -94,15 +103,28 @@ const open = {
       `${p.readBigUInt64BE(42)} ${p.readBigUInt64BE(50)} ${hex(58, 90)} ${p.readBigUInt64BE(90)} ${hex(98, 130)}`)
   },
   bundle ({ key, at, value }) {
-    const { head, sealed } = split(value, 'B', 0)
-    const reg = expand(key, ctx('visage/v1/reg', at.instance, at.space))
+    const { head, sealed } = split(value, 'B', 0, null)
+    const reg = expand(root(key, value), ctx('visage/v1/reg', at.instance, at.space))
     return gcm(expand(reg, ctx('visage/v1/bundle', head)), sealed, ctx('visage/v1/bundle', head, at.instance, at.space))
   },
   epoch ({ key, at, number, value }) {
-    const { head, sealed } = split(value, 'E', 4)
+    const roots = Buffer.concat([key.subarray(0, 32), key.subarray(64)]); const data = key.subarray(32, 64)
+    if (value[0] === 'C'.charCodeAt(0)) {
+      const { head, sealed } = split(value, 'C', 4, null)
+      must(sealed.length === 92 + 28 && value.readUInt32BE(4) === number, 'another length or epoch')
+      const label = 'visage/v1/carried-epoch'; const carrying = expand(root(roots, value), ctx(label, at.instance, at.space))
+      value = gcm(expand(carrying, ctx(label, head)), sealed, ctx(label, head, at.instance, at.space))
+    }
+    const { head, sealed } = split(value, 'E', 4, null)
     must(sealed.length === 32 + 28 && value.readUInt32BE(4) === number, 'another length or epoch')
-    const store = extract(expand(key.subarray(0, 32), ctx('visage/v1/epoch', at.instance, at.space)), key.subarray(32))
+    const store = extract(expand(root(roots, value), ctx('visage/v1/epoch', at.instance, at.space)), data)
     return gcm(expand(store, ctx('visage/v1/epoch', head)), sealed, ctx('visage/v1/epoch', head, at.instance, at.space))
+  },
+  former ({ key, at, number, value }) { // under the second version, whose key alone the vectors have
+    const { head, sealed } = split(value, 'K', 0, 1)
+    must(sealed.length === 32 + 28, 'another length')
+    const label = 'visage/v1/former-root'; const its = expand(key, ctx(label, at.instance))
+    return gcm(expand(its, ctx(label, head)), sealed, ctx(label, head, at.instance, u32(number)))
   },
   inner ({ key, at, number, value }) {
     must(value.length === 61 && value[0] === 1, 'another length or format')
@@ -113,18 +135,18 @@ const open = {
     return gcm(expand(key, ctx('visage/v1/inner', at.instance, at.space)), value.subarray(1), aad)
   },
   log ({ key, at, number, value }) {
-    const { head, sealed } = split(value, 'L', 0)
-    const log = expand(key, ctx('visage/v1/log', at.instance, at.space))
+    const { head, sealed } = split(value, 'L', 0, null)
+    const log = expand(root(key, value), ctx('visage/v1/log', at.instance, at.space))
     return gcm(expand(log, ctx('visage/v1/log', head)), sealed, ctx('visage/v1/log', head, at.instance, at.space, u64(number)))
   },
   portable ({ key, at, value }) {
-    const { head, sealed } = split(value, 'X', 0)
+    const { head, sealed } = split(value, 'X', 0, null)
     const purpose = text(at.space.toString('hex'))
-    const its = expand(key, ctx('visage/v1/portable', at.instance, purpose))
+    const its = expand(root(key, value), ctx('visage/v1/portable', at.instance, purpose))
     return gcm(expand(its, ctx('visage/v1/portable', head)), sealed, ctx('visage/v1/portable', head, at.instance, purpose))
   },
-  anchor ({ key, at, value }) { return mac(value, 'A', key, 'visage/v1/anchor', at.instance) },
-  instance ({ key, value }) { return mac(value, 'I', key, 'visage/v1/instance') }
+  anchor ({ key, at, value }) { return mac(value, 'A', root(key, value), 'visage/v1/anchor', at.instance) },
+  instance ({ key, value }) { must(value[3] === 0, 'another fourth byte'); return mac(value, 'I', key, 'visage/v1/instance') }
 }
 open['log entry'] = open.log
 
