@@ -13,7 +13,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/subtle"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -24,14 +23,13 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
 // The HTTP policy. Callers poll sources, so nothing is retried here but a login.
 const (
-	deadline  = 5 * time.Second  // of a call of a source, with its login
-	idleTime  = 60 * time.Second // longer than the interval of polls
-	idle      = 8                // connections to a service that are kept open between calls
-	maxAnswer = 1 << 20          // bytes of an answer that are read; a key and a version have about 2,000 together
+	deadline  = 5 * time.Second // of a call of a source, with its login
+	maxAnswer = 1 << 20         // bytes of an answer that are read; a key and a version have about 2,000 together
 	// how long a token is used: shorter than the interval of polls, so that every poll asks whether the principal may
 	// still log in, however long tokens live
 	tokenLife = 20 * time.Second
@@ -95,24 +93,7 @@ func NewServices(cfg Config) (*Services, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return nil, err
 	}
-	dial := cfg.Dial
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: deadline}).DialContext
-	}
-	client := &http.Client{
-		// HTTP/1.1 alone, as a transport with its own TLS configuration speaks it: a request without an answer ends its
-		// connection, and the next one makes another. A connection of HTTP/2 would stay, and every poll over it would
-		// fail for as long as the system tries to reach the other end, some 15 minutes.
-		Transport: &http.Transport{
-			DialContext:            dial,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
-			IdleConnTimeout:        idleTime,
-			MaxIdleConnsPerHost:    idle,
-			MaxResponseHeaderBytes: maxAnswer,
-		},
-		// A redirect could carry a token to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := answer.Client(cfg.Roots, cfg.Dial, maxAnswer)
 	return &Services{client, endpoint, tokenLife}, nil
 }
 

@@ -9,7 +9,6 @@ package hashivault
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -26,14 +25,13 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
 // The HTTP policy. Callers poll sources, so nothing is retried here but a login.
 const (
-	deadline  = 5 * time.Second  // of a call of a source, with its login
-	idleTime  = 60 * time.Second // longer than the interval of polls
-	idle      = 8                // connections to a server that are kept open between calls
-	maxAnswer = 1 << 20          // bytes of an answer that are read; a key has about 900 for each RSA version
+	deadline  = 5 * time.Second // of a call of a source, with its login
+	maxAnswer = 1 << 20         // bytes of an answer that are read; a key has about 900 for each RSA version
 	// how long a token is used: shorter than the interval of polls, so that every poll asks whether the principal may
 	// still log in, however long tokens live
 	tokenLife = 20 * time.Second
@@ -55,24 +53,7 @@ type Servers struct {
 
 // NewServers returns the servers that cfg leads to. Nothing is sent yet.
 func NewServers(cfg Config) *Servers {
-	dial := cfg.Dial
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
-	}
-	client := &http.Client{
-		// HTTP/1.1 alone, as a transport with its own TLS configuration speaks it: a request without an answer ends its
-		// connection, and the next one makes another. A connection of HTTP/2 would stay, and every poll over it would
-		// fail for as long as the system tries to reach the other end, some 15 minutes.
-		Transport: &http.Transport{
-			DialContext:            dial,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
-			IdleConnTimeout:        idleTime,
-			MaxIdleConnsPerHost:    idle,
-			MaxResponseHeaderBytes: maxAnswer,
-		},
-		// A redirect could carry a token to another host. A standby server answers for the active one by itself.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := answer.Client(cfg.Roots, cfg.Dial, maxAnswer)
 	return &Servers{client, tokenLife}
 }
 

@@ -1,4 +1,4 @@
-// Package answer reads what a key store says, for sources whose stores speak JSON.
+// Package answer calls key stores over HTTP, and reads what they say, for sources whose stores speak JSON.
 package answer
 
 import (
