@@ -18,18 +18,22 @@ import (
 // lines declare, never its own line or a later one. After the colon stands what the files of a line do.
 var layers = map[string]string{
 	"face": `
+changes                                 : the log of changes that copies in memory follow
 check locks order agenda metrics fold   : checks of ids and text; parts that know nothing of faces
 names                                   : the names of persons in memory
 models kind patch                       : words: recognisers and models, kinds of collection, names and userData
 attributes photofault                   : words: attributes of faces; why photos are refused
 records                                 : what is stored
+statechanges                            : the changes of a collection, with its state
 find                                    : read and write single records
 retention                               : retention: its rules as they are stored
 hold matchlog                           : retention: legal holds; who was recognised lately
-persistedface audit                     : faces of lists and persons; the events for the audit log
+persistedface audit parts               : faces of lists and persons; the events for the audit log; searches in parts
 face                                    : the Service
-transaction packs                       : the space of a resource; the pack of a model or collection
+transaction packs claim                 : the space of a resource; the pack of a collection; work of one process
 erase page galleries compare detected   : erasing, paging, searching, comparing; detected faces
+partitions                              : searching in this process, or in parts by several
+changed                                 : what is in memory after a change
 enrol verify training                   : enrolment, 1:1 comparison, trainings
 detect identify similar grouping        : detection, searches
 photos                                  : comparisons and searches by photos, of which nothing is stored
@@ -49,12 +53,15 @@ store                                        : the Store
 log portable reserve migrate openkeys        : logs; values for elsewhere; free disk space; migrations; the root's keys
 space                                        : a space: its lease, its transactions
 tx lifecycle                                 : what rooms read and write with; create and drop spaces
+claim                                        : what one process of several may do
 table turn fold verify                       : typed tables; turns; folds; verification
 bundle each maintenance                      : the keys of a space; what the background does
 anchor erase rotation                        : rollback detection; erasures; another root key
 root                                         : the root key and its protectors
+database                                     : the engine over PostgreSQL
 open                                         : Open
-restore                                      : Restore
+restore move                                 : Restore; from one engine to another
+movekeys                                     : epoch keys from one place to another
 `,
 	"sealed/internal/tree": `
 tx                                           : reads and writes of one transaction
@@ -67,7 +74,7 @@ each seal verify                             : all records; sealing a transactio
 verifyclosed                                 : verification without keys
 `,
 	"sealed/internal/commit": `
-writelock stage                              : who may write; what a transaction has written
+writelock stage held                         : who may write; what a transaction has written; the engine's transaction
 queue                                        : transactions that wait
 group                                        : transactions that share a commit
 departure                                    : sealing and committing a group
@@ -78,8 +85,10 @@ write                                        : the way in
 ring instance                                : open keys in memory; the document of the instance
 instanceroot                                 : the instance root key
 protectors                                   : what wraps it
-anchors bundle                               : newest states; the documents of keys
+bundle                                       : the documents of keys
+anchors                                      : newest states
 epoch slot summary                           : epoch keys; wrapped data keys; what is shown of them
+create compare                               : a space's first keys; whether open keys are those of its bundle
 open turn rotation recovery                  : opening a space's keys; making others current; another root key
 `,
 	"sealed/backup": `

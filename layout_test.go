@@ -52,25 +52,34 @@ sealed/internal/format    : internal/arena
 sealed/internal/engine/...: sealed/internal/format sealed/internal/engine/...
 sealed/internal/event     : sealed/internal/format
 sealed/internal/rowkey    : sealed/internal/format sealed/internal/engine sealed/internal/event
-sealed/internal/keystore  : internal/durable internal/owned sealed/internal/format
+sealed/internal/keystore  : keysource internal/durable internal/owned sealed/internal/format
+sealed/internal/keystore/keystoretest : sealed/internal/format sealed/internal/keystore
 sealed/internal/keys      : keysource internal/arena internal/durable internal/owned sealed/internal/format sealed/internal/engine sealed/internal/keystore sealed/internal/event sealed/internal/rowkey
 sealed/backup             : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keystore sealed/internal/keys sealed/internal/stream
 sealed/internal/tree      : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keys
 sealed/internal/commit    : sealed/internal/format sealed/internal/engine sealed/internal/keys sealed/internal/volume sealed/internal/tree
+sealed/internal/lease     : sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keys
+sealed/internal/memory    : sealed/internal/format sealed/internal/engine sealed/internal/keystore
 sealed/internal/volume    : internal/durable sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/pebble
 vision/...                : vision/...
-gallery                   : internal/arena gallery/...
+gallery                   : internal/arena gallery/internal/kernel
 gallery/internal/kernel   :
 gallery/measure           : internal/arena gallery gallery/internal/kernel
+cluster/placement         :
+cluster/peer              :
+cluster/sizing            : cluster/placement
+cluster/scatter           : cluster/placement cluster/peer gallery/remote
+gallery/remote            : gallery cluster/placement cluster/peer
+gallery/remote/overhead   : gallery gallery/remote cluster/placement cluster/peer
 
-account                   : . sealed custody audit
+account                   : . sealed sealed/follow custody audit
 audit                     : . sealed
 audit/audittest           : audit
 keyvault                  : . sealed audit internal/weakkey internal/keywrap
-identity                  : . sealed audit internal/weakkey
-custody                   : . sealed keysource audit
+identity                  : . sealed sealed/follow audit internal/weakkey
+custody                   : . sealed sealed/follow keysource audit
 metrics                   : . sealed
-face/...                  : . internal/arena sealed vision gallery audit face/...
+face/...                  : . internal/arena sealed vision gallery cluster/placement audit face/...
 
 api                       : .
 api/apitest               :
@@ -111,8 +120,8 @@ crypto/des                :
 crypto/rc4                :
 crypto/md5                :
 crypto/sha1               : keyvault
-net                       : api console server cmd keysource vision/pack bench test
-net/http/...              : api console server cmd keysource vision/pack bench test
+net                       : api console server cmd keysource vision/pack gallery/remote cluster/scatter bench test sealed/internal/postgres
+net/http/...              : api console server cmd keysource vision/pack gallery/remote bench test
 net/rpc/...               :
 net/smtp                  :
 log/syslog                :
@@ -122,7 +131,6 @@ log/syslog                :
 // all. A "+" before the name means that any test may import it too; a module used by tests alone has no rooms.
 const modules = `
 github.com/aws/aws-sdk-go-v2        : keysource/awskms
-github.com/aws/smithy-go            : keysource/awskms
 + github.com/cockroachdb/pebble/v2  : sealed/internal/pebble bench
 github.com/fxamacker/cbor/v2        : sealed
 + github.com/coreos/go-oidc/v3      : console/internal/openid
@@ -134,13 +142,15 @@ github.com/google/flatbuffers       : vision/internal/tflite
 github.com/landlock-lsm/go-landlock : keysource/helper
 + github.com/miekg/pkcs11           : keysource/pkcs11 test/keystores
 + github.com/ovh/kmip-go            : keysource/kmip test/keystores
-github.com/prometheus/client_golang : api server face gallery sealed vision account audit custody metrics bench
-github.com/tidwall/btree              : sealed/internal/memory
+github.com/prometheus/client_golang : api server face gallery cluster/scatter sealed vision account audit custody metrics bench
++ github.com/jackc/pgx/v5           : sealed/internal/postgres
+github.com/tidwall/btree            : sealed/internal/memory sealed/internal/postgres
 github.com/tetratelabs/wazero       : vision/internal/sandbox
 github.com/viterin/vek              : gallery bench
 github.com/yalue/onnxruntime_go     : vision/internal/ort
 github.com/spf13/cobra              : cmd
 github.com/spf13/pflag              : cmd
+kernel.org/pub/linux/libs/security/libcap/psx : keysource/helper
 golang.org/x/image                  : vision cmd bench
 golang.org/x/mod                    : audit
 golang.org/x/oauth2                 : console/internal/openid
@@ -150,6 +160,7 @@ golang.org/x/sync                   : api server face gallery sealed vision acco
 golang.org/x/sys                    : server cmd vision keysource sealed internal bench test gallery/internal/kernel
 golang.org/x/time                   : api
 google.golang.org/protobuf          : vision
++ github.com/anishathalye/porcupine :
 + github.com/Azure/azure-sdk-for-go : keysource/azure cmd
 + github.com/getkin/kin-openapi     : api
 + github.com/google/go-cmp          :

@@ -63,3 +63,10 @@ type Shortage interface {
 	error
 	Shortage() string // a sentence a person can act on
 }
+
+// Outage is the error of a store that cannot be used for a while: its database does not answer, or takes no writes. Its
+// sentence for the caller comes from the store, as that of a Shortage does.
+type Outage interface {
+	error
+	Outage() string // a sentence a person can act on
+}

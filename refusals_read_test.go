@@ -78,9 +78,9 @@ type refusalReader struct {
 		in   *function
 		file *source
 	}
-	shortages []*function // methods that make a visage.Shortage of their type
-	errs      []string
-	depth     int // of the expression being read
+	spoken []*function // methods that make a visage.Shortage, or a visage.Outage, of their type
+	errs   []string
+	depth  int // of the expression being read
 }
 
 func key(dir, name string) string { return dir + "\x00" + name }
@@ -116,8 +116,8 @@ func readRefusals(t *testing.T) ([]rejection, []string) {
 			return r.problem(p.lit, p.in, p.file, b)
 		})
 	}
-	for _, fn := range r.shortages {
-		r.expand(&found, fn.file, fn.body.Pos(), func(b bindings) ([]rejection, error) { return r.shortage(fn, b) })
+	for _, fn := range r.spoken {
+		r.expand(&found, fn.file, fn.body.Pos(), func(b bindings) ([]rejection, error) { return r.speech(fn, b) })
 	}
 	slices.SortFunc(found, func(a, b rejection) int { return cmp.Compare(a.at, b.at) })
 	return found, r.errs
@@ -168,8 +168,8 @@ func (r *refusalReader) index(name string, f *ast.File) {
 			}
 			fn := newFunction(d.Name.Name, d.Type, d.Body, src, nil)
 			r.functions[key(src.dir, fn.name)] = append(r.functions[key(src.dir, fn.name)], fn)
-			if fn.name == "Shortage" {
-				r.shortages = append(r.shortages, fn)
+			if _, ok := speeches[fn.name]; ok {
+				r.spoken = append(r.spoken, fn)
 			}
 			r.walk(d.Body, fn, src, names)
 		}
@@ -374,8 +374,14 @@ func (r *refusalReader) problem(lit *ast.CompositeLit, in *function, file *sourc
 	return combine(statuses, codes, []string{""}, sentences)
 }
 
-// shortage reads the sentences of a visage.Shortage, which has one status and code for all.
-func (r *refusalReader) shortage(fn *function, b bindings) ([]rejection, error) {
+// speeches has, by the names of methods that return sentences for callers, the status and the code of all of them.
+var speeches = map[string][2]string{
+	"Shortage": {"StatusInsufficientStorage", "InsufficientStorage"},
+	"Outage":   {"StatusServiceUnavailable", "ServiceUnavailable"},
+}
+
+// speech reads the sentences of a visage.Shortage or a visage.Outage.
+func (r *refusalReader) speech(fn *function, b bindings) ([]rejection, error) {
 	var sentences []string
 	var failed error
 	ast.Inspect(fn.body, func(n ast.Node) bool {
@@ -389,7 +395,8 @@ func (r *refusalReader) shortage(fn *function, b bindings) ([]rejection, error) 
 	if failed != nil {
 		return nil, failed
 	}
-	return combine([]string{"StatusInsufficientStorage"}, []string{"InsufficientStorage"}, []string{""}, sentences)
+	means := speeches[fn.name]
+	return combine(means[:1], means[1:], []string{""}, sentences)
 }
 
 // value reads expressions in a function, under bindings.

@@ -37,6 +37,9 @@ var remedies = map[string]string{
 	"RootKeyVersionsUsed":    "Move the data to a new instance.",
 	"RootProtectorUnavailable": "Bring the protector back, name it in the settings, or remove it with " +
 		"`visage root remove`.",
+	"RecoveryRecipientNotAllowed": "Make the kit on the machine of the service, or name the recipient in the " +
+		"setting.",
+	"RootProtectorNotLocal": "Add it on the machine of the service, or in the settings.",
 
 	// Face
 	"401/":                                 "Send a key or token of the resource that the host names.",
@@ -68,7 +71,7 @@ var remedies = map[string]string{
 	// management
 	"InvalidKeyStore":      "Correct the description, whose fields docs/operations/key-stores.md has.",
 	"KeyStoreExists":       "Remove the store first, to add it with another description.",
-	"KeyStoreFromSettings": "Remove it from the settings, and restart the service.",
+	"KeyStoreFromSettings": "Change or remove it in the settings, and restart the service.",
 	"KeyStoreNotFound":     "List the key stores, and use an id from there.",
 	"KeyStoreNotUsable":    "Mend it and restart the service, or remove the store and add it again.",
 

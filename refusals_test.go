@@ -214,7 +214,8 @@ const (
 // planesOf says on which planes a refusal can appear.
 func planesOf(r rejection) string {
 	switch r.room {
-	case "api", "sealed/internal/volume":
+	case "api", "sealed/internal/volume", "sealed/internal/postgres", "sealed/internal/keys",
+		"sealed/internal/keystore":
 		if r.code == "CrossOriginRequest" {
 			return console
 		}

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -217,14 +218,17 @@ func (c *Access) decide(
 ) (AccessRequest, error) {
 	a := c.accounts
 	a.changes.Lock()
-	x := a.index.Load()
-	old, found := x.requests[strings.ToLower(name)]
+	var old, decided request
 	e := event(kind, by)
-	decided, err := on(x, old, found)
-	var promoted []request
-	if err == nil && decided != old {
-		promoted, err = a.keep(ctx, decided, x.capacity)
-	}
+	promoted, err := a.keep(ctx, func(x *index) (request, capacityRecord, error) {
+		var found bool
+		old, found = x.requests[strings.ToLower(name)]
+		var err error
+		if decided, err = on(x, old, found); err == nil && decided == old {
+			err = errAsItIs
+		}
+		return decided, x.capacity, err
+	})
 	a.changes.Unlock()
 	if err != nil {
 		old.describe(&e)
@@ -243,30 +247,51 @@ func (c *Access) decide(
 	return answer, a.recordPromoted(ctx, others)
 }
 
+// keeping is a decision on a request, if it has an id, and on the capacity.
+type keeping func(x *index) (request, capacityRecord, error)
+
+// asItIs changes neither a request nor the capacity, so that keep approves those requests for which there is a place.
+func asItIs(x *index) (request, capacityRecord, error) { return request{}, x.capacity, nil }
+
+// errAsItIs is for a keeping: nothing is to be stored.
+var errAsItIs = errors.New("nothing has changed")
+
 // keep stores a request and the capacity, approves queued requests for which there is a place then, and replaces the
-// index. It returns the requests that it approved or withdrew.
-func (a *Accounts) keep(ctx context.Context, r request, c capacityRecord) ([]request, error) {
-	x := a.index.Load().with(r, c)
-	moved := x.settle()
-	now := time.Now().UnixNano()
-	err := a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-		all := moved
-		if r.ID != "" && !slices.ContainsFunc(moved, func(m request) bool { return m.ID == r.ID }) {
-			all = append(slices.Clone(moved), r)
+// index. It returns the requests that it approved or withdrew. decide may run more than once.
+func (a *Accounts) keep(ctx context.Context, decide keeping) (moved []request, err error) {
+	err = a.repeat(ctx, func(x *index) error {
+		r, c, err := decide(x)
+		if err != nil {
+			return err
 		}
-		for _, one := range all {
-			one.Changed = now
-			one.Revision++
-			if err := requests.In().Put(tx, strings.ToLower(one.Name), one); err != nil {
-				return err
+		moved = x.with(r, c).settle()
+		now := time.Now().UnixNano()
+		err = a.storeIf(ctx, x, func(tx sealed.Tx) error {
+			all := moved
+			if r.ID != "" && !slices.ContainsFunc(moved, func(m request) bool { return m.ID == r.ID }) {
+				all = append(slices.Clone(moved), r)
 			}
+			for _, one := range all {
+				one.Changed = now
+				one.Revision++
+				if err := requests.In().Put(tx, strings.ToLower(one.Name), one); err != nil {
+					return err
+				}
+			}
+			return capacities.In().Put(tx, theCapacity, c)
+		})
+		if err != nil {
+			return fmt.Errorf("change access request: %w", err)
 		}
-		return capacities.In().Put(tx, theCapacity, c)
+		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("change access request: %w", err)
+	switch {
+	case errors.Is(err, errAsItIs):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return moved, a.reindex(ctx)
+	return moved, nil
 }
 
 // recordPromoted records requests that were approved from the queue, or withdrawn to make room, by the service itself.
@@ -285,18 +310,20 @@ func (a *Accounts) recordPromoted(ctx context.Context, all []request) error {
 }
 
 // Request returns the request called name, in any case. Refusal: AccessRequestNotFound.
-func (c *Access) Request(_ context.Context, name string) (AccessRequest, error) {
-	x := c.accounts.index.Load()
-	r, found := x.requests[strings.ToLower(name)]
+func (c *Access) Request(ctx context.Context, name string) (AccessRequest, error) {
+	told, found := lookup(ctx, c.accounts, func(x *index) (AccessRequest, bool) {
+		r, found := x.requests[strings.ToLower(name)]
+		return x.told(r), found
+	})
 	if !found {
 		return AccessRequest{}, refuseRequest(name)
 	}
-	return x.told(r), nil
+	return told, nil
 }
 
 // Requests returns all requests, oldest first.
 func (c *Access) Requests(context.Context) ([]AccessRequest, error) {
-	x := c.accounts.index.Load()
+	x := c.accounts.index.Now()
 	all := make([]AccessRequest, 0, len(x.requests))
 	for _, r := range x.requests {
 		all = append(all, x.told(r))

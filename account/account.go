@@ -13,13 +13,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // Config is what Accounts are made of.
@@ -141,12 +141,15 @@ type Accounts struct {
 	log   *slog.Logger
 	due   chan struct{} // holds one: Run looks again for deleted accounts to purge
 
-	// held while stored data changes, so that indexes are swapped in the order of the changes
-	changes sync.Mutex
+	changes sync.Mutex // held while this process changes stored data
 	// guarded by changes: the accounts whose key is being changed, by name in lower case, with the subdomain that the
 	// same change gives them, in lower case; empty: none
 	keyChanges map[string]string
-	index      atomic.Pointer[index]
+	index      *follow.Value[*index] // of what the store has, also of other processes
+
+	stateMu sync.Mutex
+	states  map[visage.ResourceID]state // guarded by stateMu: as custody was told of them last
+	moved   map[visage.ResourceID]state // guarded by stateMu: of those of which custody must be told; empty: gone
 }
 
 // Open reads the accounts. Purges that a crash interrupted are finished, and interrupted creations undone: no client
@@ -162,36 +165,70 @@ func Open(ctx context.Context, cfg Config) (*Accounts, error) {
 		cfg.Audit = audit.Discard{}
 	}
 	a := &Accounts{cfg: cfg, store: cfg.Store, log: cfg.Logger, due: make(chan struct{}, 1),
-		keyChanges: map[string]string{}}
-	a.changes.Lock()
-	defer a.changes.Unlock()
-	all, err := a.read(ctx)
-	if err != nil {
+		keyChanges: map[string]string{}, moved: map[visage.ResourceID]state{}}
+	a.index = follow.New(follow.Config[*index]{Store: cfg.Store, Name: "accounts", Read: readIndex, Swapped: a.notice,
+		Logger: cfg.Logger})
+	if err := a.index.Load(ctx); err != nil {
 		return nil, fmt.Errorf("open accounts: %w", err)
 	}
-	for _, rec := range all.accounts {
-		if rec.State == ready {
-			continue
-		}
-		if rec.State == deleted {
-			a.suspend(ctx, rec)
-			continue
-		}
-		a.log.InfoContext(ctx, "finishing an interrupted creation or purge", "resource", rec.ID, "step",
-			string(rec.State))
-		if err := a.remove(ctx, rec); err != nil {
-			return nil, fmt.Errorf("open accounts: %w", err)
-		}
+	for _, rec := range a.index.Now().gone {
+		a.suspend(ctx, rec)
 	}
-	if err := a.reindex(ctx); err != nil {
+	if err := a.finish(ctx); err != nil {
 		return nil, fmt.Errorf("open accounts: %w", err)
-	}
-	if len(a.index.Load().queue()) > 0 { // the finished purges may have freed places
-		if _, err := a.keep(ctx, request{}, a.index.Load().capacity); err != nil {
-			return nil, fmt.Errorf("open accounts: %w", err)
-		}
 	}
 	return a, nil
+}
+
+// finish finishes purges that were interrupted, and undoes interrupted creations, unless another process is at it.
+func (a *Accounts) finish(ctx context.Context) error {
+	var failures []error
+	for _, rec := range a.index.Now().pending {
+		failures = append(failures, a.finishOne(ctx, rec))
+	}
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	a.changes.Lock()
+	defer a.changes.Unlock()
+	if len(a.index.Now().queue()) == 0 {
+		return nil
+	}
+	_, err := a.keep(ctx, asItIs) // the finished purges may have freed places
+	return err
+}
+
+func (a *Accounts) finishOne(ctx context.Context, rec record) error {
+	release, err := a.hold(ctx, rec)
+	if errors.Is(err, sealed.ErrClaimed) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.changes.Lock()
+	defer a.changes.Unlock()
+	if err := a.index.Load(ctx); err != nil { // it may have been finished meanwhile
+		return err
+	}
+	if now := a.index.Now().pending[strings.ToLower(rec.Name)]; now.ID != rec.ID {
+		return nil
+	}
+	a.log.InfoContext(ctx, "finishing an interrupted creation or purge", "resource", rec.ID, "step", string(rec.State))
+	return a.remove(ctx, rec)
+}
+
+// holdFor is how long a creation or purge may seem to be under way after its process has ended.
+const holdFor = 30 * time.Second
+
+// hold claims an account for its creation or purge, so that no other process takes it for an interrupted one.
+func (a *Accounts) hold(ctx context.Context, rec record) (release func(), err error) {
+	claim, err := a.store.Claim(ctx, "account/"+rec.ID, holdFor)
+	if err != nil {
+		return nil, err
+	}
+	return claim.Release, nil
 }
 
 // Create makes an account with two fresh keys and a sealed space for its data. Refusals: InvalidResourceName,
@@ -246,58 +283,128 @@ func (a *Accounts) create(ctx context.Context, by visage.Caller, c Creation) (Ac
 		Keys:       Keys{newKey(), newKey()}, State: creating, Created: now, Changed: now, Revision: 1,
 		CreatedBy: by.Principal.ObjectID, ChangedBy: by.Principal.ObjectID,
 	}
+	release, err := a.hold(ctx, rec)
+	if err != nil {
+		return Account{}, fmt.Errorf("create account: %w", err)
+	}
+	defer release()
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	x := a.index.Load()
-	if err = x.admit(rec); err == nil {
-		err = a.admitReserved(rec.account().Host(), rec.Name)
-	}
-	if err == nil && rec.Tier == visage.E0 {
-		rec.Request, err = x.place(rec.Location, a.cfg.AutoApprove)
-	}
+	rec, err = a.admitted(ctx, rec, c.Identity)
 	if err != nil {
 		return Account{}, err
 	}
-	if err := a.identities().Remove(ctx, rec.account()); err != nil { // of an earlier resource of its name
+	if err = a.store.Spaces().Create(ctx, sealed.SpaceID(id)); err == nil {
+		rec.State = ready
+		err = a.putCreated(ctx, rec)
+	}
+	if err != nil {
+		if undone := a.remove(context.WithoutCancel(ctx), rec); undone != nil { // Run tries again
+			a.log.ErrorContext(ctx, "a failed creation was not undone", "resource", rec.ID, "err", undone)
+		}
 		return Account{}, fmt.Errorf("create account: %w", err)
 	}
-	if rec.Identity, err = a.assign(ctx, rec.account(), c.Identity); err != nil {
-		return Account{}, err
+	return rec.account(), nil
+}
+
+// errOutdated says that another process has changed accounts since a decision was made.
+var errOutdated = errors.New("accounts were changed by another process")
+
+// repeat calls decide with the present index until what it decides is stored before another process changes accounts.
+// decide stores with storeIf and the index that it has got. The caller holds changes.
+// A refusal counts only if it was decided with what is stored.
+func (a *Accounts) repeat(ctx context.Context, decide func(x *index) error) error {
+	for {
+		err := decide(a.index.Now())
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errOutdated) {
+			continue
+		}
+		if changed, failed := a.index.Look(ctx); failed != nil || !changed {
+			return errors.Join(err, failed)
+		}
 	}
-	if err := a.put(ctx, rec); err != nil {
-		return Account{}, fmt.Errorf("create account: %w", err)
-	}
-	if err := a.store.Spaces().Create(ctx, sealed.SpaceID(id)); err != nil {
-		return Account{}, fmt.Errorf("create account: %w", err)
-	}
-	rec.State = ready
-	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-		if used, found := x.requestByID(rec.Request); found {
+}
+
+// storeIf stores what was decided with an index, unless that is outdated, and replaces it.
+func (a *Accounts) storeIf(ctx context.Context, decidedWith *index, put func(sealed.Tx) error) error {
+	return a.index.Update(ctx, func(tx sealed.Tx, now *index) error {
+		if now != decidedWith {
+			return errOutdated
+		}
+		return put(tx)
+	})
+}
+
+// admitted stores a new account as one that is being created, or refuses it.
+func (a *Accounts) admitted(ctx context.Context, rec record, spec IdentitySpec) (record, error) {
+	err := a.repeat(ctx, func(x *index) error {
+		err := x.admit(rec)
+		if err == nil {
+			err = a.admitReserved(rec.account().Host(), rec.Name)
+		}
+		if err == nil && rec.Tier == visage.E0 {
+			rec.Request, err = x.place(rec.Location, a.cfg.AutoApprove)
+		}
+		if err != nil {
+			return err
+		}
+		// of an earlier resource of its name
+		if err := a.identities().Remove(ctx, rec.account()); err != nil {
+			return fmt.Errorf("create account: %w", err)
+		}
+		if rec.Identity, err = a.assign(ctx, rec.account(), spec); err != nil {
+			return err
+		}
+		return a.storeIf(ctx, x, func(tx sealed.Tx) error { return put(tx, rec) })
+	})
+	return rec, err
+}
+
+// putCreated stores a new account as ready, and its request as used.
+func (a *Accounts) putCreated(ctx context.Context, rec record) error {
+	return a.index.Update(ctx, func(tx sealed.Tx, now *index) error {
+		if used, found := now.requestByID(rec.Request); found {
 			used.Used = true
 			if err := requests.In().Put(tx, strings.ToLower(used.Name), used); err != nil {
 				return err
 			}
 		}
-		return records.In().Put(tx, strings.ToLower(rec.Name), rec)
+		return put(tx, rec)
 	})
-	if err != nil {
-		return Account{}, fmt.Errorf("create account: %w", err)
-	}
-	return rec.account(), a.reindex(ctx)
 }
 
 // Get returns the account called name, in any case. Refusal: ResourceNotFound.
-func (a *Accounts) Get(_ context.Context, name string) (Account, error) {
-	rec, found := a.index.Load().byName[strings.ToLower(name)]
+func (a *Accounts) Get(ctx context.Context, name string) (Account, error) {
+	rec, found := a.inService(ctx, name)
 	if !found {
 		return Account{}, refuseUnknown(name)
 	}
 	return rec.account(), nil
 }
 
+// inService returns the account called name that is not deleted.
+func (a *Accounts) inService(ctx context.Context, name string) (record, bool) {
+	return lookup(ctx, a, func(x *index) (record, bool) {
+		rec, found := x.byName[strings.ToLower(name)]
+		return rec, found
+	})
+}
+
+// lookup looks in the index, and if it finds nothing, again when another process has changed the accounts.
+func lookup[T any](ctx context.Context, a *Accounts, in func(x *index) (T, bool)) (T, bool) {
+	one, found := in(a.index.Now())
+	if !found && a.index.Missed(ctx) {
+		one, found = in(a.index.Now())
+	}
+	return one, found
+}
+
 // List returns all accounts that are not deleted, sorted by name.
 func (a *Accounts) List(context.Context) ([]Account, error) {
-	return sorted(a.index.Load().byName), nil
+	return sorted(a.index.Now().byName), nil
 }
 
 func sorted(byName map[string]record) []Account {
@@ -310,7 +417,7 @@ func sorted(byName map[string]record) []Account {
 
 // IDs returns the ids of all accounts that are not deleted, in no order.
 func (a *Accounts) IDs(context.Context) ([]visage.ResourceID, error) {
-	x := a.index.Load()
+	x := a.index.Now()
 	ids := make([]visage.ResourceID, 0, len(x.byName))
 	for _, e := range x.byName {
 		ids = append(ids, e.account().ID)
@@ -320,34 +427,36 @@ func (a *Accounts) IDs(context.Context) ([]visage.ResourceID, error) {
 
 // Exists reports whether there is an account called name, in any case. A deleted one is none.
 func (a *Accounts) Exists(name string) bool {
-	_, found := a.index.Load().byName[strings.ToLower(name)]
+	_, found := a.inService(context.Background(), name)
 	return found
 }
 
 // Find returns the account called name, in any case, also a deleted one that can be recovered.
 func (a *Accounts) Find(name string) (Account, bool) {
-	x := a.index.Load()
-	rec, found := x.byName[strings.ToLower(name)]
-	if !found {
-		rec, found = x.gone[strings.ToLower(name)]
-	}
+	rec, found := lookup(context.Background(), a, func(x *index) (record, bool) {
+		rec, found := x.byName[strings.ToLower(name)]
+		if !found {
+			rec, found = x.gone[strings.ToLower(name)]
+		}
+		return rec, found
+	})
 	return rec.account(), found
 }
 
 // LookupHost returns the account whose own host begins with label, in any case.
 func (a *Accounts) LookupHost(label string) (Account, bool) {
-	x := a.index.Load()
+	x := a.index.Now()
 	name, found := x.byHost[strings.ToLower(label)]
 	return x.byName[name].account(), found
 }
 
 // LookupID returns the account with an id, also a deleted one.
 func (a *Accounts) LookupID(id visage.ResourceID) (Account, bool) {
-	rec, found := a.index.Load().byID[id]
-	if !found {
-		return Account{}, false
-	}
-	return rec.account(), true
+	rec, found := lookup(context.Background(), a, func(x *index) (record, bool) {
+		rec, found := x.byID[id]
+		return rec, found
+	})
+	return rec.account(), found
 }
 
 func (r record) account() Account {

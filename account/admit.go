@@ -44,7 +44,7 @@ func foldOrigins(origins []string) ([]string, error) {
 // address. A resource that no longer exists refuses every address. Refusal of kind Denied, with the contract's
 // sentence.
 func (a *Accounts) AdmitAddress(r visage.Resource, from netip.Addr) error {
-	rec, found := a.index.Load().byName[strings.ToLower(r.Name)]
+	rec, found := a.index.Now().byName[strings.ToLower(r.Name)]
 	switch {
 	case found && rec.ID == r.ID.String() && rec.Network.Admit(from):
 		return nil
@@ -56,14 +56,14 @@ func (a *Accounts) AdmitAddress(r visage.Resource, from netip.Addr) error {
 
 // AdmitOrigin reports whether a resource allows requests from pages of an origin.
 func (a *Accounts) AdmitOrigin(r visage.Resource, origin string) bool {
-	rec, found := a.index.Load().byName[strings.ToLower(r.Name)]
+	rec, found := a.index.Now().byName[strings.ToLower(r.Name)]
 	return found && rec.ID == r.ID.String() && rec.admitsOrigin(origin)
 }
 
 // AdmitOriginAt reports whether pages of an origin may send requests to a host, before the resource is known: to the
 // resource that the host names, or else to any resource.
 func (a *Accounts) AdmitOriginAt(host, origin string) bool {
-	x := a.index.Load()
+	x := a.index.Now()
 	if name := x.named(host); name != "" {
 		rec := x.byName[name]
 		return rec.admitsOrigin(origin)

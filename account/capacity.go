@@ -32,7 +32,7 @@ type Capacity struct {
 
 // Capacity returns the capacity and its use.
 func (c *Access) Capacity() Capacity {
-	x := c.accounts.index.Load()
+	x := c.accounts.index.Now()
 	now := Capacity{Bounded: x.capacity.Bounded, Taken: x.taken(), Queued: len(x.queue())}
 	if now.Bounded {
 		now.Places = x.capacity.Places
@@ -45,7 +45,9 @@ func (c *Access) Capacity() Capacity {
 func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) (Capacity, error) {
 	a := c.accounts
 	a.changes.Lock()
-	promoted, err := a.keep(ctx, request{}, capacityRecord{Bounded: places >= 0, Places: max(0, places)})
+	promoted, err := a.keep(ctx, func(x *index) (request, capacityRecord, error) {
+		return request{}, capacityRecord{Bounded: places >= 0, Places: max(0, places)}, nil
+	})
 	a.changes.Unlock()
 	if err = a.record(ctx, event(audit.RequestCapacity, by), err); err != nil {
 		return Capacity{}, err
@@ -56,12 +58,9 @@ func (c *Access) SetCapacity(ctx context.Context, by visage.Caller, places int) 
 // vacate approves a queued request for the place of a purged account, and returns the requests that it changed.
 func (a *Accounts) vacate(ctx context.Context, rec record) ([]request, error) {
 	if rec.Tier != visage.E0 {
-		return nil, a.reindex(ctx)
+		return nil, nil
 	}
-	if err := a.reindex(ctx); err != nil {
-		return nil, err
-	}
-	return a.keep(ctx, request{}, a.index.Load().capacity)
+	return a.keep(ctx, asItIs)
 }
 
 // place finds a place for a new E0 account at a location: the unused place of an approved request, or a free place. It
@@ -109,11 +108,9 @@ func (x *index) approved(location string) bool {
 // holders returns the accounts with the place of a request, by the request's id. Deleted accounts count.
 func (x *index) holders() map[string]record {
 	held := map[string]record{}
-	for _, all := range []map[string]record{x.byName, x.gone} {
-		for _, rec := range all {
-			if rec.Request != "" {
-				held[rec.Request] = rec
-			}
+	for rec := range x.all() {
+		if rec.Request != "" {
+			held[rec.Request] = rec
 		}
 	}
 	return held
@@ -128,11 +125,9 @@ func (x *index) taken() int {
 		}
 	}
 	n := len(approved)
-	for _, all := range []map[string]record{x.byName, x.gone} {
-		for _, rec := range all {
-			if rec.Tier == visage.E0 && !approved[rec.Request] {
-				n++
-			}
+	for rec := range x.all() {
+		if rec.Tier == visage.E0 && !approved[rec.Request] {
+			n++
 		}
 	}
 	return n

@@ -122,7 +122,7 @@ func (a *Accounts) ReadKey(p Protection) (NamedKey, error) {
 // asked and recorded; the account's identity must have the permission get. A vault elsewhere is asked if ask is set;
 // else known is false. Refusals: ResourceNotFound, those of Update for a key that its vault does not describe.
 func (a *Accounts) NewerVersion(ctx context.Context, name string, ask bool) (version string, known bool, err error) {
-	rec, found := a.index.Load().byName[strings.ToLower(name)]
+	rec, found := a.index.Now().byName[strings.ToLower(name)]
 	if !found {
 		return "", false, refuseUnknown(name)
 	}

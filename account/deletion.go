@@ -2,14 +2,17 @@ package account
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // Retention is how long a deleted account can be recovered (contract §8).
@@ -34,11 +37,14 @@ func (a *Accounts) Delete(ctx context.Context, by visage.Caller, name string) er
 		}
 		a.suspend(ctx, rec)
 		// the last cause is what is answered
-		a.store.Bundle(rec.space()).Lock(visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted: "+
-			"recover it first."))
+		a.store.Bundle(rec.space()).Lock(refuseDeleted())
 		a.wake()
 		return nil
 	})
+}
+
+func refuseDeleted() error {
+	return visage.Refuse(visage.Unauthenticated, "401", "The resource is deleted: recover it first.")
 }
 
 // suspend makes custody stop using the customer's key of a deleted account, if it has one. If the account's keys cannot
@@ -57,12 +63,15 @@ func serviceHolds(now custody.Status) bool {
 
 // Deleted returns the deleted accounts that can be recovered, sorted by name.
 func (a *Accounts) Deleted(context.Context) ([]Account, error) {
-	return sorted(a.index.Load().gone), nil
+	return sorted(a.index.Now().gone), nil
 }
 
 // GetDeleted returns the deleted account called name, in any case. Refusal: ResourceNotFound.
-func (a *Accounts) GetDeleted(_ context.Context, name string) (Account, error) {
-	rec, found := a.index.Load().gone[strings.ToLower(name)]
+func (a *Accounts) GetDeleted(ctx context.Context, name string) (Account, error) {
+	rec, found := lookup(ctx, a, func(x *index) (record, bool) {
+		rec, found := x.gone[strings.ToLower(name)]
+		return rec, found
+	})
 	if !found {
 		return Account{}, refuseGone(name)
 	}
@@ -75,11 +84,8 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 	var back Account
 	err := a.recorded(ctx, a.eventAt(audit.ResourceRecover, by, name), func() error {
 		rec, err := a.changeStored(ctx, by, name, deleted, func(rec record) (record, error) {
-			keys, err := a.cfg.Custody.Status(context.WithoutCancel(ctx), rec.space())
-			if err == nil && serviceHolds(keys) {
-				if err := a.store.Bundle(rec.space()).Load(ctx, nil); err != nil {
-					return record{}, fmt.Errorf("open the data of resource %s: %w", rec.ID, err)
-				}
+			if err := a.openRecovered(ctx, rec.space()); err != nil {
+				return record{}, fmt.Errorf("open the data of resource %s: %w", rec.ID, err)
 			}
 			rec.State, rec.Deleted, rec.PurgeAt = ready, 0, 0
 			return rec, nil
@@ -105,19 +111,29 @@ func (a *Accounts) Purge(ctx context.Context, by visage.Caller, name string) err
 }
 
 func (a *Accounts) purge(ctx context.Context, name string) error {
-	a.changes.Lock()
-	rec, err := storedIn(ctx, a.store, name, deleted)
+	found, err := storedIn(ctx, a.store, name, deleted)
 	if err != nil {
-		a.changes.Unlock()
 		return err
 	}
-	// The point of no return: after a crash, the next start finishes the purge.
-	ctx = context.WithoutCancel(ctx)
-	rec.State = deleting
-	err = a.put(ctx, rec)
-	if err == nil {
-		err = a.reindex(ctx)
+	release, err := a.hold(ctx, found)
+	if errors.Is(err, sealed.ErrClaimed) {
+		return refuseGone(name) // another process is purging it
 	}
+	if err != nil {
+		return fmt.Errorf("purge account: %w", err)
+	}
+	defer release()
+	a.changes.Lock()
+	var rec record
+	// The point of no return: after a crash, Run finishes the purge.
+	ctx = context.WithoutCancel(ctx)
+	err = a.repeat(ctx, func(x *index) (err error) {
+		if rec, err = storedIn(ctx, a.store, name, deleted); err != nil {
+			return err
+		}
+		rec.State = deleting
+		return a.storeIf(ctx, x, func(tx sealed.Tx) error { return put(tx, rec) })
+	})
 	if err == nil {
 		err = a.remove(ctx, rec)
 	}
@@ -126,6 +142,9 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 		promoted, err = a.vacate(ctx, rec)
 	}
 	a.changes.Unlock()
+	if _, refused := errors.AsType[*visage.Refusal](err); refused {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("purge account: %w", err)
 	}
@@ -151,7 +170,7 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	if err := a.identities().Forget(ctx, rec.account()); err != nil {
 		return fmt.Errorf("remove the role assignments on resource %s: %w", rec.ID, err)
 	}
-	err = a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+	err = a.index.Update(ctx, func(tx sealed.Tx, _ *index) error {
 		return records.In().Delete(tx, strings.ToLower(rec.Name))
 	})
 	if err != nil {
@@ -160,21 +179,21 @@ func (a *Accounts) remove(ctx context.Context, rec record) error {
 	return nil
 }
 
-// Run purges deleted accounts when their retention ends, until ctx ends.
+// Run purges deleted accounts when their retention ends, finishes what other processes have left undone, and follows
+// the changes that others make, until ctx ends.
 func (a *Accounts) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { follow.Run(ctx, a.log, a.index) })
 	for {
-		var next time.Time // of the purge that comes first
-		for _, one := range sorted(a.index.Load().gone) {
-			if !one.PurgeAt.After(time.Now()) {
-				if err := a.Purge(ctx, visage.Caller{}, one.Name); err != nil && ctx.Err() == nil {
-					a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
-					one.PurgeAt = time.Now().Add(purgeAgain)
-				} else {
-					continue
-				}
+		a.followKeys(ctx)
+		next := a.purgeDue(ctx)
+		if len(a.index.Now().pending) > 0 {
+			if err := a.finish(ctx); err != nil && ctx.Err() == nil {
+				a.log.ErrorContext(ctx, "an interrupted creation or purge was not finished", "err", err)
 			}
-			if next.IsZero() || one.PurgeAt.Before(next) {
-				next = one.PurgeAt
+			if again := time.Now().Add(purgeAgain); next.IsZero() || again.Before(next) {
+				next = again
 			}
 		}
 		var purge <-chan time.Time // nil: never
@@ -188,6 +207,27 @@ func (a *Accounts) Run(ctx context.Context) error {
 		case <-purge:
 		}
 	}
+}
+
+// purgeDue purges the deleted accounts whose retention has ended, and returns when the next one's ends; zero: never.
+func (a *Accounts) purgeDue(ctx context.Context) (next time.Time) {
+	for _, one := range sorted(a.index.Now().gone) {
+		if !one.PurgeAt.After(time.Now()) {
+			err := a.Purge(ctx, visage.Caller{}, one.Name)
+			if refusal, refused := errors.AsType[*visage.Refusal](err); refused && refusal.Kind == visage.NotFound {
+				continue // another process does it
+			}
+			if err == nil || ctx.Err() != nil {
+				continue
+			}
+			a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
+			one.PurgeAt = time.Now().Add(purgeAgain)
+		}
+		if next.IsZero() || one.PurgeAt.Before(next) {
+			next = one.PurgeAt
+		}
+	}
+	return next
 }
 
 // purgeAgain is how long after a failure a purge is retried.

@@ -47,7 +47,7 @@ func (e Encryption) Failed() bool { return e.Status.Operation.Progress == custod
 // Encryption returns the protection of an account's data. If the keys of the account cannot be read, the State says so,
 // and the Key is zero.
 func (a *Accounts) Encryption(ctx context.Context, of Account) (Encryption, error) {
-	x := a.index.Load()
+	x := a.index.Now()
 	rec := x.byName[of.key()]
 	if rec.ID != of.ID.String() {
 		rec = x.gone[of.key()]

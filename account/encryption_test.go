@@ -126,10 +126,10 @@ func (s *identities) User(context.Context, string) (account.Managed, bool) {
 // ownVaults accepts the vaults of one location, and knows nothing else of them.
 type ownVaults struct{}
 
-func (ownVaults) Check(_ context.Context, location string, key visage.KeyRef) ([]account.VaultCheck, error) {
+func (ownVaults) Check(_ context.Context, of account.Account, key visage.KeyRef) ([]account.VaultCheck, error) {
 	check := account.VaultCheck{Precondition: account.SameRegion}
-	if strings.Contains(key.Vault, "remote") != (location == "remote") {
-		check.Err = visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, location)
+	if strings.Contains(key.Vault, "remote") != (of.Location == "remote") {
+		check.Err = visage.Refuse(visage.Invalid, "KeyVaultRegionMismatch", "%s is not in %s.", key.Vault, of.Location)
 	}
 	return []account.VaultCheck{check}, nil
 }

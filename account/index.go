@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"iter"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -19,6 +20,7 @@ type index struct {
 	secret   [32]byte
 	byName   map[string]record            // in service, by name in lower case, without their keys
 	gone     map[string]record            // deleted and recoverable, likewise
+	pending  map[string]record            // being created or purged, likewise: their names are taken
 	byID     map[visage.ResourceID]record // both, by id
 	byHost   map[string]string            // names of those in service, by Account.Host
 	byKey    map[[sha256.Size]byte]holder
@@ -36,7 +38,8 @@ type holder struct {
 // newIndex makes the index of all stored records.
 func newIndex(all everything) (*index, error) {
 	x := &index{
-		byName: map[string]record{}, gone: map[string]record{}, byID: map[visage.ResourceID]record{},
+		byName: map[string]record{}, gone: map[string]record{}, pending: map[string]record{},
+		byID:   map[visage.ResourceID]record{},
 		byHost: map[string]string{}, byKey: map[[sha256.Size]byte]holder{}, requests: map[string]request{},
 		origins: map[string]bool{}, capacity: all.capacity,
 	}
@@ -46,6 +49,8 @@ func newIndex(all everything) (*index, error) {
 	}
 	for _, rec := range all.accounts {
 		if rec.State != ready && rec.State != deleted {
+			rec.Keys = Keys{}
+			x.pending[strings.ToLower(rec.Name)] = rec
 			continue
 		}
 		id, err := visage.ParseResourceID(rec.ID)
@@ -83,9 +88,13 @@ func (x *index) digest(key string) (d [sha256.Size]byte) {
 // resource and the name of the key. Refusals: of kind Unauthenticated for an unknown key, or a key of another resource
 // than the one that the host names; of kind Denied, AuthenticationTypeDisabled, for a resource that accepts tokens
 // only.
-func (a *Accounts) Resource(_ context.Context, key, host string) (visage.Resource, visage.Principal, error) {
-	x := a.index.Load()
+func (a *Accounts) Resource(ctx context.Context, key, host string) (visage.Resource, visage.Principal, error) {
+	x := a.index.Now()
 	held, found := x.byKey[x.digest(key)]
+	if !found && a.index.Missed(ctx) {
+		x = a.index.Now()
+		held, found = x.byKey[x.digest(key)]
+	}
 	if !found {
 		return visage.Resource{}, visage.Principal{}, refuseKey()
 	}
@@ -127,20 +136,35 @@ func (x *index) admit(rec record) error {
 			"A deleted resource has the name %q. Set properties.restore to true to recover it, or purge it "+
 				"first.", rec.Name)
 	}
+	if _, taken := x.pending[strings.ToLower(rec.Name)]; taken {
+		return visage.Refuse(visage.Conflict, "RequestConflict",
+			"Another change of resource %q is in progress: wait until it has ended.", rec.Name)
+	}
 	if err := x.admitHost(rec); err != nil {
 		return err
 	}
 	return x.admitFree(rec, rec.Tier)
 }
 
+// all yields the accounts in every state.
+func (x *index) all() iter.Seq[record] {
+	return func(yield func(record) bool) {
+		for _, some := range []map[string]record{x.byName, x.gone, x.pending} {
+			for _, rec := range some {
+				if !yield(rec) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // admitHost refuses the host of another account, deleted or not.
 func (x *index) admitHost(rec record) error {
 	host := rec.account().Host()
-	for _, all := range []map[string]record{x.byName, x.gone} {
-		for _, other := range all {
-			if host != "" && other.ID != rec.ID && other.account().Host() == host {
-				return refuseHost(host)
-			}
+	for other := range x.all() {
+		if host != "" && other.ID != rec.ID && other.account().Host() == host {
+			return refuseHost(host)
 		}
 	}
 	return nil
@@ -181,14 +205,12 @@ func (x *index) admitFree(rec record, tier visage.Tier) error {
 	if tier != visage.F0 {
 		return nil
 	}
-	for _, all := range []map[string]record{x.byName, x.gone} {
-		for _, other := range all {
-			if other.Tier == visage.F0 && other.ID != rec.ID && visage.SameLocation(other.Location, rec.Location) {
-				return visage.Refuse(visage.Conflict, "CanNotCreateMultipleFreeAccounts",
-					"The location %q already has its one free resource, %q, which may be deleted: use tier S0, "+
-						"or purge that resource.",
-					rec.Location, other.Name)
-			}
+	for other := range x.all() {
+		if other.Tier == visage.F0 && other.ID != rec.ID && visage.SameLocation(other.Location, rec.Location) {
+			return visage.Refuse(visage.Conflict, "CanNotCreateMultipleFreeAccounts",
+				"The location %q already has its one free resource, %q, which may be deleted: use tier S0, "+
+					"or purge that resource.",
+				rec.Location, other.Name)
 		}
 	}
 	return nil
@@ -231,7 +253,7 @@ func isLabel(s string) bool { return labelPattern.MatchString(s) && !strings.Equ
 
 // FreeSubdomain reports whether a subdomain is free: no account has it, deleted or not.
 func (a *Accounts) FreeSubdomain(label string) bool {
-	return a.index.Load().admitHost(record{Subdomain: label}) == nil
+	return a.index.Now().admitHost(record{Subdomain: label}) == nil
 }
 
 func refuseHost(host string) error {

@@ -86,7 +86,7 @@ func (r record) requireTier() error {
 // requireApproval refuses a customer-managed key without an approved access request. With one in use, another key needs
 // no approval, so that an old key can be replaced.
 func (a *Accounts) requireApproval(rec record, now custody.Status) error {
-	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Load().approved(rec.Location) {
+	if serviceHolds(now) && !a.cfg.AutoApprove && !a.index.Now().approved(rec.Location) {
 		return refuseUnapproved(rec.Location)
 	}
 	return nil

@@ -60,6 +60,8 @@ type Preflight struct {
 	// Elsewhere says that the key is in no vault of this instance, which has neither region nor tenant here.
 	Elsewhere bool
 	InUse     bool // the key is in use as requested: Update changes nothing, whatever the findings say
+	// Answer is how the store has described the key; nil: it was not asked.
+	Answer *custody.Description
 	// Findings has all preconditions, in the order in which Update checks them.
 	Findings []Finding
 }
@@ -107,7 +109,7 @@ func (f *preflight) note(of Precondition, err error) error {
 func (a *Accounts) CheckProtection(
 	ctx context.Context, by visage.Caller, name string, p Protection,
 ) (Preflight, error) {
-	rec, found := a.index.Load().byName[strings.ToLower(name)]
+	rec, found := a.index.Now().byName[strings.ToLower(name)]
 	if !found {
 		return Preflight{}, refuseUnknown(name)
 	}
@@ -173,7 +175,7 @@ func (c protectionCheck) checkKey(ctx context.Context) error {
 	as := visage.PrincipalID(c.rec.Identity.System.PrincipalID)
 	action, _ := c.p.action(key, as, c.now)
 	c.found.Key, c.found.InUse = key, action == keepKey
-	vault, err := c.a.vaults().Check(ctx, c.rec.Location, key)
+	vault, err := c.a.vaults().Check(ctx, c.rec.account(), key)
 	if err != nil {
 		return err
 	}
@@ -193,6 +195,7 @@ func (c protectionCheck) checkKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.found.Answer = e.Answer
 	if err := c.complete(ctx, e, key); err != nil {
 		return err
 	}

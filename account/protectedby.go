@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,41 @@ type Protected struct {
 	Others    int                 // the number of those that the caller may not read
 }
 
+// Dependent is an account whose data is locked if a key is lost.
+type Dependent struct {
+	Account Account // zero: it is not known here, since another process has just made it
+	Visible bool    // to the caller
+}
+
+// DependentOn returns the accounts that ProtectedBy counts, by what the store has at this moment. unchanged reports in
+// a transaction whether it has the same still; see custody.StoredUses.
+func (a *Accounts) DependentOn(ctx context.Context, by visage.Caller, of visage.KeyRef) (
+	all []Dependent, unchanged func(sealed.Reader) (bool, error), err error,
+) {
+	ids, unchanged, err := a.cfg.Custody.StoredUses(ctx, of)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read which resources depend on a key: %w", err)
+	}
+	if len(ids) == 0 {
+		return nil, unchanged, nil
+	}
+	known := map[sealed.SpaceID]Account{}
+	x := a.index.Now()
+	for _, of := range []map[string]record{x.byName, x.gone} {
+		for _, rec := range of {
+			known[rec.space()] = rec.account()
+		}
+	}
+	for _, id := range ids {
+		of, found := known[id]
+		all = append(all, Dependent{of, found && a.may(by, readAccount, of)})
+	}
+	slices.SortFunc(all, func(a, b Dependent) int {
+		return strings.Compare(strings.ToLower(a.Account.Name), strings.ToLower(b.Account.Name))
+	})
+	return all, unchanged, nil
+}
+
 // readAccount is the action of the management plane that allows reading an account.
 const readAccount = "Microsoft.CognitiveServices/accounts/read"
 
@@ -49,7 +85,7 @@ func (a *Accounts) ProtectedBy(
 	if len(uses) == 0 {
 		return found, nil
 	}
-	x := a.index.Load()
+	x := a.index.Now()
 	for _, all := range []map[string]record{x.byName, x.gone} {
 		for _, rec := range all {
 			account := rec.account()

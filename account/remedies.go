@@ -90,7 +90,7 @@ func (c protectionCheck) addRemedies(ctx context.Context) (err error) {
 // is none, to ask.
 func (c protectionCheck) approvals(of Account) []Remedy {
 	var waiting []string
-	for _, r := range c.a.index.Load().requests {
+	for _, r := range c.a.index.Now().requests {
 		open := r.State == RequestSubmitted || r.State == RequestQueued
 		if open && (r.Asked.Region == "" || visage.SameLocation(r.Asked.Region, of.Location)) {
 			waiting = append(waiting, r.Name)

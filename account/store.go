@@ -18,34 +18,27 @@ type everything struct {
 	capacity capacityRecord
 }
 
-// read returns all stored records, with accounts in every state.
-func (a *Accounts) read(ctx context.Context) (everything, error) {
+// readIndex makes the index of all stored records.
+func readIndex(r sealed.Reader) (*index, error) {
 	var all everything
-	err := a.store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
-		all = everything{} // the function may run more than once
-		for rec, err := range records.In().All(r) {
-			if err != nil {
-				return err
-			}
-			all.accounts = append(all.accounts, rec)
+	for rec, err := range records.In().All(r) {
+		if err != nil {
+			return nil, err
 		}
-		for req, err := range requests.In().All(r) {
-			if err != nil {
-				return err
-			}
-			all.requests = append(all.requests, req)
-		}
-		c, err := capacities.In().Get(r, theCapacity)
-		if !errors.Is(err, sealed.ErrNotFound) {
-			all.capacity = c
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return everything{}, fmt.Errorf("read accounts: %w", err)
+		all.accounts = append(all.accounts, rec)
 	}
-	return all, nil
+	for req, err := range requests.In().All(r) {
+		if err != nil {
+			return nil, err
+		}
+		all.requests = append(all.requests, req)
+	}
+	var err error
+	all.capacity, err = capacities.In().Get(r, theCapacity)
+	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+		return nil, err
+	}
+	return newIndex(all)
 }
 
 // stored returns the stored record of the account called name, which is not deleted.
@@ -73,13 +66,9 @@ func storedIn(ctx context.Context, store *sealed.Store, name string, in state) (
 	return rec, nil
 }
 
-func (a *Accounts) put(ctx context.Context, rec record) error {
-	return a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-		return records.In().Put(tx, strings.ToLower(rec.Name), rec)
-	})
-}
+func put(tx sealed.Tx, rec record) error { return records.In().Put(tx, strings.ToLower(rec.Name), rec) }
 
-// change changes an account that is not deleted, and replaces the index.
+// change changes an account that is not deleted. fn may run more than once.
 func (a *Accounts) change(
 	ctx context.Context, by visage.Caller, name string, fn func(record) (record, error),
 ) (record, error) {
@@ -92,19 +81,25 @@ func (a *Accounts) changeStored(
 ) (record, error) {
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	rec, err := storedIn(ctx, a.store, name, in)
+	var rec record
+	err := a.repeat(ctx, func(x *index) (err error) {
+		if rec, err = storedIn(ctx, a.store, name, in); err != nil {
+			return err
+		}
+		if rec, err = fn(rec); err != nil {
+			return err
+		}
+		rec.Revision++
+		rec.Changed, rec.ChangedBy = time.Now().UnixNano(), by.Principal.ObjectID
+		if err := a.storeIf(ctx, x, func(tx sealed.Tx) error { return put(tx, rec) }); err != nil {
+			return fmt.Errorf("change account: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
 		return record{}, err
 	}
-	if rec, err = fn(rec); err != nil {
-		return record{}, err
-	}
-	rec.Revision++
-	rec.Changed, rec.ChangedBy = time.Now().UnixNano(), by.Principal.ObjectID
-	if err := a.put(ctx, rec); err != nil {
-		return record{}, fmt.Errorf("change account: %w", err)
-	}
-	return rec, a.reindex(ctx)
+	return rec, nil
 }
 
 // drop destroys a space, which may be destroyed already.
@@ -112,20 +107,5 @@ func (a *Accounts) drop(ctx context.Context, id sealed.SpaceID) error {
 	if err := a.store.Spaces().Drop(ctx, id); !errors.Is(err, sealed.ErrNoSpace) {
 		return err
 	}
-	return nil
-}
-
-// reindex makes a new index of all stored records. It ignores the end of ctx, because a stored change must become
-// visible.
-func (a *Accounts) reindex(ctx context.Context) error {
-	all, err := a.read(context.WithoutCancel(ctx))
-	if err != nil {
-		return err
-	}
-	x, err := newIndex(all)
-	if err != nil {
-		return err
-	}
-	a.index.Store(x)
 	return nil
 }

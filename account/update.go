@@ -131,7 +131,7 @@ func (a *Accounts) reserveSubdomain(rec record, c Change) error {
 	}
 	a.changes.Lock()
 	defer a.changes.Unlock()
-	if err := a.index.Load().admitSubdomain(rec, *c.Subdomain); err != nil {
+	if err := a.index.Now().admitSubdomain(rec, *c.Subdomain); err != nil {
 		return err
 	}
 	if err := a.admitReserved(*c.Subdomain, rec.Name); err != nil {
@@ -182,7 +182,7 @@ func (a *Accounts) alter(
 
 // apply returns the record after a change, or refuses the change.
 func (a *Accounts) apply(ctx context.Context, rec record, c Change) (record, error) {
-	x := a.index.Load()
+	x := a.index.Now()
 	if c.Tier != nil && *c.Tier != rec.Tier {
 		if err := x.admitTier(rec, *c.Tier); err != nil {
 			return record{}, err

@@ -10,9 +10,9 @@ import (
 // Vaults is what Accounts ask about the vaults of this instance. It knows nothing of keys in other vaults. It is called
 // concurrently.
 type Vaults interface {
-	// Check checks, in the order of the management contract §5.2, whether an account at a location may use the vault of
-	// a key. Empty: the vault is not one of this instance, and its answers decide.
-	Check(ctx context.Context, location string, key visage.KeyRef) ([]VaultCheck, error)
+	// Check checks, in the order of the management contract §5.2, whether an account may use the vault of a key. Empty:
+	// the vault is not one of this instance, and its answers decide.
+	Check(ctx context.Context, of Account, key visage.KeyRef) ([]VaultCheck, error)
 	// Access returns what the vault of a key permits the identity of an account; nil: it is not known.
 	Access(ctx context.Context, of Account, key visage.KeyRef) (*custody.Access, error)
 	// Properties returns the properties of a key, nil if it does not exist. readable is false if the caller may not
@@ -59,7 +59,7 @@ type VaultCheck struct {
 // noVaults is the Vaults of an instance without vaults of its own.
 type noVaults struct{}
 
-func (noVaults) Check(context.Context, string, visage.KeyRef) ([]VaultCheck, error) { return nil, nil }
+func (noVaults) Check(context.Context, Account, visage.KeyRef) ([]VaultCheck, error) { return nil, nil }
 
 func (noVaults) Access(context.Context, Account, visage.KeyRef) (*custody.Access, error) {
 	return nil, nil
@@ -96,7 +96,7 @@ func (a *Accounts) vaults() Vaults {
 
 // requireVault refuses a key that an account may not use because of its vault.
 func (a *Accounts) requireVault(ctx context.Context, rec record, key visage.KeyRef) error {
-	checks, err := a.vaults().Check(ctx, rec.Location, key)
+	checks, err := a.vaults().Check(ctx, rec.account(), key)
 	if err != nil {
 		return err
 	}

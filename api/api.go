@@ -102,6 +102,9 @@ type Config struct {
 	// Rate returns how many requests a second a resource may make on average, and how many at once. Default: the limits
 	// of its tier. A rate below 0 means no limit.
 	Rate func(visage.Resource) (perSecond float64, burst int)
+	// Replicas returns how many processes serve the same clients: each allows its share of every rate, since clients
+	// spread over them. It is called for each request. Default: this is the only one.
+	Replicas func() int
 	// Refused is called for every request that is answered with 401, 403 or 429, with the plane and the request, whose
 	// Principal is set if it was authenticated. It must return at once. Optional.
 	Refused func(plane string, r *Request, p *Problem)
@@ -176,6 +179,9 @@ func New(cfg Config) (*Handler, error) {
 	setDefault(&cfg.WriteTimeout, time.Minute)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Replicas == nil {
+		cfg.Replicas = func() int { return 1 }
 	}
 	if cfg.Rate == nil {
 		cfg.Rate = rateOfTier

@@ -17,6 +17,14 @@ type Rate struct {
 	Burst     int
 }
 
+// share returns the part of a rate that each of n replicas allows. What is rounded up allows one request at least.
+func (r Rate) share(n int) Rate {
+	if n <= 1 {
+		return r
+	}
+	return Rate{r.PerSecond / float64(n), (r.Burst + n - 1) / n}
+}
+
 // rateOfTier is the default of Config.Rate.
 func rateOfTier(r visage.Resource) (perSecond float64, burst int) {
 	limits := r.Tier.Limits()
@@ -63,6 +71,7 @@ func (h *Handler) countAddress(x *exchange) error {
 
 // take counts one request, or refuses it with a sentence, which has a %d for the seconds to wait.
 func (h *Handler) take(who caller, r Rate, sentence string) error {
+	r = r.share(h.cfg.Replicas())
 	wait := h.rates.take(who, r.PerSecond, r.Burst, time.Now())
 	if wait == 0 {
 		return nil

@@ -131,6 +131,9 @@ func statusOf(kind visage.Kind) int {
 // statusClientGone is logged when the client disconnected before the answer; it is never sent. The number is customary.
 const statusClientGone = 499
 
+// afterOutage is the retry time while the store's database cannot be used: about what a failover takes.
+const afterOutage = 5 * time.Second
+
 // ProblemOf turns a handler's error into the answer for the caller. internal is true when the error's text is only for
 // the log.
 func ProblemOf(ctx context.Context, err error) (p *Problem, internal bool) {
@@ -148,6 +151,12 @@ func ProblemOf(ctx context.Context, err error) (p *Problem, internal bool) {
 	if short, ok := errors.AsType[visage.Shortage](err); ok {
 		return &Problem{Status: http.StatusInsufficientStorage, Code: "InsufficientStorage", Message: short.Shortage()},
 			false
+	}
+	if out, ok := errors.AsType[visage.Outage](err); ok {
+		return &Problem{
+			Status: http.StatusServiceUnavailable, Code: "ServiceUnavailable", Message: out.Outage(),
+			RetryAfter: afterOutage,
+		}, true
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), errTooLong):

@@ -196,6 +196,32 @@ func TestRatesOfIdentitiesAndAddresses(t *testing.T) {
 	}
 }
 
+// TestReplicasShareARate has two handlers, as two processes have: together they allow what one does, and when one of
+// them is left, it allows all.
+func TestReplicasShareARate(t *testing.T) {
+	live := 2
+	allowed := func(ask int) (n int) {
+		for range 2 {
+			p := plane(api.Route{Method: "GET", Pattern: "/t/who", Allow: api.BearerToken, Handle: whoAmI})
+			p.CallerRate = api.Rate{PerSecond: 0.001, Burst: 6}
+			s := serve(t, api.Config{Tokens: people{}, Planes: []api.Plane{p}, Replicas: func() int { return live }})
+			for range ask {
+				if s.from(t, "127.0.0.1", "GET", "/t/who", "", "Authorization", "Bearer alice").StatusCode == 200 {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if n := allowed(10); n != 6 {
+		t.Errorf("two replicas allow %d requests together, want 6", n)
+	}
+	live = 1
+	if n := allowed(10); n != 12 { // each of the two takes itself for the only one
+		t.Errorf("replicas that are alone allow %d requests, want 6 each", n)
+	}
+}
+
 // TestAFloodOfSignInsLeavesTheirRateToOthers tries wrong secrets of a client that has signed in from the same address.
 func TestAFloodOfSignInsLeavesTheirRateToOthers(t *testing.T) {
 	p := plane(api.Route{Method: "POST", Pattern: "/t/token", MaxBody: 100, Handle: func(r *api.Request) (any, error) {

@@ -83,6 +83,10 @@ func readRecord(ctx context.Context, store *sealed.Store, make bool) (rec record
 	})
 	if errors.Is(err, sealed.ErrNotFound) && make {
 		err = space.Update(ctx, func(tx sealed.Tx) error {
+			rec, err = records.In().Get(tx, recordID)
+			if !errors.Is(err, sealed.ErrNotFound) { // another process was faster
+				return err
+			}
 			rec = record{PrivateKey: newSeed()}
 			return records.In().Put(tx, recordID, rec)
 		})

@@ -90,6 +90,8 @@ const (
 	RootRotate    Kind = "root.rotate"
 	RootKit       Kind = "root.kit"   // a recovery kit was made, DetailSubject is its id
 	RootProve     Kind = "root.prove" // somebody has proved that a recovery kit opens the root key
+	// a recovery kit has opened the root key of the stopped server, which was then wrapped anew
+	RootRecover Kind = "root.recover"
 
 	// the store was brought to the next format; DetailOperation has the migration's name, DetailBefore and DetailAfter
 	// the formats
@@ -110,7 +112,7 @@ var kinds = []Kind{
 	SessionOpen, SessionProve, SessionEnd,
 	VaultOperation, VaultAccess, PersonDelete, FaceDelete, GroupDelete, RetentionSet, HoldPlace, HoldRelease,
 	AccessRefuse, OperatorAction, BackupVerify, RootProtect, RootUnprotect, RootTest, RootRotate, RootKit,
-	RootProve, StoreEvent,
+	RootProve, RootRecover, StoreEvent,
 	StoreMigrate, InstanceStart, InstanceStop,
 }
 

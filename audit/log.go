@@ -46,11 +46,13 @@ const (
 type stream interface {
 	reader
 	Append(ctx context.Context, fn func(first uint64) ([][]byte, error)) error
+	Extend(ctx context.Context, fn func(first uint64, since sealed.Since) ([][]byte, error)) error
 }
 
 // Config is what a Log is made of.
 type Config struct {
-	// Store keeps the log. Only one Log may append to it at a time. Required.
+	// Store keeps the log. Only one Log may append to it at a time, or one in each of the processes that share the
+	// store. Required.
 	Store *sealed.Store
 	// Logger gets the failures that are not returned to a caller. Default: discard.
 	Logger *slog.Logger
@@ -74,7 +76,9 @@ type Log struct {
 	writing chan struct{}
 	tail    tail   // guarded by writing: the end of what is on disk
 	doubt   *doubt // guarded by writing: a failed transaction that may be on disk nevertheless
-	signed  uint64 // guarded by writing: the size of the last checkpoint
+	signed  uint64 // guarded by writing: the size of the last checkpoint that is known here
+	shared  bool   // other processes append to the log too
+	duty    duty   // guarded by writing
 
 	mu    sync.Mutex
 	queue []*queued // guarded by mu: in the order of the calls
@@ -116,8 +120,8 @@ func (q *queued) bytes() (n int) {
 
 // doubt is a transaction that ended with an error.
 type doubt struct {
-	after tail
-	noted int // noted events of it, which are still at the front of the queue
+	before, after tail
+	noted         int // noted events of it, which are still at the front of the queue
 }
 
 // Open opens the log of a store, and creates it on first use. It reads the entries after the last checkpoint and fails
@@ -148,7 +152,7 @@ func openOn(ctx context.Context, cfg Config, entries, checkpoints, nodes stream)
 	}
 	l := &Log{
 		History: h, entries: entries, checkpoints: checkpoints, nodes: nodes, signer: signer, log: cfg.Logger,
-		wake: make(chan struct{}, 1), writing: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), writing: make(chan struct{}, 1), shared: cfg.Store.Shared(),
 	}
 	l.runs, l.metrics = newRuns(l.Note), newMetrics(l)
 	if l.tail, l.signed, err = h.resume(ctx, signer, rec); err != nil {
@@ -279,8 +283,9 @@ func (l *Log) behindLocked() time.Duration {
 
 // Run writes noted events and the counts of runs, and signs checkpoints, until ctx ends; then it writes what is left,
 // signs the last checkpoint and returns nil, or the error that prevented it. Failures before that are logged, counted
-// and retried. It may run only once at a time.
+// and retried. It may run only once at a time. Of the processes that share a store, one signs for all.
 func (l *Log) Run(ctx context.Context) error {
+	defer l.resign()
 	tick, counts := time.NewTicker(signAfter), time.NewTicker(runTick)
 	defer tick.Stop()
 	defer counts.Stop()
@@ -308,7 +313,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.log.ErrorContext(ctx, "audit log not written", "err", err)
 			continue
 		}
-		if time.Now().Before(rest) {
+		if time.Now().Before(rest) || !l.onDuty() {
 			continue
 		}
 		more, err := l.keepNodes(ctx)
@@ -326,11 +331,20 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) work(ctx context.Context, due bool) error {
 	l.writing <- struct{}{}
 	defer func() { <-l.writing }()
-	if err := l.flush(context.WithoutCancel(ctx)); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := l.flush(ctx); err != nil {
 		return err
+	}
+	if due {
+		if err := l.catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	if l.tail.size == l.signed || !due && l.tail.size-l.signed < signEvery {
 		return nil
 	}
-	return l.sign(context.WithoutCancel(ctx))
+	if took, err := l.takeDuty(ctx); err != nil || !took {
+		return err
+	}
+	return l.sign(ctx)
 }

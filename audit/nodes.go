@@ -262,6 +262,10 @@ func (l *Log) keepNodes(ctx context.Context) (more bool, err error) {
 		}
 		return records, nil
 	})
+	if errors.Is(err, errForeign) && l.shared { // another process has kept them
+		l.keeper = keeper{}
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}

@@ -21,13 +21,19 @@ type tape struct {
 	after  error // what Append fails with, having written everything
 }
 
-func (s *tape) Append(_ context.Context, fn func(uint64) ([][]byte, error)) error {
+func (s *tape) Append(ctx context.Context, fn func(uint64) ([][]byte, error)) error {
+	return s.Extend(ctx, func(first uint64, _ sealed.Since) ([][]byte, error) { return fn(first) })
+}
+
+func (s *tape) Extend(ctx context.Context, fn func(uint64, sealed.Since) ([][]byte, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.before != nil {
 		return s.before
 	}
-	data, err := fn(uint64(len(s.data)) + 1)
+	data, err := fn(uint64(len(s.data))+1, func(first uint64) iter.Seq2[sealed.Entry, error] {
+		return (&tape{data: s.data}).From(ctx, first)
+	})
 	if err != nil {
 		return err
 	}

@@ -90,6 +90,10 @@ func TestMain(m *testing.M) {
 		playVault(dir)
 		return
 	}
+	if dir := os.Getenv(siteVariable); dir != "" {
+		publish(dir)
+		return
+	}
 	if order := os.Getenv(backupVariable); order != "" {
 		takeBackups(order)
 		return

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -141,16 +142,30 @@ func resident(b *testing.B) float64 {
 // startVault starts this program again as a vault, and returns its address and the roots that trust it.
 func startVault(b *testing.B) (address string, roots *x509.CertPool) {
 	b.Helper()
-	dir := b.TempDir()
+	address, ca := startOther(b, vaultVariable, b.TempDir())
+	roots = x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		b.Fatal("the vault sent an invalid certificate")
+	}
+	return address, roots
+}
+
+// startOther starts this program again as a server that has a folder, and returns its address and the authority of its
+// certificate, in PEM.
+func startOther(b *testing.B, variable, dir string) (address string, ca []byte) {
+	b.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), vaultVariable+"="+dir)
+	cmd.Env = append(os.Environ(), variable+"="+dir)
 	out, err := cmd.StdoutPipe()
+	if err == nil {
+		_, err = cmd.StdinPipe() // whose end ends it, also when this process is killed
+	}
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		b.Fatalf("start the vault: %v", err)
+		b.Fatalf("start a server: %v", err)
 	}
 	b.Cleanup(func() {
 		stop()
@@ -158,47 +173,52 @@ func startVault(b *testing.B) (address string, roots *x509.CertPool) {
 	})
 	address, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		b.Fatalf("read the vault's address: %v", err)
+		b.Fatalf("read the address of a server: %v", err)
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
-	if err != nil {
+	if ca, err = os.ReadFile(filepath.Join(dir, "ca.pem")); err != nil {
 		b.Fatal(err)
 	}
-	roots = x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(raw) {
-		b.Fatal("the vault sent an invalid certificate")
-	}
-	return strings.TrimSpace(address), roots
+	return strings.TrimSpace(address), ca
 }
 
 // playVault answers as a vault in which every key exists: it keeps each wrapped key and returns it for its ticket. It
 // does not return.
 func playVault(dir string) {
-	fail := func(err error) {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	certificate, err := certificateFor("*." + vaultDomain)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		fail(err)
+		exit(err)
+	}
+	vault := &tickets{modulus: base64.RawURLEncoding.EncodeToString(key.N.Bytes()), kept: map[string]string{}}
+	playServer(dir, "*."+vaultDomain, vault)
+}
+
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// playServer prints its address and answers until the process ends.
+func playServer(dir, host string, h http.Handler) {
+	certificate, err := certificateFor(host)
+	if err != nil {
+		exit(err)
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
 	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), block, 0o600); err != nil {
-		fail(err)
+		exit(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fail(err)
+		exit(err)
 	}
 	fmt.Println(listener.Addr())
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		fail(err)
-	}
-	vault := &tickets{modulus: base64.RawURLEncoding.EncodeToString(key.N.Bytes()), kept: map[string]string{}}
-	server := &http.Server{Handler: vault, ReadHeaderTimeout: time.Minute,
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the process that has started this one ends
+		os.Exit(0)
+	}()
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}}
-	fail(server.ServeTLS(listener, "", ""))
+	exit(server.ServeTLS(listener, "", ""))
 }
 
 type tickets struct {

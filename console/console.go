@@ -50,6 +50,8 @@ type Config struct {
 	History   *audit.History
 	// KeyStores are the stores of customers' keys beside key vaults.
 	KeyStores KeyStores
+	// RootKeys changes the root key of the instance.
+	RootKeys RootKeys
 	// Identities ends applications and people, and makes addresses at which people sign in.
 	Identities Identities
 	Figures    Figures
@@ -107,7 +109,7 @@ type Console struct {
 func New(cfg Config) (*Console, error) {
 	if cfg.Accounts == nil || cfg.Faces == nil || cfg.Vaults == nil || cfg.Directory == nil || cfg.History == nil ||
 		cfg.Identities == nil ||
-		cfg.Figures == nil || cfg.KeyStores == nil ||
+		cfg.Figures == nil || cfg.KeyStores == nil || cfg.RootKeys == nil ||
 		cfg.Conditions == nil || cfg.KeysExpiring == nil || cfg.Instance == nil || cfg.Origin == "" ||
 		cfg.Subscription == "" || cfg.Tenant == "" || cfg.Group == "" ||
 		cfg.AccountPath == nil || cfg.VaultPath == nil || cfg.Operates == nil || cfg.Endpoint == nil ||

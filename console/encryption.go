@@ -215,7 +215,8 @@ func (c *Console) keyFacts(v *visit, a account.Account, e account.Encryption) []
 		keyFact{Name: v.text("encryption.since"), Time: s.Since},
 	)
 	if !s.KeyExpires.IsZero() {
-		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: s.KeyExpires})
+		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: s.KeyExpires,
+			Hint: v.keyEnds(s.KeyExpires).Text})
 	}
 	if !s.LastSuccess.IsZero() {
 		facts = append(facts, keyFact{Name: v.text("encryption.lastok"), Time: s.LastSuccess,

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -366,10 +367,12 @@ func TestKeysThatExpire(t *testing.T) {
 	r.resource("face2")
 	r.vault("safe", nil)
 	const day = 24 * time.Hour
+	ends := map[string]int64{}
 	for name, left := range map[string]time.Duration{"soon": 10*day + time.Hour, "later": 50 * day} {
 		r.newKey("safe", name)
+		ends[name] = time.Now().Add(left).Unix()
 		r.CallVault(t, http.MethodPatch, "safe", name,
-			map[string]any{"attributes": map[string]any{"exp": time.Now().Add(left).Unix()}})
+			map[string]any{"attributes": map[string]any{"exp": ends[name]}})
 	}
 	b := r.Browser(t, "")
 	r.enable(b, "face1", "safe", "soon")
@@ -393,6 +396,14 @@ func TestKeysThatExpire(t *testing.T) {
 		t.Error("a reader is asked to replace a key")
 	}
 	hold(t, r.inFrench().Get("/console"), 200, "expire dans 10\u00a0jours")
+	reader := r.somebody(identity.Reader)
+	hold(t, reader.Get("/console/resources/face1"), 200, "The key expires", "in 10 days")
+	hold(t, reader.Get("/console/resources/face1/encryption"), 200, "in 10 days")
+	if p := reader.Get("/console/resources/default"); strings.Contains(p.Body, "The key expires") {
+		t.Error("the service's key expires")
+	}
+	hold(t, b.Get("/metrics"), 200, `visage_keystore_key_expiry_seconds{kind="vault"} `+
+		strconv.FormatFloat(float64(ends["soon"]), 'g', -1, 64), `visage_keystore_key_expiry_seconds{kind="kmip"} 0`)
 }
 
 // TestWithoutRights holds that a Reader is offered nothing, that forms made by hand are refused, and that a contributor

@@ -83,7 +83,8 @@ func (v *visit) storeFacts(store custody.Store) []keyFact {
 			Hint: v.text("encryption.ago", v.lang.span(time.Since(store.LastSuccess)))})
 	}
 	if !store.KeyExpires.IsZero() {
-		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: store.KeyExpires})
+		facts = append(facts, keyFact{Name: v.text("encryption.ends"), Time: store.KeyExpires,
+			Hint: v.keyEnds(store.KeyExpires).Text})
 	}
 	return facts
 }
@@ -121,8 +122,8 @@ func (c *Console) addStore(v *visit) (*view, error) {
 		return v.done(encryptionPath(a, ""), "encryption.store.add.done"), nil
 	}
 	f := v.addStoreForm(a)
-	at := map[string]string{"InvalidKeyVaultProperties": "uri", "KeyAlreadyInUse": "uri", "KeyVaultKeyNotFound": "uri",
-		"KeyVaultNotFound": "uri"}
+	at := map[string]string{"InvalidKeyVaultProperties": "uri", "KeyStoreNotPermitted": "uri", "KeyAlreadyInUse": "uri",
+		"KeyVaultKeyNotFound": "uri", "KeyVaultNotFound": "uri"}
 	if !v.refused(f, err, at) {
 		return nil, err
 	}

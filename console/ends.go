@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/visage-face/visage/account"
 )
 
 // expiringKey is a resource whose customer-managed key expires soon or has expired.
@@ -74,4 +76,33 @@ func (v *visit) endRow(what, name, to string, ends time.Time) endRow {
 		row.Badge = badge{"warn", "warn", v.text("operations.ends.soon")}
 	}
 	return row
+}
+
+// keyEnds says in how many days a customer's key expires; nil: it has no expiry date.
+func (v *visit) keyEnds(ends time.Time) *badge {
+	left := time.Until(ends)
+	days := int(left / (24 * time.Hour))
+	switch {
+	case ends.IsZero():
+		return nil
+	case left <= 0:
+		return &badge{"bad", "bad", v.text("operations.ends.over")}
+	case left < endsSoon:
+		return &badge{"warn", "warn", v.text("key.ends.days", days)}
+	}
+	return &badge{"ok", "clock", v.text("key.ends.days", days)}
+}
+
+// keyEndsOf returns when the first of the customer's keys of a resource expires; zero: none does.
+func (c *Console) keyEndsOf(v *visit, a account.Account) (ends time.Time, err error) {
+	e, err := c.cfg.Accounts.Encryption(v.Context(), a)
+	if err != nil {
+		return ends, err
+	}
+	for _, store := range e.Status.Stores {
+		if !store.KeyExpires.IsZero() && (ends.IsZero() || store.KeyExpires.Before(ends)) {
+			ends = store.KeyExpires
+		}
+	}
+	return ends, nil
 }

@@ -18,6 +18,9 @@ type KeyStores interface {
 	Stores(ctx context.Context, by visage.Caller) ([]KeyStore, error)
 	// Add adds the store at an address; fields has its description. Refusals: InvalidKeyStore, KeyStoreExists.
 	Add(ctx context.Context, by visage.Caller, address string, fields map[string]string) (KeyStore, error)
+	// Restrict changes which resources may use a store: management paths with commas between them, or "*" for all.
+	// Refusals: KeyStoreNotFound, KeyStoreFromSettings, InvalidKeyStore, KeyStoreInUse.
+	Restrict(ctx context.Context, by visage.Caller, id, resources string) error
 	// Remove removes a store. Refusals: KeyStoreNotFound, KeyStoreFromSettings, KeyStoreInUse.
 	Remove(ctx context.Context, by visage.Caller, id string) error
 	// Try connects to a store and, if a key is named, describes it as the identity of a resource; nothing changes.
@@ -28,10 +31,17 @@ type KeyStores interface {
 
 // KeyStoreKind is a kind of stores.
 type KeyStoreKind struct {
-	Scheme  string   // of its addresses
-	About   string   // the form of an address, and what it is the address of
-	Fields  []string // of its description, besides the address and the method of login
-	Methods []string // of login
+	Scheme   string // of its addresses
+	About    string // the form of an address, and what it is the address of
+	Settings bool   // such stores are described in the settings alone
+	Methods  []KeyStoreMethod
+}
+
+// KeyStoreMethod is a method of login of a kind of stores.
+type KeyStoreMethod struct {
+	Name   string
+	Fields []string // that a description has with it, besides the address and the method, in the order of forms
+	Needs  []string // those of them that must not be empty
 }
 
 // KeyStore is a configured store.
@@ -40,11 +50,13 @@ type KeyStore struct {
 	Settings                 bool              // it comes from the settings, and cannot be removed
 	Added                    time.Time         // zero for those of the settings
 	Fault                    string            // why it cannot be used, in English; empty: it can
-	Fields                   map[string]string // of its description, by the names of KeyStoreKind.Fields
+	Unnamed                  bool              // it should name the resources that may use it, and does not
+	Fields                   map[string]string // of its description, by the names of KeyStoreMethod.Fields
 	Resources                []string          // that have a key in it, of those that the caller may see
 	Others                   int               // the number of the others
 	Answer                   string            // the class of its last answer; empty: none since the start
 	Answered                 time.Time
+	Expires                  time.Time // when the first of the keys in it that resources use expires; zero: none does
 	Took                     time.Duration
 }
 
@@ -73,10 +85,12 @@ const (
 func (c *Console) keyStoreRoutes() []route {
 	return []route{
 		page(storesPath, operator, c.keyStores),
-		page(newStore, operator, c.newKeyStore),
+		page(newStore, freshly(operator), c.newKeyStore),
 		send(newStore, freshly(operator), c.addKeyStore),
 		page(oneStore, operator, c.keyStore),
 		send(oneStore+"/test", operator, c.testKeyStore),
+		page(oneStore+"/resources", freshly(operator), c.storeResourcesPage),
+		send(oneStore+"/resources", freshly(operator), c.restrictStore),
 		page(oneStore+"/remove", freshly(operator), c.removeKeyStorePage),
 		send(oneStore+"/remove", freshly(operator), c.removeKeyStore),
 	}
@@ -99,12 +113,14 @@ type keyStoreRow struct {
 	Badge badge
 	From  string
 	Users int
+	Ends  *badge // nil: no key in it has an expiry date
 }
 
 // keyStoresData is the page of all stores.
 type keyStoresData struct {
 	table[keyStoreRow]
-	Create []link // one for each kind
+	Create []link   // one for each kind
+	Alone  []string // the kinds that are described in the settings alone
 }
 
 var keyStoreOrders = []order[keyStoreRow]{
@@ -112,6 +128,7 @@ var keyStoreOrders = []order[keyStoreRow]{
 	{"login", "stores.login", byText(func(r keyStoreRow) string { return r.Login }), false},
 	{"from", "stores.from", byText(func(r keyStoreRow) string { return r.From }), false},
 	{"resources", "stores.resources", byNumber(func(r keyStoreRow) int { return r.Users }), true},
+	{"expires", "stores.expires", byTime(func(r keyStoreRow) time.Time { return r.Expires }), false},
 	{"answer", "stores.answer", byTime(func(r keyStoreRow) time.Time { return r.Answered }), false},
 }
 
@@ -124,11 +141,16 @@ func (c *Console) keyStores(v *visit) (*view, error) {
 	var rows []keyStoreRow
 	for _, s := range all {
 		rows = append(rows, keyStoreRow{s, storePath(s.ID, ""), v.answerBadge(s), v.storeOrigin(s),
-			len(s.Resources) + s.Others})
+			len(s.Resources) + s.Others, v.keyEnds(s.Expires)})
 	}
 	d.table = tabled(v, storesPath, rows, "address", keyStoreOrders)
 	for _, k := range c.cfg.KeyStores.Kinds() {
-		d.Create = append(d.Create, link{v.text("stores.add", k.Scheme), newStorePath(k.Scheme)})
+		name := v.text("stores.kind." + k.Scheme)
+		if k.Settings {
+			d.Alone = append(d.Alone, name)
+			continue
+		}
+		d.Create = append(d.Create, link{name, newStorePath(k.Scheme)})
 	}
 	return v.page("keystores", v.text("stores.title"), d), nil
 }
@@ -165,6 +187,7 @@ type keyStoreData struct {
 	Trial  *KeyStoreTrial // nil: none was made
 	Steps  []trialStep
 	Took   string
+	Change string // the page that changes which resources may use it; empty: it cannot be changed here
 	Remove string // the page that asks; empty: the store cannot be removed here
 }
 
@@ -196,7 +219,7 @@ func (c *Console) keyStore(v *visit) (*view, error) {
 }
 
 func (v *visit) keyStorePage(d *keyStoreData) *view {
-	w := v.page("keystore", v.text("stores.one", d.Kind), d)
+	w := v.page("keystore", v.text("stores.one", v.text("stores.kind."+d.Kind)), d)
 	w.crumbs = []link{{v.text("stores.title"), storesPath}}
 	return w
 }
@@ -206,13 +229,21 @@ func (c *Console) keyStoreData(v *visit, s KeyStore) *keyStoreData {
 		{v.text("stores.address"), s.Address, true}, {v.text("stores.from"), v.storeOrigin(s), false},
 		{v.text("stores.login"), s.Login, false},
 	}}
+	if !s.Expires.IsZero() {
+		d.Facts = append(d.Facts, fact{v.text("stores.expires"), v.lang.day(s.Expires) + " · " +
+			v.keyEnds(s.Expires).Text, false})
+	}
 	if !s.Added.IsZero() {
 		d.Facts = append(d.Facts, fact{v.text("stores.added"), v.lang.when(s.Added), false})
 	}
 	for _, k := range c.cfg.KeyStores.Kinds() {
-		for _, name := range k.Fields {
-			if value := s.Fields[name]; value != "" && k.Scheme == s.Kind {
-				d.Facts = append(d.Facts, fact{v.storeField(name), value, false})
+		i := slices.IndexFunc(k.Methods, func(m KeyStoreMethod) bool { return m.Name == s.Login })
+		if k.Scheme != s.Kind || i < 0 {
+			continue
+		}
+		for _, name := range k.Methods[i].Fields {
+			if value := s.Fields[name]; value != "" {
+				d.Facts = append(d.Facts, fact{v.storeField(name, s.Kind), value, false})
 			}
 		}
 	}
@@ -228,15 +259,18 @@ func (c *Console) keyStoreData(v *visit, s KeyStore) *keyStoreData {
 		d.Try.Fields[0].Value = s.Resources[0]
 	}
 	if !s.Settings {
-		d.Remove = storePath(s.ID, "remove")
+		d.Change, d.Remove = storePath(s.ID, resourcesName), storePath(s.ID, "remove")
 	}
 	return d
 }
 
-// storeField returns what people call a field of a description; its own name, if there is no other.
-func (v *visit) storeField(name string) string {
-	if key := "stores.field." + name; v.lang.has(key) {
-		return v.text(key)
+// storeField returns what people call a field of a description, in stores of a scheme; its own name, if there is no
+// other.
+func (v *visit) storeField(name, scheme string) string {
+	for _, of := range []string{name + "." + scheme, name} {
+		if key := "stores.field." + of; v.lang.has(key) {
+			return v.text(key)
+		}
 	}
 	return name
 }
@@ -254,7 +288,7 @@ func (c *Console) testKeyStore(v *visit) (*view, error) {
 	d := c.keyStoreData(v, s)
 	if refused != nil {
 		if !v.refused(d.Try, refused, map[string]string{"ResourceNotFound": "resource", "IdentityRequired": "resource",
-			"TrialIncomplete": "resource", "InvalidKeyVaultProperties": "key"}) {
+			"TrialIncomplete": "resource", "KeyStoreNotPermitted": "resource", "InvalidKeyVaultProperties": "key"}) {
 			return nil, refused
 		}
 		return v.again(v.keyStorePage(d), d.Try.Error), nil
@@ -286,7 +320,7 @@ func (c *Console) newKeyStore(v *visit) (*view, error) {
 // kindAsked returns the kind of the stores that a page is about.
 func (c *Console) kindAsked(v *visit) (KeyStoreKind, error) {
 	all := c.cfg.KeyStores.Kinds()
-	i := slices.IndexFunc(all, func(k KeyStoreKind) bool { return k.Scheme == v.Path("kind") })
+	i := slices.IndexFunc(all, func(k KeyStoreKind) bool { return k.Scheme == v.Path("kind") && !k.Settings })
 	if i < 0 {
 		return KeyStoreKind{}, refuseUnknownPage()
 	}
@@ -298,28 +332,88 @@ func (c *Console) newKeyStorePage(v *visit) (*view, *form, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	method := &field{Name: "login.method", Kind: "select", Label: v.text("stores.login"), Required: true,
-		Hint: v.text("stores.login.hint")}
-	for _, name := range kind.Methods {
-		method.Options = append(method.Options, option{Value: name, Text: name})
-	}
+	i := max(0, slices.IndexFunc(kind.Methods, func(m KeyStoreMethod) bool { return m.Name == v.field(methodField) }))
+	method := kind.Methods[i]
 	fields := []*field{
+		{Name: methodField, Kind: "hidden", Value: method.Name},
 		{Name: "address", Kind: "text", Label: v.text("stores.address"), Required: true, Max: 512, Code: true,
-			Hint: kind.About}, method,
+			Hint: kind.About},
 	}
-	for _, name := range kind.Fields {
-		f := &field{Name: name, Kind: "text", Label: v.storeField(name), Max: 1024, Code: true}
-		if key := "stores.field." + name + ".hint"; v.lang.has(key) {
-			f.Hint = v.text(key)
-		}
+	for _, name := range method.Fields {
+		f := v.storeInput(name, kind.Scheme)
+		f.Required = slices.Contains(method.Needs, name)
 		fields = append(fields, f)
 	}
-	f := v.form(newStorePath(kind.Scheme), v.text("stores.add.submit"), fields...)
+	page := newStorePath(kind.Scheme)
+	f := v.form(page, v.text("stores.add.submit"), fields...)
 	f.Cancel = storesPath
-	w := v.page("vaultform", v.text("stores.add", kind.Scheme), formPage{[]string{v.text("stores.add.intro"),
-		v.text("stores.add.files")}, f})
+	w := v.page("vaultform", v.text("stores.add", v.text("stores.kind."+kind.Scheme)), formPage{[]string{
+		v.text("stores.method." + method.Name), v.text("stores.add.intro"), v.text("stores.add.files")}, f})
 	w.crumbs = []link{{v.text("stores.title"), storesPath}}
+	if len(kind.Methods) > 1 {
+		for j, m := range kind.Methods {
+			w.tabs = append(w.tabs, tab{m.Name, withQuery(page, methodField, m.Name), i == j})
+		}
+	}
 	return w, f, nil
+}
+
+// The fields of a description with the method of login, and with the resources that may use the store. The latter is
+// the name of the page for it, too.
+const (
+	methodField   = "login.method"
+	resourcesName = "resources"
+)
+
+// storeInput is the input for a field of a description.
+func (v *visit) storeInput(name, scheme string) *field {
+	f := &field{Name: name, Kind: "text", Label: v.storeField(name, scheme), Max: 1024, Code: true}
+	if name == resourcesName {
+		f.Max = 16 << 10
+	}
+	for _, of := range []string{name, name + "." + scheme} { // the latter counts
+		if key := "stores.field." + of + ".hint"; v.lang.has(key) {
+			f.Hint = v.text(key)
+		}
+	}
+	return f
+}
+
+func (c *Console) storeResourcesPage(v *visit) (*view, error) {
+	w, _, err := c.restrictionPage(v)
+	return w, err
+}
+
+func (c *Console) restrictionPage(v *visit) (*view, *form, error) {
+	s, err := c.storeOf(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	input := v.storeInput(resourcesName, s.Kind)
+	input.Value, input.Required = s.Fields[resourcesName], true
+	f := v.form(storePath(s.ID, resourcesName), v.text("stores.restrict.submit"), input)
+	f.Cancel = storePath(s.ID, "")
+	w := v.page("vaultform", v.text("stores.restrict"), formPage{[]string{v.text("stores.restrict.intro",
+		isolated(s.Address))}, f})
+	w.crumbs = []link{{v.text("stores.title"), storesPath},
+		{v.text("stores.one", v.text("stores.kind."+s.Kind)), storePath(s.ID, "")}}
+	return w, f, nil
+}
+
+func (c *Console) restrictStore(v *visit) (*view, error) {
+	id := v.Path("store")
+	refused := c.cfg.KeyStores.Restrict(v.Context(), v.Caller(), id, v.field(resourcesName))
+	if refused == nil {
+		return v.done(storePath(id, ""), "stores.restricted"), nil
+	}
+	w, f, err := c.restrictionPage(v)
+	if err != nil {
+		return nil, err
+	}
+	if !v.refused(f, refused, map[string]string{"InvalidKeyStore": resourcesName, "KeyStoreInUse": resourcesName}) {
+		return nil, refused
+	}
+	return v.again(w, f.Error), nil
 }
 
 func (c *Console) addKeyStore(v *visit) (*view, error) {
@@ -328,7 +422,10 @@ func (c *Console) addKeyStore(v *visit) (*view, error) {
 		return nil, err
 	}
 	given := map[string]string{}
-	for _, x := range f.Fields[1:] {
+	for _, x := range f.Fields {
+		if x.Name == "address" {
+			continue
+		}
 		if text := strings.TrimSpace(v.field(x.Name)); text != "" {
 			given[x.Name] = text
 		}
@@ -357,7 +454,8 @@ func (c *Console) removalPage(v *visit) (*view, *form, error) {
 	f.Icon, f.Cancel = "trash", storePath(s.ID, "")
 	d := askData{Warn: []string{v.text("stores.remove.warn", isolated(s.Address))}, Form: f}
 	w := v.page("vaultask", v.text("stores.remove"), d)
-	w.crumbs = []link{{v.text("stores.title"), storesPath}, {v.text("stores.one", s.Kind), storePath(s.ID, "")}}
+	w.crumbs = []link{{v.text("stores.title"), storesPath},
+		{v.text("stores.one", v.text("stores.kind."+s.Kind)), storePath(s.ID, "")}}
 	return w, f, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/visage-face/visage/identity"
@@ -11,6 +12,9 @@ import (
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
+
+// inputs are the fields with texts of a form, each with its name and its other attributes.
+var inputs = regexp.MustCompile(`<input type="text" id="[^"]*" name="([^"]*)"([^>]*)>`)
 
 const storePages = "/console/stores"
 
@@ -25,7 +29,35 @@ func TestStorePages(t *testing.T) {
 		storePages+"/-/new/hashivault")
 	const form = storePages + "/-/new/hashivault"
 	want(t, "the form", b.Get(form), 200,
-		"Audience of the tokens", "File with the secret", "keystores")
+		"Audience of the tokens", "No secret is stored", "keystores", form+"?login.method=approle")
+	for method, fields := range map[string]string{
+		"hashivault?login.method=jwt":     "caFile login.mount login.role login.audience resources",
+		"hashivault?login.method=approle": "caFile login.mount login.roleId* login.secretFile* resources*",
+		"hashivault?login.method=token":   "caFile login.secretFile* resources*",
+		"kmip":                            "caFile* login.secretFile* login.certificateFile* login.object resources",
+	} {
+		p := b.Get(storePages + "/-/new/" + method)
+		want(t, method, p, 200)
+		var shown []string
+		for _, m := range inputs.FindAllStringSubmatch(p.Body, -1) {
+			if name := m[1]; strings.Contains(m[2], " required") {
+				shown = append(shown, name+"*")
+			} else {
+				shown = append(shown, name)
+			}
+		}
+		if got := strings.Join(shown, " "); got != "address* "+fields {
+			t.Errorf("the form of %s has the fields %q, want %q", method, got, fields)
+		}
+	}
+	managers := b.Get(storePages + "/-/new/kmip")
+	want(t, "the form of KMIP", managers, 200, "private key of this service", "that may sign the server")
+	wantNot(t, "the form of KMIP", managers, "first line", "those of the system")
+	want(t, "the form of Google", b.Get(storePages+"/-/new/gcpkms?login.method=service-account"), 200,
+		"The JSON file as Google writes it")
+	want(t, "the list", list, 200, `<td data-label="First key expires">–</td>`, "PKCS#11 token: such a store runs a library of this machine")
+	wantNot(t, "the list", list, "/-/new/pkcs11")
+	want(t, "the form of tokens", b.Get(storePages+"/-/new/pkcs11"), 404)
 	want(t, "an unknown kind", b.Get(storePages+"/-/new/floppy"), 404)
 	for name, try := range map[string]struct {
 		fields url.Values
@@ -39,13 +71,15 @@ func TestStorePages(t *testing.T) {
 		"the one of settings": {url.Values{"address": {"hashivault://SETTINGS.example/transit"}}, 409, `id="e-address"`},
 	} {
 		fields := url.Values{"address": {"hashivault://127.0.0.1:1/transit"}, "login.method": {"jwt"}}
+		page := form
 		if name == "a file elsewhere" {
 			fields.Set("login.method", "token")
+			page += "?login.method=token"
 		}
 		for field, values := range try.fields {
 			fields[field] = values
 		}
-		p := b.Submit(form, form, fields)
+		p := b.Submit(page, form, fields)
 		want(t, name, p, try.status, try.says)
 		wantNot(t, name, p, "<script>alert")
 	}
@@ -64,10 +98,20 @@ func TestStorePages(t *testing.T) {
 	want(t, "a test as an unknown resource", b.Submit(one, one+"/test", url.Values{"resource": {"none"},
 		"key": {"faces"}}), 404, "ResourceNotFound")
 
+	want(t, "the resources of its page", b.Get(one+"/resources"), 200, "Resources that may use it")
+	want(t, "resources that are none", b.Submit(one+"/resources", one+"/resources", url.Values{"resources": {"vip"}}),
+		400, "InvalidKeyStore", `id="e-resources"`)
+	if p := b.Submit(one+"/resources", one+"/resources", url.Values{"resources": {"*"}}); p.Status != 303 {
+		t.Errorf("all resources: %d %s", p.Status, p.Body)
+	}
+	want(t, "its page after that", b.Get(one), 200, "The resources that may use the key store are changed", ">*<")
+
 	fixed := regexp.MustCompile(storePages + `/[0-9a-f]{16}`)
 	for _, at := range fixed.FindAllString(list.Body, -1) {
-		want(t, "the page of a store of the settings", b.Get(at), 200, "and is removed there")
+		want(t, "the page of a store of the settings", b.Get(at), 200, "changed or removed there")
 		want(t, "its removal", b.Submit(at+"/remove", at+"/remove", nil), 409, "KeyStoreFromSettings")
+		want(t, "its resources", b.Submit(at+"/resources", at+"/resources", url.Values{"resources": {"*"}}), 409,
+			"KeyStoreFromSettings")
 	}
 	want(t, "the question", b.Get(one+"/remove"), 200, "Keys in the store stay as they are")
 	if p := b.Submit(one+"/remove", one+"/remove", nil); p.Status != http.StatusSeeOther {
@@ -78,7 +122,7 @@ func TestStorePages(t *testing.T) {
 	want(t, "its page afterwards", b.Get(one), 404)
 
 	owner := s.As(t, "Olga Owner", identity.Owner)
-	for _, at := range []string{storePages, form, one, one + "/remove"} {
+	for _, at := range []string{storePages, form, one, one + "/remove", one + "/resources"} {
 		want(t, at+" for an owner", owner.Get(at), 403)
 	}
 	want(t, "adding by an owner", owner.Send(form, url.Values{"token": {owner.Token()}}), 403)

@@ -28,7 +28,10 @@ var families = map[string][]string{
 	"tryit.way.":     tries,
 	"stores.answer.": {"ok", "denied", "wrong", "unknown", "expired"},
 	"stores.step.":   {"reachable", "certificate", "login", "key"},
-	"stores.field.":  nil, // a field without a message has its own name; TestStorePages looks at some
+	"stores.kind.":   {"https", "hashivault", "awskms", "gcpkms", "kmip", "pkcs11"},
+	"stores.method.": {"federated", "jwt", "approle", "token", "web-identity", "static", "workload-identity",
+		"service-account", "certificate", "pin"},
+	"stores.field.": nil, // a field without a message has its own name; TestStorePages looks at some
 	"tryit.": {"detect", "compare", "identify", "similar", "detect.what", "compare.what", "identify.what",
 		"similar.what", "in.identify", "in.identify.hint", "in.similar", "in.similar.hint"},
 	"faces.fault.": {"not-a-picture", "broken", "too-few-bytes", "too-many-bytes", "too-many-pixels", "no-face",
@@ -40,7 +43,7 @@ var families = map[string][]string{
 	"faces.training.":      {"current", "unneeded", "running", "failed", "never", "outdated"},
 	"faces.erased.":        {"person", "face", "collection"},
 	"faces.receipt.what.":  {"person.delete", "face.delete", "group.delete"},
-	"faces.receipt.grade.": {"D0", "D1"},
+	"faces.receipt.grade.": {"D0", "D1W", "D1", "D2"},
 
 	"time.month.":   {"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"},
 	"create.tier.":  {"f0", "s0", "e0"},

@@ -48,13 +48,7 @@ type State struct {
 	Format       uint32 // of the store
 	Volumes      []Volume
 	Packs        []Pack
-	RootKeys     []RootKey
-	RootVersion  uint32
-	RootExposed  bool          // a copy of the machine's disks may open the data
-	RootRotating bool          // what earlier versions of the root key sealed is being sealed anew
-	RootDelayed  bool          // that does not go on
-	RootKit      time.Time     // when a recovery kit of this version was made; zero: never
-	RootProved   time.Time     // when one was proved to open it; zero: never
+	Root         RootKey
 	Certificates []Certificate // the first to end first
 	AnchorsApart bool          // anchors lie outside of the data directory
 }
@@ -88,15 +82,6 @@ type Pack struct {
 // and of all.
 type CurvePoint struct{ Confidence, Worst, All float64 }
 
-// RootKey is a protector of the instance root key.
-type RootKey struct {
-	Name    string
-	Exposed bool // it lies beside the data: anyone who can read the data can read it too
-	// the settings of this start name it, or it was added since; one that is not cannot open the next start
-	Configured bool
-	Tested     time.Time // when it last opened the root key; zero: not known
-}
-
 // What makes operators act, and when.
 const (
 	oldCopy     = 30 * 24 * time.Hour // of the keyring
@@ -116,19 +101,7 @@ type task struct {
 func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 	add := func(kind, to, key string, args ...any) { all = append(all, task{kind, v.text(key, args...), to}) }
 	s := c.cfg.Instance.State()
-	exposed := false
-	for _, k := range s.RootKeys {
-		if k.Exposed {
-			exposed = true
-			add("warn", prefix+"/operations", "operations.alert.exposed", k.Name)
-		}
-	}
-	if s.RootExposed && !exposed {
-		add("warn", prefix+"/operations", "operations.alert.rotate")
-	}
-	if s.RootDelayed {
-		add("bad", prefix+"/operations", "operations.alert.rotation")
-	}
+	all = v.rootKeyAlerts(s.Root)
 	for _, volume := range s.Volumes {
 		if volume.Full {
 			add("bad", prefix+"/operations", "operations.alert.full", v.text("operations.holds."+wordOf(volume.Holds)))
@@ -263,7 +236,8 @@ type operationsData struct {
 	Volumes    []volumeRow
 	Packs      []packRow
 	Root       []fact
-	RootKeys   []rootKeyRow
+	RootKey    string // the page of the root key
+	Protectors []protectorRow
 	Ends       table[endRow]
 	LastBackup time.Time
 	LastKeys   time.Time
@@ -293,12 +267,6 @@ type endRow struct {
 	Badge          badge
 }
 
-type rootKeyRow struct {
-	Name   string
-	Badge  badge
-	Tested time.Time
-}
-
 func (c *Console) operations(v *visit) (*view, error) {
 	s := c.cfg.Instance.State()
 	alerts, last, err := c.alerts(v)
@@ -309,12 +277,7 @@ func (c *Console) operations(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	alerts = append(v.keyExpiryAlerts(keys), alerts...)
-	for i := range alerts {
-		if alerts[i].To == prefix+"/operations" {
-			alerts[i].To = "" // this page
-		}
-	}
+	alerts = withoutLink(prefix+"/operations", append(v.keyExpiryAlerts(keys), alerts...))
 	yes := func(on bool) string {
 		if on {
 			return v.text("operations.yes")
@@ -360,21 +323,9 @@ func (c *Console) operations(v *visit) (*view, error) {
 		}
 		d.Packs = append(d.Packs, row)
 	}
-	d.Root = []fact{{v.text("operations.root.version"), v.lang.number(int(s.RootVersion)), false}}
-	d.Root = append(d.Root, fact{v.text("operations.root.kit"), v.whenever(s.RootKit), false},
-		fact{v.text("operations.root.proved"), v.whenever(s.RootProved), false})
-	if s.RootRotating {
-		d.Root = append(d.Root, fact{v.text("operations.root.rotation"), v.text("operations.root.rotating"), false})
-	}
-	for _, x := range s.RootKeys {
-		row := rootKeyRow{x.Name, badge{"ok", "ok", v.text("operations.root.apart")}, x.Tested}
-		switch {
-		case x.Exposed:
-			row.Badge = badge{"warn", "warn", v.text("operations.root.exposed")}
-		case !x.Configured:
-			row.Badge = badge{"warn", "warn", v.text("operations.root.detached")}
-		}
-		d.RootKeys = append(d.RootKeys, row)
+	d.Root, d.RootKey = v.rootKeyFacts(s.Root), rootKeyPath
+	for _, p := range s.Root.Protectors {
+		d.Protectors = append(d.Protectors, protectorRow{Protector: p, Badge: v.protectorBadge(p)})
 	}
 	var ends []endRow
 	for _, x := range s.Certificates {
@@ -386,14 +337,6 @@ func (c *Console) operations(v *visit) (*view, error) {
 	slices.SortStableFunc(ends, func(a, b endRow) int { return a.Ends.Compare(b.Ends) })
 	d.Ends = tabled(v, prefix+"/operations", ends, "ends", endOrders)
 	return v.page("operations", v.text("operations.title"), &d), nil
-}
-
-// whenever is a time in words, or that it never was.
-func (v *visit) whenever(t time.Time) string {
-	if t.IsZero() {
-		return v.text("operations.root.never")
-	}
-	return v.lang.when(t)
 }
 
 // calibrationCurve draws which fraction of strangers a confidence lets through.

@@ -76,7 +76,13 @@ func (c *Console) overviewData(v *visit, a account.Account) (*overviewData, erro
 	if a.Subdomain != "" {
 		d.Facts = append(d.Facts, fact{v.text("overview.subdomain"), a.Subdomain, true})
 	}
-	var err error
+	ends, err := c.keyEndsOf(v, a)
+	if err != nil {
+		return nil, err
+	}
+	if soon := v.keyEnds(ends); soon != nil {
+		d.Facts = append(d.Facts, fact{v.text("overview.key.ends"), v.lang.day(ends) + " · " + soon.Text, false})
+	}
 	if d.Limits, err = c.limitFacts(v, a); err != nil {
 		return nil, err
 	}

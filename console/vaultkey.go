@@ -30,6 +30,8 @@ func (c *Console) vaultKeyRoutes() []route {
 		texts(send(oneVault+"/newkey", createsVaultKey, c.generateVaultKey)),
 		page(oneVault+"/importkey", permittedInVault(keyvault.MayImport), c.newImport),
 		send(oneVault+"/importkey", vaultDecides(keyvault.MayImport), c.importVaultKey),
+		page(oneVault+"/importbyok", permittedInVault(keyvault.MayImport), c.newTransfer),
+		send(oneVault+"/importbyok", vaultDecides(keyvault.MayImport), c.importTransfer),
 		page(oneVault+"/restorekey", permittedInVault(keyvault.MayRestore), c.newRestore),
 		restore,
 
@@ -231,12 +233,13 @@ func (v *visit) stateOf(a keyvault.Attributes) badge {
 // vaultKeysData is the list of keys of a vault.
 type vaultKeysData struct {
 	table[vaultKeyRow]
-	Search  string
-	Create  string // the address of the page that creates one; empty: the person may not
-	Import  string // likewise
-	Restore string // likewise
-	Blocked string // why the person may not use the keys, but see them; empty: they may
-	Give    string // the address of the page that gives the person permissions; empty: they may not
+	Search   string
+	Create   string // the address of the page that creates one; empty: the person may not
+	Import   string // likewise
+	Transfer string // likewise
+	Restore  string // likewise
+	Blocked  string // why the person may not use the keys, but see them; empty: they may
+	Give     string // the address of the page that gives the person permissions; empty: they may not
 }
 
 // vaultKeys lists the keys of a vault whose names begin with what is searched for.
@@ -280,6 +283,7 @@ func (c *Console) vaultKeys(v *visit) (*view, error) {
 		to   *string
 	}{
 		{mayCreateVaultKey, "newkey", &data.Create}, {permittedInVault(keyvault.MayImport), "importkey", &data.Import},
+		{permittedInVault(keyvault.MayImport), "importbyok", &data.Transfer},
 		{permittedInVault(keyvault.MayRestore), "restorekey", &data.Restore},
 	} {
 		allowed, err := action.need.may(v)
@@ -310,6 +314,8 @@ type vaultKeyData struct {
 	Newest   string // the identifier without it; empty on the page of a version that is not the newest
 	Tags     []fact
 	Use      string // the address of the page that uses it for a resource; empty: it cannot be
+	Exchange string // the command that prints a key exchange key for a BYOK tool; empty: it is another key
+	Transfer string // the address of the page that imports what was wrapped for it; empty: the person may not
 	Blocked  string // why the person may not use the key, but see it; empty: they may
 	Versions table[vaultKeyRow]
 
@@ -403,7 +409,11 @@ func (c *Console) vaultKeyPage(v *visit, k shownKey) (*view, *vaultKeyData, erro
 	if newest {
 		d.Newest = c.cfg.Vaults.KeyID(unversioned)
 	}
-	if k.Enabled && k.Public.Bits() == 2048 {
+	exchange := slices.Equal(k.Operations, []keyvault.Operation{keyvault.Import})
+	if exchange && ref.Version == "" {
+		d.Exchange = "visage key public " + k.Name + " --vault " + k.Vault.Name
+	}
+	if k.Enabled && k.Public.Bits() == 2048 && !exchange {
 		d.Use = vaultKeyPath(unversioned, "use")
 		if ref.Version != "" {
 			d.Use += "?" + query("version", k.Version)
@@ -457,7 +467,7 @@ func operationsText(all []keyvault.Operation) string {
 func (c *Console) offerVaultKey(v *visit, k shownKey, d *vaultKeyData) error {
 	may := map[keyvault.Permission]bool{}
 	for _, p := range []keyvault.Permission{keyvault.MayUpdate, keyvault.MayRotate, keyvault.MayBackup,
-		keyvault.MayDelete, keyvault.MayGetRotationPolicy} {
+		keyvault.MayDelete, keyvault.MayGetRotationPolicy, keyvault.MayImport} {
 		allowed, err := v.permitted(k.Vault.Name, p)
 		if err != nil {
 			return err
@@ -465,6 +475,9 @@ func (c *Console) offerVaultKey(v *visit, k shownKey, d *vaultKeyData) error {
 		may[p] = allowed
 	}
 	unversioned := wholeKey(k.Key)
+	if d.Exchange != "" && may[keyvault.MayImport] {
+		d.Transfer = vaultPagePath(k.Vault.Name, "importbyok")
+	}
 	if may[keyvault.MayUpdate] {
 		d.Change = v.vaultKeyForm(k.Key)
 		if k.Enabled {

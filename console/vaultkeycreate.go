@@ -58,6 +58,8 @@ func (c *Console) newVaultKeyPage(v *visit) (*view, *form, error) {
 		v.nameField(""),
 		{Name: "kind", Kind: "select", Label: v.text("vaultkey.kind"), Value: "RSA 2048", Options: kinds,
 			Required: true},
+		{Name: "exchange", Kind: "checkbox", Label: v.text("vaultkey.new.exchange"),
+			Hint: v.text("vaultkey.new.exchange.hint")},
 	}, v.newKeyFields()...)
 	f := v.form(vaultPagePath(vault.Name, "newkey"), v.text("vaultkey.new"), fields...)
 	return v.vaultFormPage(vault, "vaultkeyform", v.text("vaultkey.new"), formPage{
@@ -127,6 +129,7 @@ func (v *visit) newKeyRefused(w *view, f *form, err, refused error) (*view, erro
 		"KeyNameRequired": "name", "KeyAlreadyExists": "name", "Conflict": "name",
 		"PrivateKeyMissing": "pasted", "PrivateKeyUnreadable": "pasted", "PrivateKeyEncrypted": "pasted",
 		"PrivateKeyAmbiguous": "pasted", "PrivateKeyUnsupported": "pasted", "BackupMissing": "backup",
+		"WrappedKeyMissing": "blob",
 	})
 	if !v.refused(f, refused, fields) {
 		return nil, refused
@@ -142,6 +145,9 @@ func (c *Console) makeVaultKey(v *visit) (keyvault.Key, error) {
 	ref := keyvault.Ref{Vault: v.Path("vault"), Name: name}
 	want := keyvault.NewKey{Attributes: attributes, Tags: tags, Operations: v.tickedOperations()}
 	var of string
+	if v.checked("exchange") {
+		want.Operations = append(want.Operations, keyvault.Import)
+	}
 	want.Type, of, _ = strings.Cut(v.field("kind"), " ")
 	if bits, err := strconv.Atoi(of); err == nil {
 		want.Bits = bits

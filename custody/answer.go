@@ -3,9 +3,12 @@ package custody
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
 )
 
 // class is the class of a key's answer.
@@ -47,6 +50,13 @@ func outcomeOf(c class) audit.Outcome {
 	return audit.Refused
 }
 
+// notAsked reports whether this instance has not asked a key, because of its own settings: sources refuse with a
+// *visage.Refusal only what they do not ask their store.
+func notAsked(err error) bool {
+	_, refusal := errors.AsType[*visage.Refusal](err)
+	return refusal
+}
+
 // answer is a key's answer for the resources that depend on it.
 type answer struct {
 	err     error // nil: the key unwraps
@@ -78,12 +88,12 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 	case e.class == classDenied:
 		e.explanation = c.explainRefusal(sp, a)
 	case e.class == classUnknown:
-		e.explanation = explainError(a.err)
+		e.explanation, e.notAsked = explainError(a.err), notAsked(a.err)
 	case e.class == classWrong:
 		c.log.ErrorContext(ctx, "wrong key: another key answers for a resource", "resource", sp.id.String(), "err",
 			a.err)
 	}
-	load := c.applyEvent(ctx, sp, e)
+	load := c.applyRefusal(ctx, sp, e)
 	if load == nil {
 		return
 	}
@@ -101,8 +111,36 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 		}
 		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
 			store: load.store, reason: reasonOf(err), explanation: c.explainRefusal(sp, answer{err: err})}
-		c.applyEvent(ctx, sp, failed)
+		c.applyRefusal(ctx, sp, failed)
 	})
+}
+
+// applyRefusal is applyEvent for an event that may be a refusal. Of several keys, it stores whose refusal locks the
+// data before it locks: after a crash between the lock and its note, another key would open what the first has refused.
+func (c *Custody) applyRefusal(ctx context.Context, sp *space, e event) (load *effect) {
+	sp.mu.Lock()
+	now := sp.state
+	next, _ := now.On(e, c.policyLocked(sp), time.Now())
+	sp.mu.Unlock()
+	if next.RefusedBy == noStore || next.RefusedBy == now.RefusedBy {
+		return c.applyEvent(ctx, sp, e)
+	}
+	c.noteRefusal(ctx, sp, next.RefusedBy)
+	load = c.applyEvent(ctx, sp, e)
+	if at := sp.stateNow().RefusedBy; at != next.RefusedBy { // an unlock has begun another round meanwhile
+		c.noteRefusal(ctx, sp, at)
+	}
+	return load
+}
+
+// noteRefusal stores whose refusal locks the data. A disk that hangs does not keep the data open for long.
+func (c *Custody) noteRefusal(ctx context.Context, sp *space, by refusal) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
+	err := c.updateNote(ctx, sp, func(n *note) { n.RefusedBy = by })
+	if err != nil && !errors.Is(err, sealed.ErrNoSpace) {
+		c.log.ErrorContext(ctx, "refusal of a resource's key not stored", "resource", sp.id.String(), "err", err)
+	}
 }
 
 // confirmOpening loads keys again after a refusal, later and on new connections.

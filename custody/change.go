@@ -5,17 +5,25 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/sealed"
 )
+
+// changeTimeout limits how long a change takes to its point of no return. No watch asks the keys meanwhile, so slow
+// stores would leave a refusal of the first key unheard: it was asked when the change began, and is asked again, twice,
+// when it has failed. It makes some four calls to each store.
+const changeTimeout = 30 * time.Second
 
 // undoTimeout limits how long undoing a change takes after its caller has left.
 const undoTimeout = 30 * time.Second
 
-// beginChange begins a change to checked keys and takes its steps up to the point of no return; Run takes the others.
+// beginChange begins a change to checked keys and takes its steps up to the point of no return, within changeTimeout;
+// Run takes the others.
 // The caller has claimed the space, and wakes Run after releasing it, so that Run finishes or undoes a change that is
 // left.
 func (c *Custody) beginChange(ctx context.Context, sp *space, f flow) (Operation, error) {
@@ -25,8 +33,13 @@ func (c *Custody) beginChange(ctx context.Context, sp *space, f flow) (Operation
 	if _, err := c.storeAndApply(ctx, sp, func(n *note) { n.Flow = &begun }, event{kind: changeBegun}); err != nil {
 		return Operation{}, err
 	}
+	bounded, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	if err := c.requireKept(bounded, sp, f); err != nil {
+		return c.undoChange(ctx, sp, f, err)
+	}
 	for !f.committed() {
-		if err := c.takeStep(ctx, sp, &f); err != nil {
+		if err := c.takeStep(bounded, sp, &f); err != nil {
 			return c.undoChange(ctx, sp, f, err)
 		}
 	}
@@ -40,11 +53,29 @@ func (c *Custody) beginChange(ctx context.Context, sp *space, f flow) (Operation
 	return *sp.noteNow().Last, nil
 }
 
+// requireKept refuses a change, which is stored already, to a key in a store that was removed meanwhile, perhaps by
+// another process. Its transaction conflicts with that of the removal, which reads what it writes: see StoredUses.
+func (c *Custody) requireKept(ctx context.Context, sp *space, f flow) error {
+	if c.cfg.Kept == nil || !slices.Contains([]OperationKind{Enabling, Switching, Adding}, f.Kind) {
+		return nil
+	}
+	refuse := c.cfg.Kept(f.To.Key, f.To.As)
+	return c.changes.Update(ctx, func(tx sealed.Tx, now map[sealed.SpaceID]uint64) error {
+		if err := refuse(tx); err != nil {
+			return err
+		}
+		return changes.In().Put(tx, sp.id.String(), changed{sp.id[:], now[sp.id] + 1})
+	})
+}
+
 // takeStep takes the current step of f and stores the next one.
 func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	steps := f.plan().steps
 	at := f.plan().index(f.Step)
-	err := c.failPoint(string(f.Kind), f.Step, "before")
+	err := sp.lost()
+	if err == nil {
+		err = c.failPoint(string(f.Kind), f.Step, "before")
+	}
 	if err == nil {
 		err = steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, keysource.WithTrace(ctx))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // Config configures a Custody.
@@ -28,6 +29,9 @@ type Config struct {
 	// Watch opens the key source of a poll, which lives as long as a resource depends on the key. It has its own token
 	// and may share connections. Default: Open.
 	Watch func(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error)
+	// Kept returns what refuses, as a transaction sees it, a key whose store was removed since Open, or which the
+	// principal's resource may not use any more. It is asked once a change to the key is stored. Optional.
+	Kept func(key visage.KeyRef, as visage.PrincipalID) (refuse func(sealed.Reader) error)
 	// Today returns the present address of a key. The vaults of an instance move with its public address, and a stored
 	// reference has the address of its time: two references with the same present address name the same key. Default:
 	// addresses never change.
@@ -74,9 +78,16 @@ type Custody struct {
 	polls      *prometheus.CounterVec
 	background sync.WaitGroup // loading of keys, and moves to newer versions
 
+	shared  bool // other processes have the store open
+	changes *follow.Value[map[sealed.SpaceID]uint64]
+
 	mu      sync.Mutex // guards both maps and the fields of watches that say so; taken before a space's mu
 	spaces  map[sealed.SpaceID]*space
 	watches map[watchKey]*watch
+
+	pendingMu sync.Mutex                // guards both maps; no other lock is taken with it, as sealed calls for it
+	counts    map[sealed.SpaceID]uint64 // of changes of notes, as they were seen last
+	pending   map[sealed.SpaceID]bool   // resources to be looked at, and whether the store refuses their data
 }
 
 // record audits an event of a resource.

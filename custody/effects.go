@@ -28,7 +28,8 @@ import (
 //  4. No answer overtakes a command. A question carries the value of state.Round from before it was asked, and On
 //     accepts answers of the current round only. Unlock and a change of the watch begin a new round.
 //  5. A lock takes effect before it is recorded: the audit entry and the note follow, and the data stays locked if they
-//     fail. An unlock is recorded before it takes effect.
+//     fail. Only whose refusal it is, of several keys, is stored before it, within noteTimeout (applyRefusal). An
+//     unlock is recorded before it takes effect.
 //  6. Audit entries and notes are written in the order of the transitions, one at a time. Writing waits for the disk,
 //     so mu is not held. The first goroutine writes everything that is queued; the others wait for their entries.
 //
@@ -57,9 +58,10 @@ func (c *Custody) applyCommand(ctx context.Context, sp *space, e event) (load *e
 // applyEventLocked makes the transition of an event and carries out the effects that need sp.mu, which is held; the
 // others are returned.
 func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
+	before := sp.state
 	next, effects := sp.state.On(e, c.policyLocked(sp), time.Now())
 	sp.state = next
-	t := &followUp{}
+	t := &followUp{lockAgain: c.shared && e.kind == lockRequested}
 	for i, f := range effects {
 		switch f.kind {
 		case lockData:
@@ -68,6 +70,7 @@ func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 			}
 			sp.bundle.LockNow(f.why.refusal())
 			t.drain = true
+			t.lockAll = t.lockAll || c.shared && lockedForAll(before, e, f.why)
 		case renewUntil:
 			sp.bundle.Renew(f.until)
 		case loadKeys:
@@ -93,6 +96,9 @@ func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 
 // runFollowUp carries out the effects of a transition that must not hold mu.
 func (c *Custody) runFollowUp(ctx context.Context, sp *space, t *followUp) error {
+	if t.lockAll {
+		_ = c.lockElsewhere(ctx, sp) // it is logged, and what is stored of the lock reaches the others
+	}
 	if t.drain {
 		sp.bundle.Drain()
 	}
@@ -114,6 +120,9 @@ func (c *Custody) runFollowUp(ctx context.Context, sp *space, t *followUp) error
 	}
 	c.writeQueued(context.WithoutCancel(ctx), sp) // also after the caller has left
 	<-t.done
+	if t.lockAgain { // a process that found the lock before it was stored has asked the key, and may have opened
+		return errors.Join(t.err, c.lockElsewhere(ctx, sp))
+	}
 	return t.err
 }
 
@@ -154,7 +163,10 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 		case storeNote:
 			what = "state of a resource's key not stored"
 			err = c.updateNote(ctx, sp, func(n *note) {
-				n.OwnerLocked, n.LockCause, n.RefusedBy = r.ownerLocked, nil, r.refusedBy
+				if r.must || !c.shared { // else another process may have stored a lock that is not known here yet
+					n.OwnerLocked = r.ownerLocked
+				}
+				n.LockCause, n.RefusedBy = nil, r.refusedBy
 				if r.lockCause != (lockCause{}) {
 					n.LockCause = &r.lockCause
 				}
@@ -193,8 +205,9 @@ func (c *Custody) updateNote(ctx context.Context, sp *space, fn func(*note)) err
 		return err
 	}
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
 	sp.adoptNoteLocked(n, keys)
+	sp.mu.Unlock()
+	c.publish(ctx, sp)
 	return nil
 }
 
@@ -209,6 +222,7 @@ func (c *Custody) storeAndApply(ctx context.Context, sp *space, fn func(*note), 
 	sp.adoptNoteLocked(n, keys)
 	t := c.applyEventLocked(sp, e)
 	sp.mu.Unlock()
+	c.publish(ctx, sp)
 	return t.load, c.runFollowUp(ctx, sp, t)
 }
 

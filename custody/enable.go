@@ -36,7 +36,7 @@ func (c *Custody) Enable(
 	if err != nil {
 		return Operation{}, fmt.Errorf("enable a customer's key: %w", err)
 	}
-	if !sp.claim(ctx) {
+	if !c.claim(ctx, sp) {
 		f := sp.noteNow().Flow
 		if f != nil && c.goesTo(*f, key) && f.To.As != as {
 			if op, found, err := c.reassign(ctx, sp, as); found || err != nil {
@@ -99,7 +99,7 @@ func (c *Custody) Disable(ctx context.Context, id sealed.SpaceID) (Operation, er
 	if err != nil {
 		return Operation{}, fmt.Errorf("disable a customer's key: %w", err)
 	}
-	if !sp.claim(ctx) {
+	if !c.claim(ctx, sp) {
 		return Operation{}, conflictRefusal()
 	}
 	defer wake(c.wake)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
@@ -56,10 +57,19 @@ func (c Check) Known() bool { return c.Met || c.Refusal != nil }
 // Properties are the properties of a key.
 type Properties = keysource.Description
 
+// Description is the answer of a store that was asked to describe a key.
+type Description struct {
+	Class string        // ok, denied, wrong or unknown
+	Took  time.Duration // until it came
+	Key   Properties    // zero unless the class is ok
+}
+
 // Examination has a Check of every requirement, in the order in which a change of keys checks them. It is not safe for
 // concurrent use.
 type Examination struct {
 	Checks []Check
+	// Answer is how the key was described; nil: it was not asked.
+	Answer *Description
 
 	to      binding
 	version string // of the key that was described
@@ -127,7 +137,7 @@ func shownBy(verb string, err error, reason keysource.Reason) Requirement {
 	switch {
 	case !ok:
 		return RoundTrip
-	case refusal.Code == "InvalidKeyVaultProperties":
+	case refusal.Code == "InvalidKeyVaultProperties", refusal.Code == "KeyStoreNotPermitted":
 		return VaultKnown
 	case reason == keysource.NoIdentity:
 		return IdentityRegistered
@@ -281,7 +291,9 @@ func (c *Custody) examineKey(ctx context.Context, e *Examination) {
 		e.noteAnswer("get", err)
 		return
 	}
+	began := time.Now()
 	d, err := src.Describe(ctx, keysource.Ref{})
+	e.Answer = &Description{string(classOf(err)), time.Since(began), d}
 	if err != nil {
 		e.noteAnswer("get", err)
 		return

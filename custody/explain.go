@@ -83,6 +83,9 @@ func explainError(err error) string {
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
 		return e.Text + "."
 	}
+	if refusal, ok := errors.AsType[*visage.Refusal](err); ok { // this instance has not asked
+		return refusal.Message
+	}
 	switch classOf(err) {
 	case classDenied:
 		return keysource.ErrDenied.Error() + "."

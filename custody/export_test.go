@@ -1,9 +1,24 @@
 package custody
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/visage-face/visage/sealed"
+)
 
 // SetFault makes c call fault at every fail point of every change; its error fails the step. Call it before Run.
 func (c *Custody) SetFault(fault func(point string) error) { c.fault = fault }
+
+// LoseClaim ends the claim of a change of keys among processes, as when this process was paused for too long.
+func (c *Custody) LoseClaim(id sealed.SpaceID) {
+	c.mu.Lock()
+	sp := c.spaces[id]
+	c.mu.Unlock()
+	sp.mu.Lock()
+	held := sp.held
+	sp.mu.Unlock()
+	held.Release()
+}
 
 // Points returns the names of all fail points of a kind of change, in their order.
 func Points(kind OperationKind) []string {

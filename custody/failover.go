@@ -18,6 +18,8 @@ import (
 //     silent for failOverAfter, and the refusal began after its last answer. So customers who revoke all keys during an
 //     outage are obeyed, and a key that has refused for long locks nothing.
 //  4. The grace begins with the last yes of any key that could serve.
+//  5. A first key that this instance does not ask, because of its own settings, is not silent: a no would not be heard.
+//     No other key serves then, and none can take its place: the grace runs out.
 
 // MaxStores is in how many stores a resource can have keys.
 const MaxStores = sealed.MaxSlots
@@ -42,7 +44,15 @@ type otherStore struct {
 
 // firstSilent reports whether the first key has been silent for so long that another one may serve.
 func (s state) firstSilent(now time.Time) bool {
-	return s.Stores > 1 && s.Answer == classUnknown && now.Sub(s.Heard) >= failOverAfter
+	return s.Stores > 1 && s.Answer == classUnknown && s.silence(now) >= failOverAfter
+}
+
+// silence returns for how long the first key has been asked without an answer.
+func (s state) silence(now time.Time) time.Duration {
+	if s.NotAsked.After(s.Heard) {
+		return now.Sub(s.NotAsked)
+	}
+	return now.Sub(s.Heard)
 }
 
 // mayServe reports whether a yes of a key beside the first counts: no key has said no in its place.

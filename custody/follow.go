@@ -62,7 +62,7 @@ func (c *Custody) follow(ctx context.Context, w *watch, src keysource.Source, al
 
 // followOne moves one resource to a version, and reports whether the others may follow.
 func (c *Custody) followOne(ctx context.Context, w *watch, sp *space, version string) bool {
-	if !c.dependsOn(w, sp) || !sp.claim(ctx) {
+	if !c.dependsOn(w, sp) || !c.claim(ctx, sp) {
 		return true
 	}
 	defer wake(c.wake) // Run finishes or undoes a change that is left

@@ -54,16 +54,35 @@ const KeyExpiresSoon = 30 * 24 * time.Hour
 // as the vault gave it last.
 func (c *Custody) KeysExpiring() map[visage.ResourceID]time.Time {
 	before := time.Now().Add(KeyExpiresSoon)
+	all := map[visage.ResourceID]time.Time{}
+	for _, e := range c.KeyExpiries() {
+		if known, ok := all[e.Resource]; e.Ends.Before(before) && (!ok || e.Ends.Before(known)) {
+			all[e.Resource] = e.Ends
+		}
+	}
+	return all
+}
+
+// KeyExpiry is the expiry date of the version of a customer's key that a resource uses, as the store gave it last.
+type KeyExpiry struct {
+	Resource visage.ResourceID
+	Key      visage.KeyRef // with its present address
+	Ends     time.Time
+}
+
+// KeyExpiries returns the expiry dates of all customers' keys that have one.
+func (c *Custody) KeyExpiries() []KeyExpiry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := map[visage.ResourceID]time.Time{}
+	var all []KeyExpiry
 	for _, sp := range c.spaces {
-		for _, w := range sp.watches {
-			known, ok := all[visage.ResourceID(sp.id)]
-			if !w.ends.IsZero() && w.ends.Before(before) && (!ok || w.ends.Before(known)) {
-				all[visage.ResourceID(sp.id)] = w.ends
+		sp.mu.Lock()
+		for i, k := range sp.storesLocked() {
+			if i < len(sp.watches) && !sp.watches[i].ends.IsZero() {
+				all = append(all, KeyExpiry{visage.ResourceID(sp.id), c.cfg.Today(k.Key), sp.watches[i].ends})
 			}
 		}
+		sp.mu.Unlock()
 	}
 	return all
 }

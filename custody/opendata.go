@@ -57,7 +57,7 @@ func (c *Custody) loadKeys(ctx context.Context, sp *space, src keysource.Source,
 	sp.mu.Lock()
 	sp.stopLoad = stop
 	sp.mu.Unlock()
-	guard := loadGuard{Source: src, sp: sp, lockCount: load.lockCount}
+	guard := loadGuard{Source: src, sp: sp, lockCount: load.lockCount, shared: c.shared}
 	if b, _ := sp.keyOf(load.store); b != nil && sp.noteNow().Flow == nil {
 		guard.only = b.Key.Unversioned()
 	}
@@ -81,12 +81,23 @@ type loadGuard struct {
 	sp        *space
 	lockCount uint64
 	only      string // the identifier of that key; empty: as Source decides, during a change
+	shared    bool   // other processes may lock the space
 }
 
 // Unwrap implements keysource.Source.
 func (s loadGuard) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	if s.sp.stateNow().LockCount != s.lockCount {
 		return nil, errLockedMeanwhile
+	}
+	if s.shared {
+		// The fence of the space has been read. A lock that is stored from now on moves it, and ends what is loaded.
+		n, _, err := s.sp.stored(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case n.OwnerLocked:
+			return nil, errLockedMeanwhile
+		}
 	}
 	if s.only != "" && ref.URI != s.only {
 		return nil, sealed.ErrOtherSlot

@@ -13,7 +13,7 @@ import (
 )
 
 // The times of polls. A refusal locks within pollInterval × 1.2 + callTimeout + confirmDelay + callTimeout +
-// newestTimeout + 2 s of draining: 56 s at worst, and 40 s if the vault answers at once.
+// newestTimeout + noteTimeout + 2 s of draining: 58 s at worst, and 40 s if the vault and the disk answer at once.
 const (
 	pollInterval = 30 * time.Second // ± 20 %
 	confirmDelay = 2 * time.Second  // between a refusal and the question that confirms it
@@ -23,6 +23,7 @@ const (
 	followInterval   = time.Hour        // between two searches for a newer version
 	followGuard      = 10 * time.Minute // the shortest time between two moves of a resource to newer versions
 	newestTimeout    = confirmDelay     // for the newest version, which only the explanation of a refusal needs
+	noteTimeout      = confirmDelay     // for the note of a refusal before it locks, of a resource with several keys
 )
 
 // queueWatch has Run poll the key of a watch.

@@ -158,6 +158,11 @@ func TestKeysThatExpireAreKnown(t *testing.T) {
 			if at, found := all[visage.ResourceID(spaceA)]; found != soon || found && !at.Equal(ends) || len(all) > 1 {
 				t.Errorf("%s these expire soon: %v", when, all)
 			}
+			dates := r.custody.KeyExpiries()
+			if len(dates) > 1 || (len(dates) == 1) == ends.IsZero() || len(dates) == 1 &&
+				(!dates[0].Ends.Equal(ends) || dates[0].Key.Name != "k1" || dates[0].Key.Vault != firstVault) {
+				t.Errorf("%s the dates are %v, want %v", when, dates, ends)
+			}
 		}
 		check("with the service's key", time.Time{}, false)
 		r.enabled(spaceA, visage.KeyRef{Vault: firstVault, Name: "k1"})

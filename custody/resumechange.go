@@ -13,7 +13,7 @@ import (
 
 // resumeChange finishes or undoes a change that a start has found, or that beginChange has left. It waits while a key
 // does not answer. Every attempt asks the keys, which renews the resource's lease: no watch asks them during a change.
-// The caller has claimed the space.
+// It returns early when the claim among processes is lost. The caller has claimed the space.
 func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
@@ -36,6 +36,9 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 			return
 		case errors.Is(err, sealed.ErrNoSpace):
 			c.forget(sp)
+			return
+		case sp.lost() != nil: // this process was paused, or the store was away: another one may be at it
+			c.log.WarnContext(ctx, "change of keys left", "resource", sp.id.String(), "step", f.Step, "err", err)
 			return
 		}
 		wait := pollInterval
@@ -90,6 +93,10 @@ func (c *Custody) continueChange(ctx context.Context, sp *space, f flow) error {
 		return errNeedsUnlock
 	case at.DataLocked:
 		if err := c.openData(ctx, sp, c.keySources(sp, &f), effect{lockCount: at.LockCount}); err != nil {
+			return err
+		}
+	case c.shared: // it may never have been used in this process
+		if err := c.loadKeys(ctx, sp, c.keySources(sp, &f), effect{lockCount: at.LockCount}); err != nil {
 			return err
 		}
 	}

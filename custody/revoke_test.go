@@ -226,6 +226,9 @@ func TestAnswers(t *testing.T) {
 		"expired, and that locks": {
 			answer: func(v *vault) { v.keys["k1"].versions[0].description.Expires = time.Now() },
 			policy: custody.Policy{LockOnExpiry: true}, want: custody.Revoked},
+		"expired, and no longer unwraps": {answer: func(v *vault) {
+			v.verbs["unwrapKey"] = refuse(keysource.ErrExpired, keysource.Expired, "its material is gone")
+		}, want: custody.Revoked},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

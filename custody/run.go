@@ -10,6 +10,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // New reads the stored state of all resources. Resources under a customer's key stay locked until the key has answered.
@@ -37,11 +38,20 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	cfg.Open, cfg.Watch = calls.bound(cfg.Open), calls.bound(cfg.Watch)
 	c := &Custody{
 		cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), due: make(chan *watch), polls: newPolls(),
-		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{},
+		spaces: map[sealed.SpaceID]*space{}, watches: map[watchKey]*watch{}, shared: cfg.Store.Shared(),
+		pending: map[sealed.SpaceID]bool{},
+	}
+	c.changes = follow.New(follow.Config[map[sealed.SpaceID]uint64]{Store: cfg.Store, Name: "custody",
+		Read: readChanges, Swapped: c.noticeChanges, Logger: cfg.Logger})
+	if err := c.changes.Load(ctx); err != nil {
+		return nil, fmt.Errorf("custody: %w", err)
 	}
 	ids, err := cfg.Store.Spaces().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("custody: %w", err)
+	}
+	if err := c.forgetChanges(ctx, ids); err != nil {
+		c.log.WarnContext(ctx, "what was stored of former resources not removed", "err", err)
 	}
 	for _, id := range ids {
 		if id == sealed.Operator {
@@ -54,13 +64,14 @@ func New(ctx context.Context, cfg Config) (*Custody, error) {
 	return c, nil
 }
 
-// Run polls the keys, follows their newer versions, and finishes changes that a crash or an outage interrupted, until
-// ctx ends. It returns when everything it started has ended.
+// Run polls the keys, follows their newer versions and what other processes store, and finishes changes that a crash or
+// an outage interrupted, until ctx ends. It returns when everything it started has ended.
 func (c *Custody) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer c.background.Wait()
 	defer work.Wait()
 	defer c.stopTimers()
+	work.Go(func() { follow.Run(ctx, c.log, c.changes) })
 	c.startWork(ctx, &work)
 	for {
 		select {
@@ -83,9 +94,18 @@ func (c *Custody) startWork(ctx context.Context, work *sync.WaitGroup) {
 			w.timer = time.AfterFunc(0, func() { c.queueWatch(ctx, w) })
 		}
 	}
+	for id, refused := range c.takePending() {
+		work.Go(func() { c.look(ctx, id, refused) })
+	}
 	for _, sp := range c.spaces {
 		if sp.claimFlow() {
-			work.Go(func() { c.resumeChange(ctx, sp) })
+			work.Go(func() {
+				for c.claimedFlow(ctx, sp) {
+					if c.resumeChange(ctx, sp); !sp.claimFlow() {
+						return
+					}
+				}
+			})
 		}
 	}
 }

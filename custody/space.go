@@ -31,6 +31,7 @@ type space struct {
 	sequence uint64             // of the keys when the note was read
 	slots    []keysource.Ref    // the key versions that wrap the data key; none: the service's
 	busy     bool               // a goroutine has claimed the space for a change
+	held     *sealed.Claim      // of that goroutine, among all processes; nil: it has none
 	ending   chan struct{}      // not nil: claim waits, since the change is about to end; closed by release
 	stopLoad context.CancelFunc // ends the loading of keys under way; nil: none
 	queue    []*followUp        // transitions with records to be written, in order
@@ -40,6 +41,8 @@ type space struct {
 // followUp holds the effects of one transition that are carried out without mu.
 type followUp struct {
 	drain, updateWatch, ask bool
+	lockAll                 bool          // other processes are to lock the data too
+	lockAgain               bool          // and to look again when the records are written
 	askOthers               time.Time     // when the other keys are to be asked; zero: no more than they are
 	load                    *effect       // carried out by the caller
 	refused                 bool          // the command is refused
@@ -48,13 +51,17 @@ type followUp struct {
 	err                     error         // of a required record; read after done
 }
 
-// read reads the stored note and the key that wraps the data key.
-func (sp *space) read(ctx context.Context) error {
-	keys, err := sp.bundle.Keys(ctx)
-	if err != nil {
-		return err
+// stored reads the stored note, and the keys that wrap the data key.
+func (sp *space) stored(ctx context.Context) (n note, keys sealed.Keys, err error) {
+	if keys, err = sp.bundle.Keys(ctx); err == nil {
+		n, err = decodeNote(keys.Note)
 	}
-	n, err := decodeNote(keys.Note)
+	return n, keys, err
+}
+
+// read takes over what is stored.
+func (sp *space) read(ctx context.Context) error {
+	n, keys, err := sp.stored(ctx)
 	if err != nil {
 		return err
 	}
@@ -224,8 +231,25 @@ func (sp *space) markEnding() {
 	}
 }
 
+// lost returns the error of a claim that another process may have by now.
+func (sp *space) lost() error {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.held == nil || sp.held.Context().Err() == nil {
+		return nil
+	}
+	return context.Cause(sp.held.Context())
+}
+
 // release ends a claim.
 func (sp *space) release() {
+	sp.mu.Lock()
+	held := sp.held
+	sp.held = nil
+	sp.mu.Unlock()
+	if held != nil {
+		held.Release()
+	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.busy = false

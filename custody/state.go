@@ -71,6 +71,7 @@ type state struct {
 	Stores    int       // the number of keys of the customer
 	FirstOK   time.Time // the last yes of the first key; zero: none since the start
 	Heard     time.Time // the last answer of the first key, or when it began to be asked
+	NotAsked  time.Time // when this instance last did not ask the first key, because of its own settings; zero: never
 	Others    [MaxStores - 1]otherStore
 	Serving   int     // the store whose key keeps the data open: 0 the first, 1 the second …
 	RefusedBy refusal // as stored: only the key of this store, or the first, ends a lock
@@ -116,6 +117,7 @@ type event struct {
 	asked       time.Time        // when loading began: opened
 	expired     bool             // the key's expiry date has passed: opened
 	subject     string           // of a sentence about the key
+	notAsked    bool             // this instance has not asked the key, see notAsked; the class is unknown: keyAnswered
 	explanation string           // of the answer, for the owner: keyAnswered, openingFailed
 	reason      keysource.Reason // of the answer, if its source gives one: keyAnswered, openingFailed
 	stored      stored           // started
@@ -360,6 +362,9 @@ func (t *transition) onAnswer(e event) {
 	if e.class != classUnknown {
 		t.Heard = t.now
 	}
+	if e.notAsked {
+		t.NotAsked, t.Serving = t.now, 0
+	}
 	switch no := e.class == classExpired && t.policy.LockOnExpiry; {
 	case no, e.class == classDenied, e.class == classWrong:
 		t.lockByAnswer(Revoked, e.why(), 0)
@@ -460,7 +465,10 @@ func (t *transition) onNoAnswer(e event) {
 	if first {
 		t.LastOK = t.now
 	}
-	later := t.lastYes()
+	later := t.LastOK
+	if !e.notAsked {
+		later = t.lastYes()
+	}
 	renew := first || later.After(t.LastOK)
 	t.LastOK = later
 	if !t.now.Before(t.LastOK.Add(t.policy.Grace)) {
@@ -513,7 +521,7 @@ func (t *transition) onLockRequested() {
 // on an earlier question: after a refusal it is ended, and else its own refusal still counts.
 func (t *transition) onUnlocked() {
 	t.OwnerLocked = false
-	t.clearLockCause() // a refusal since the unlock was stored has stored the owner's lock again
+	t.clearLockCause() // a refusal since the unlock was stored has stored more
 	if t.Stores > 1 {  // and so has the end of one
 		t.storeNote()
 	}

@@ -33,6 +33,8 @@ func allEvents() []event {
 				event{kind: keyAnswered, class: class, round: round, subject: "The key", explanation: "No."})
 		}
 	}
+	all = append(all, event{kind: keyAnswered, class: classUnknown, notAsked: true, round: 1, subject: "The key",
+		explanation: "Not permitted."})
 	for _, class := range classes {
 		all = append(all,
 			event{kind: keyAnswered, class: class, store: 1, round: 1, subject: "The key", explanation: "No."})
@@ -285,6 +287,11 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 	}
 	if current && e.class == classUnknown && !s.LastOK.IsZero() {
 		hold(lease == nil || s.Stores == 2 && s.Others[0].LastOK.After(s.LastOK), "a missing answer renews the lease")
+	}
+	if current && e.notAsked && s.customerDecides() && !s.Deleted {
+		hold(!next.firstSilent(tableNow) && next.Serving == 0, "another key serves though the first was not asked")
+		hold(s.LastOK.IsZero() || lease == nil, "a key that was not asked renews the lease")
+		hold(next.mayPromote(tableNow) != nil, "a key that was not asked can be replaced")
 	}
 
 	// A second key decides nothing while the first answers, and its refusal locks only in place of a first that is
@@ -593,6 +600,8 @@ func table() string {
 			(e.round == 0 || e.kind == openingFailed && e.lockCount == 0),
 			e.kind == opened && e.lockCount == 0:
 			continue // too late: nothing, in every state
+		case e.notAsked:
+			title = "This instance does not ask the key"
 		case e.kind == keyAnswered, e.kind == openingFailed:
 			title += ": " + string(e.class)
 		case e.expired:

@@ -28,7 +28,7 @@ type Status struct {
 	KeyExpires time.Time
 	// Stores are the keys of the customer, the first one first, which the fields above are about too; see failover.go
 	Stores  []Store
-	Serving int // which of Stores keeps the data open while it is not locked
+	Serving int // whose answers decide about the data while it is not locked, see Serves
 	// LastSuccess and NextCheck are times of polls; zero: the service's key, or no answer since the start
 	LastSuccess, NextCheck time.Time
 	Operation              Operation // the one under way, else the last
@@ -52,6 +52,12 @@ func (s Store) Refuses() bool {
 
 // Silent reports whether the last question got no answer.
 func (s Store) Silent() bool { return s.Answer == string(classUnknown) }
+
+// Serves reports whether the answers of one of Stores keep the data open. While all stores are silent, none does: the
+// data is open until the grace ends.
+func (s Status) Serves(store int) bool {
+	return s.Code == "" && store == s.Serving && !s.Stores[store].Silent()
+}
 
 // Status returns the state of a resource's key. It does not ask the key. Errors: sealed.ErrNoSpace.
 func (c *Custody) Status(ctx context.Context, id sealed.SpaceID) (Status, error) {

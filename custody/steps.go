@@ -179,11 +179,13 @@ func (a *attempt) destroy(ctx context.Context) error {
 }
 
 // rewrap has the keys of the change wrap a new data key. To another version of one key it goes alone, with the same
-// data key, if another store does not answer: the versions of a key must not wait for the stores of others.
+// data key, if another store does not answer: the versions of a key must not wait for the stores of others. A no of the
+// first key ends the change, after which a watch asks that key at once.
 func (a *attempt) rewrap(ctx context.Context) error {
 	err := a.sp.bundle.Rewrap(ctx, a.src, a.src.to()...)
 	if moves := a.flow.Kind == Updating || a.flow.Kind == Following; err != nil && moves && len(a.src.after) > 1 &&
-		isKeyAnswer(err) {
+		!a.firstRefuses(err) &&
+		(isKeyAnswer(err) || errors.Is(err, keysource.ErrExpired)) { // expired: it still opens, and wraps no more
 		uri := a.src.after[a.flow.Store]
 		a.flow.Opens = a.flow.Store // no other one has answered
 		err = a.sp.bundle.RewrapSlot(ctx, uri, a.src.of(uri))
@@ -192,6 +194,13 @@ func (a *attempt) rewrap(ctx context.Context) error {
 		return err
 	}
 	return a.record(ctx, audit.KeyWrap, audit.Done, nil)
+}
+
+// firstRefuses reports whether an error is a no of the first of the keys that wrap.
+func (a *attempt) firstRefuses(err error) bool {
+	failed, ok := errors.AsType[*storeError](err)
+	class := classOf(err)
+	return ok && failed.of.Key.Unversioned() == a.src.first() && (class == classDenied || class == classWrong)
 }
 
 // finish makes the new key the key of the resource and ends the flow.

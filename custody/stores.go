@@ -94,8 +94,9 @@ func (c *Custody) RemoveStore(ctx context.Context, id sealed.SpaceID, key visage
 }
 
 // PromoteStore has the key that serves take the place of a first key that is lost: the first one wraps the data key no
-// more, and is not asked again. It is refused unless the first has been silent for an hour, and its last answer was not
-// a no: someone who cuts the network must not turn a revocation into its opposite. The keys that remain must answer.
+// more, and is not asked again. It is refused unless the first has been asked in vain for an hour, and its last answer
+// was not a no: someone who cuts the network must not turn a revocation into its opposite. The keys that remain must
+// answer.
 //
 // Refusals: CustomerManagedKeyNotEnabled, PromotionNotAllowed, KeyVaultUnavailable, RequestConflict.
 func (c *Custody) PromoteStore(ctx context.Context, id sealed.SpaceID) (Operation, error) {
@@ -122,7 +123,7 @@ func (s state) mayPromote(now time.Time) error {
 	refuse := func(format string, args ...any) error {
 		return visage.Refuse(visage.Conflict, "PromotionNotAllowed", format, args...)
 	}
-	silent := now.Sub(s.Heard)
+	silent := s.silence(now)
 	switch {
 	case s.Stores < 2:
 		return refuse("The resource has a key in one store only.")
@@ -133,6 +134,8 @@ func (s state) mayPromote(now time.Time) error {
 			"in its store.")
 	case s.Answer != classUnknown:
 		return refuse("The first key is not silent: remove it, if another one is to be the first.")
+	case s.NotAsked.After(s.Heard) && silent < failOverAfter:
+		return refuseNotAsked()
 	case silent < promoteAfter:
 		return refuse("The first key has been silent for %v, and it is replaced after %v at the earliest.",
 			silent.Round(time.Second), promoteAfter)
@@ -148,11 +151,21 @@ func (c *Custody) requireSilence(ctx context.Context, sp *space) error {
 	if err := sp.stateNow().mayPromote(time.Now()); err != nil {
 		return err
 	}
-	if err := c.probe(ctx, sp, sp.stores()[0]); classOf(err) != classUnknown {
+	err := c.probe(ctx, sp, sp.stores()[0])
+	if notAsked(err) {
+		return refuseNotAsked()
+	}
+	if classOf(err) != classUnknown {
 		return visage.Refuse(visage.Conflict, "PromotionNotAllowed",
 			"The first key has answered again, and decides: wait for its state.")
 	}
 	return ctx.Err()
+}
+
+func refuseNotAsked() error {
+	return visage.Refuse(visage.Conflict, "PromotionNotAllowed",
+		"This instance does not ask the first key, because of its own settings, and would not hear a refusal: have "+
+			"its operator permit the store again, and wait for its answer.")
 }
 
 // claimStores claims the space of a resource under a customer's key for a change of its stores.
@@ -162,7 +175,7 @@ func (c *Custody) claimStores(
 	if sp, err = c.space(ctx, id); err != nil {
 		return nil, nil, nil, fmt.Errorf("change the key stores of a resource: %w", err)
 	}
-	if !sp.claim(ctx) {
+	if !c.claim(ctx, sp) {
 		return nil, nil, nil, conflictRefusal()
 	}
 	release = func() {

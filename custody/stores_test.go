@@ -425,6 +425,37 @@ func TestFollowsAlone(t *testing.T) {
 	})
 }
 
+// TestFirstRefusesDuringFollow has the first key, after a silence in which the second serves, say no for the first time
+// to a move of the second to a new version: the move fails, and the no locks.
+func TestFirstRefusesDuringFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		one := r.first().add("k1")
+		r.enabled(spaceA, one)
+		two := r.second().add("k2")
+		r.added(visage.KeyRef{Vault: two.Vault, Name: two.Name})
+		r.first().silent(true)
+		r.later("the fail-over", func(s custody.Status) bool { return s.Serving == 1 })
+		r.custody.SetFault(func(at string) error {
+			if at == "follow rewrapped before" {
+				r.first().silent(false)
+				r.first().refuses()
+			}
+			return nil
+		})
+		r.custody.Recheck(r.second().add("k2"))
+		s := r.later("the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
+		if s.Operation.Kind != custody.Following || s.Operation.Progress != custody.Failed {
+			t.Errorf("the move ended as %+v", s.Operation)
+		}
+		r.slotsAre(one, two)
+		if r.read(spaceA) == nil {
+			t.Error("the second key opens what the first has refused")
+		}
+	})
+}
+
 // TestPromotion replaces a first key that is lost.
 func TestPromotion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -479,6 +510,51 @@ func TestPromotion(t *testing.T) {
 		r.second().enable("k2", false)
 		r.later("the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 	})
+}
+
+// TestFirstNotAsked has this instance not ask the first key any more, because of its own settings, from the start and
+// while the second key serves: no other key keeps the data open beyond the grace or takes the place of the first.
+func TestFirstNotAsked(t *testing.T) {
+	for _, served := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newStoreAndVaults(t, memory())
+			r.run()
+			r.underBoth()
+			if served {
+				r.first().silent(true)
+				r.later("the fail-over", func(s custody.Status) bool { return s.Serving == 1 })
+			}
+			const why = "The description of the store does not list the resource."
+			r.first().set(func(v *vault) {
+				v.fail = visage.Refuse(visage.Invalid, "KeyStoreNotPermitted", why)
+			})
+			s := r.later("the reason", func(s custody.Status) bool { return strings.Contains(s.Reason, why) })
+			if s.Condition != custody.Degraded || s.Serving != 0 {
+				t.Errorf("not asked: %+v", s)
+			}
+			start := time.Now()
+			for r.read(spaceA) == nil && time.Since(start) < 2*custody.DefaultGrace {
+				if s := r.state(spaceA); s.Serving != 0 {
+					t.Fatalf("another key serves: %+v", s)
+				}
+				time.Sleep(time.Second)
+			}
+			r.later("the end of the grace", func(s custody.Status) bool { return s.Condition == custody.Unavailable })
+			r.reborn()
+			time.Sleep(2 * time.Hour)
+			if r.read(spaceA) == nil {
+				t.Error("another key has opened the data after a restart")
+			}
+			_, err := r.custody.PromoteStore(t.Context(), spaceA)
+			wantRefusal(t, err, "PromotionNotAllowed")
+			r.first().silent(true)
+			r.later("the fail-over", func(s custody.Status) bool { return s.Serving == 1 })
+			_, err = r.custody.PromoteStore(t.Context(), spaceA)
+			wantRefusal(t, err, "PromotionNotAllowed") // its silence has only begun
+			r.first().silent(false)
+			r.later("the answer", func(s custody.Status) bool { return s.Condition == custody.Active })
+		})
+	}
 }
 
 // storeJourney is a change of the stores, with the keys before it and after it.

@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,71 @@ func TestRefusalDuringStuckChange(t *testing.T) {
 		s := r.later("the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
 		if took := time.Since(start); took > time.Minute {
 			t.Errorf("locked after %v: %+v", took, s)
+		}
+	})
+}
+
+// TestSlowStores adds a key while three stores are slow, and revokes the first in the middle, when no watch asks it:
+// the change gives up, and the data is closed in time.
+func TestSlowStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 4 * time.Second // and a change makes four calls to each
+		r := newStoreAndVaults(t, memory())
+		third := newVault("https://third.vault.example")
+		r.vaults[third.address] = third
+		r.run()
+		r.underBoth()
+		key := third.add("k3")
+		var revoked time.Time
+		for _, v := range r.vaults {
+			v.set(func(v *vault) { v.delay = map[string]time.Duration{"wrapKey": slow, "unwrapKey": slow} })
+		}
+		r.second().set(func(v *vault) {
+			v.onCall = func(verb string) {
+				if verb == "wrapKey" && revoked.IsZero() { // the first has wrapped the new data key
+					r.first().set(func(v *vault) { v.denied[principal] = keysource.Permission })
+					revoked = time.Now()
+				}
+			}
+		})
+		_, err := r.custody.AddStore(t.Context(), spaceA, key, principal)
+		wantRefusal(t, err, "KeyVaultUnavailable")
+		if revoked.IsZero() {
+			t.Fatal("the first key was not revoked during the change")
+		}
+		for r.read(spaceA) == nil {
+			time.Sleep(250 * time.Millisecond)
+		}
+		if took := time.Since(revoked); took > 45*time.Second {
+			t.Errorf("the revocation took %v", took)
+		}
+		r.slotsAre(r.first().newest("k1"), r.second().newest("k2"))
+	})
+}
+
+// TestRefusalIsStoredFirst holds that the note of a resource with two keys names the key that has refused before the
+// data is locked, so that after a crash in between the other key does not open it.
+func TestRefusalIsStoredFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		r.underBoth()
+		var notes []string
+		r.journal.before = func(e audit.Event) { // written after the lock, and before its note
+			if e.Kind != audit.CustodyLock {
+				return
+			}
+			keys, err := r.store.Bundle(spaceA).Keys(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			notes = append(notes, string(keys.Note))
+		}
+		r.first().set(func(v *vault) { v.denied[principal] = keysource.Permission })
+		r.later("the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
+		synctest.Wait()
+		if len(notes) != 1 || !strings.Contains(notes[0], `"refusedBy":1`) || strings.Contains(notes[0], `"closed"`) {
+			t.Errorf("when the data was locked, the note was %q", notes)
 		}
 	})
 }

@@ -2,6 +2,9 @@ package custody
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/visage-face/visage"
@@ -27,27 +30,82 @@ func (c *Custody) Uses(of visage.KeyRef) []Use {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []Use
-	for id, sp := range c.spaces {
-		sp.mu.Lock()
-		n, stores, condition := sp.note, sp.storesLocked(), sp.state.shown()
-		sp.mu.Unlock()
-		add := func(b *binding, version string) {
-			if b == nil || !c.names(of, b.Key) || of.Version != "" && of.Version != version {
-				return
-			}
-			all = append(all, Use{ID: id, Key: c.cfg.Today(b.Key), Version: version, As: b.As, Condition: condition,
-				Changing: n.Flow != nil})
-		}
-		for _, k := range stores {
-			add(&k.binding, k.Version)
-		}
-		if f := n.Flow; f != nil && f.To != nil && !slices.ContainsFunc(stores, func(k storeKey) bool {
-			return k.Key.SameKey(f.To.Key) && k.Version == f.Version
-		}) {
-			add(f.To, f.Version)
-		}
+	for _, sp := range c.spaces {
+		all = append(all, c.usesIn(sp, of)...)
 	}
 	return all
+}
+
+// usesIn returns the uses of a key by one resource. It takes sp.mu.
+func (c *Custody) usesIn(sp *space, of visage.KeyRef) (all []Use) {
+	sp.mu.Lock()
+	n, stores, condition := sp.note, sp.storesLocked(), sp.state.shown()
+	sp.mu.Unlock()
+	add := func(b *binding, version string) {
+		if b == nil || !c.names(of, b.Key) || of.Version != "" && of.Version != version {
+			return
+		}
+		all = append(all, Use{ID: sp.id, Key: c.cfg.Today(b.Key), Version: version, As: b.As, Condition: condition,
+			Changing: n.Flow != nil})
+	}
+	for _, k := range stores {
+		add(&k.binding, k.Version)
+	}
+	if f := n.Flow; f != nil && f.To != nil && !slices.ContainsFunc(stores, func(k storeKey) bool {
+		return k.Key.SameKey(f.To.Key) && k.Version == f.Version
+	}) {
+		add(f.To, f.Version)
+	}
+	return all
+}
+
+// DependsOn reports whether a resource depends on any version of a key, as Uses has it. A resource that is not known
+// does not.
+func (c *Custody) DependsOn(id sealed.SpaceID, key visage.KeyRef) bool {
+	key.Version = ""
+	c.mu.Lock()
+	sp := c.spaces[id]
+	c.mu.Unlock()
+	return sp != nil && len(c.usesIn(sp, key)) > 0
+}
+
+// StoredUses returns the resources that depend on a key, as Uses has it, by what the store has at this moment: another
+// process may have begun a change that this one does not know of yet. unchanged reports, as a transaction sees it,
+// whether no change of keys was begun since. A change that begins after that transaction is refused by Config.Kept.
+func (c *Custody) StoredUses(ctx context.Context, of visage.KeyRef) (
+	users []sealed.SpaceID, unchanged func(sealed.Reader) (bool, error), err error,
+) {
+	var before map[sealed.SpaceID]uint64
+	err = c.cfg.Store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) (err error) {
+		before, err = readChanges(r)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read which resources have changed: %w", err)
+	}
+	ids, err := c.cfg.Store.Spaces().List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range ids {
+		if id == sealed.Operator {
+			continue
+		}
+		sp := &space{id: id, bundle: c.cfg.Store.Bundle(id)}
+		err := sp.read(ctx)
+		_, damaged := errors.AsType[*sealed.CorruptError](err)
+		switch {
+		case errors.Is(err, sealed.ErrNoSpace), damaged:
+		case err != nil:
+			return nil, nil, fmt.Errorf("read the keys of resource %s: %w", id, err)
+		case len(c.usesIn(sp, of)) > 0:
+			users = append(users, id)
+		}
+	}
+	return users, func(r sealed.Reader) (bool, error) {
+		now, err := readChanges(r)
+		return maps.Equal(before, now), err
+	}, nil
 }
 
 // names reports whether a reference, which may name a whole vault, names the stored key.

@@ -174,6 +174,9 @@ func (s *vaultSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource
 	if err := version.usable(); err != nil {
 		return nil, keysource.Ref{}, err
 	}
+	if ends := version.description.Expires; !ends.IsZero() && !time.Now().Before(ends) {
+		return nil, keysource.Ref{}, refuse(keysource.ErrExpired, keysource.Expired, "the key has expired")
+	}
 	s.v.wrapped = append(s.v.wrapped, bytes.Clone(inner))
 	return version.aead.Seal(nil, nil, inner, nil), version.description.Ref, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"time"
 
@@ -65,12 +66,16 @@ func (s boundedSource) Wrap(ctx context.Context, inner []byte) (blob []byte, ref
 	return blob, ref, err
 }
 
-// Unwrap implements keysource.Source.
+// Unwrap implements keysource.Source. A key that has expired still unwraps, so one that does not because it has expired
+// refuses.
 func (s boundedSource) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) (inner []byte, err error) {
 	err = s.calls.do(ctx, func(ctx context.Context) error {
 		inner, err = s.src.Unwrap(ctx, ref, blob)
 		return err
 	})
+	if errors.Is(err, keysource.ErrExpired) {
+		err = &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.Expired, Text: err.Error()}
+	}
 	return inner, err
 }
 

@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/visage-face/visage"
 )
@@ -13,12 +14,14 @@ type agenda struct {
 	mu     sync.Mutex
 	due    map[visage.ResourceID]bool
 	active map[visage.ResourceID]bool
-	news   chan struct{} // holds one value when due may have a resource that no worker has taken
+	later  map[visage.ResourceID]bool // those of addLater
+	news   chan struct{}              // holds one value when due may have a resource that no worker has taken
 }
 
 func newAgenda() *agenda {
 	return &agenda{
-		due: make(map[visage.ResourceID]bool), active: make(map[visage.ResourceID]bool), news: make(chan struct{}, 1),
+		due: make(map[visage.ResourceID]bool), active: make(map[visage.ResourceID]bool),
+		later: make(map[visage.ResourceID]bool), news: make(chan struct{}, 1),
 	}
 }
 
@@ -28,6 +31,33 @@ func (a *agenda) add(id visage.ResourceID) {
 	a.due[id] = true
 	a.mu.Unlock()
 	a.signal()
+}
+
+// addLater asks for work on a resource after a while, once: a resource that waits already is not added a second time.
+// Otherwise each round would begin another series of attempts, for as long as another process has the work.
+func (a *agenda) addLater(id visage.ResourceID, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.later[id] {
+		return
+	}
+	a.later[id] = true
+	time.AfterFunc(wait, func() {
+		a.mu.Lock()
+		delete(a.later, id)
+		a.mu.Unlock()
+		a.add(id)
+	})
+}
+
+// addUnlessLater asks for work on a resource now, unless addLater has.
+func (a *agenda) addUnlessLater(id visage.ResourceID) {
+	a.mu.Lock()
+	waits := a.later[id]
+	a.mu.Unlock()
+	if !waits {
+		a.add(id)
+	}
 }
 
 func (a *agenda) signal() {

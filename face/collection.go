@@ -54,6 +54,7 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 		return err
 	}
 	defer release()
+	var listed stored
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
 		all := collections.In(ref.Kind.String())
 		if _, err := all.Get(tx, ref.ID); err == nil {
@@ -73,7 +74,10 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 		if err := totals.In().Put(tx, totalsID, t); err != nil {
 			return fmt.Errorf("write totals: %w", err)
 		}
-		if err := putState(tx, ref.Kind, record, stateRecord{}); err != nil {
+		if err := putState(tx, ref.Kind, record, &stateRecord{}); err != nil {
+			return err
+		}
+		if listed, err = noteItem(tx, ref, itemAdded); err != nil {
 			return err
 		}
 		return all.Put(tx, ref.ID, record)
@@ -81,7 +85,7 @@ func (s *Service) Create(ctx context.Context, res visage.Resource, ref Ref, c Cr
 	if err != nil {
 		return fmt.Errorf("create %s: %w", ref.Kind, err)
 	}
-	s.orders.change(order, idChange{id: ref.ID, added: true})
+	s.orders.change(order, listed)
 	return nil
 }
 
@@ -153,6 +157,7 @@ func (s *Service) Erase(ctx context.Context, res visage.Resource, ref Ref) (Eras
 	defer release()
 	var record collectionRecord
 	var st stateRecord
+	var listed stored
 	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
 		var err error
 		if record, st, err = findIdle(tx, ref); err != nil {
@@ -188,15 +193,18 @@ func (s *Service) Erase(ctx context.Context, res visage.Resource, ref Ref) (Eras
 		if err := remove(tx, retentions.In(), incarnation); err != nil {
 			return err
 		}
+		if listed, err = noteItem(tx, ref, itemGone); err != nil {
+			return err
+		}
 		return remove(tx, collections.In(ref.Kind.String()), ref.ID)
 	})
 	if err != nil {
 		return Erasure{}, fmt.Errorf("delete %s: %w", ref.Kind, err)
 	}
 	for _, side := range record.sides() {
-		s.galleries.Drop(scope(res, side), nil)
+		s.galleries.Drop(scope(res, side))
 	}
-	s.orders.change(order, idChange{id: ref.ID})
+	s.orders.change(order, listed)
 	s.orders.forget(contentsOrder(res, record))
 	s.names.forget(contentsOrder(res, record))
 	s.sweeps.add(res.ID)
@@ -228,8 +236,13 @@ func listCollections[T any](
 	all := collections.In(kind.String())
 	listed := listing{
 		lease: s.space(res).Lease(), name: collectionsOrder(res, kind), text: func(id string) string { return id },
-		scan: func(add func(string)) error {
-			return s.view(ctx, res, func(r sealed.Reader) error {
+		scan: func(add func(string)) (at uint64, err error) {
+			err = s.view(ctx, res, func(r sealed.Reader) error {
+				head, err := itemChanges(r, kind)
+				if err != nil {
+					return err
+				}
+				at = head.last()
 				for c, err := range all.All(r) {
 					if err != nil {
 						return err
@@ -238,7 +251,17 @@ func listCollections[T any](
 				}
 				return nil
 			})
+			return at, err
 		},
+		since: func(uint64) (list []change, reaches bool, err error) { return nil, false, nil },
+	}
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		head, err := itemChanges(r, kind)
+		listed.at = head.last()
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return readPage(ctx, s, res, listed, p.Start, top, func(r sealed.Reader, id string) (T, error) {
 		c, err := all.Get(r, id)
@@ -248,4 +271,28 @@ func listCollections[T any](
 		}
 		return describe(r, c)
 	})
+}
+
+// itemChanges reads how many changes of the lists or groups of a kind there were.
+func itemChanges(r sealed.Reader, kind Kind) (changesRecord, error) {
+	head, err := changes.In(kind.String()).Get(r, headID)
+	if err != nil && !errors.Is(err, sealed.ErrNotFound) {
+		return head, fmt.Errorf("read changes: %w", err)
+	}
+	return head, nil
+}
+
+// noteItem counts that a list or group was added or removed. Clients choose the ids of these, which may say something
+// about people, so the log does not keep them: after a deletion nothing may be left of them. Other processes read the
+// list anew.
+func noteItem(tx sealed.Tx, ref Ref, what changeKind) (stored, error) {
+	head, err := itemChanges(tx, ref.Kind)
+	if err != nil {
+		return stored{}, err
+	}
+	done := stored{after: head.last(), list: []change{{what, ref.ID}}}
+	if err := changes.In(ref.Kind.String()).Put(tx, headID, changesRecord{Before: done.last()}); err != nil {
+		return stored{}, fmt.Errorf("write changes: %w", err)
+	}
+	return done, nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -27,24 +26,29 @@ type Expired struct {
 // deletion by request does; with dry it only counts them. A group or list that is being trained is left for the next
 // call. Run calls it every hour.
 func (s *Service) Expire(ctx context.Context, res visage.Resource, dry bool) (Expired, error) {
-	var sum Expired
+	sum, _, err := s.expire(ctx, res, dry)
+	return sum, err
+}
+
+// expire is Expire, and reports whether the resource has a retention.
+func (s *Service) expire(ctx context.Context, res visage.Resource, dry bool) (sum Expired, rules bool, err error) {
 	if err := s.writeMatches(ctx, res); err != nil {
-		return sum, fmt.Errorf("expire: %w", err)
+		return sum, false, fmt.Errorf("expire: %w", err)
 	}
-	var due []expiry
-	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
-		due, err = s.expiries(r, res)
+	var all []expiry
+	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
+		all, err = s.expiries(r, res)
 		return err
 	})
-	for _, e := range due {
+	for _, e := range all {
 		if err == nil {
 			err = s.expireOne(ctx, e, dry, &sum)
 		}
 	}
 	if err != nil {
-		return sum, fmt.Errorf("expire: %w", err)
+		return sum, false, fmt.Errorf("expire: %w", err)
 	}
-	return sum, nil
+	return sum, len(all) > 0, nil
 }
 
 // expiry is a group or list with a retention.
@@ -54,8 +58,13 @@ type expiry struct {
 	of        uuid // incarnation
 	faces     sealed.Container[faceRecord]
 	retention retentionRecord
-	days      []dayRecord // of a list, in ascending order
+	days      []dayRecord   // of a list, in ascending order
+	margin    time.Duration // added to a retention that counts from matches
 }
+
+// matchMargin is how long those stay beyond their retention that another process may have recognised and not stored
+// yet: each stores its matches every round.
+const matchMargin = 10 * round
 
 // expiries returns the collections that have a retention, of their own or of the resource.
 func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, error) {
@@ -74,6 +83,9 @@ func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, erro
 				continue
 			}
 			e := expiry{res: res, ref: Ref{kind, c.ID}, of: c.Incarnation, faces: c.faces(), retention: retention}
+			if s.store.Shared() {
+				e.margin = matchMargin
+			}
 			if !kind.isGroup() {
 				if e.days, err = enrolmentDays(r, c.Incarnation); err != nil {
 					return nil, err
@@ -111,6 +123,9 @@ func (e *expiry) from(r sealed.Reader, when time.Time, id uuid) (time.Time, erro
 // does not decide.
 func (e *expiry) over(r sealed.Reader, when time.Time, id uuid) (bool, error) {
 	age := time.Duration(e.retention.Days) * day
+	if e.retention.Since == SinceMatch {
+		age += e.margin
+	}
 	if !when.IsZero() && time.Since(when) < age {
 		return false, nil
 	}
@@ -217,11 +232,10 @@ func (e *expiry) each(r sealed.Reader, found func(uuid) error) error {
 // recognised or enrolled again since the first look.
 func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, error) {
 	var c collectionRecord
+	var st stateRecord
 	var gone []uuid
-	receipt, err := s.erase(ctx, e.res, func(tx sealed.Tx) error {
+	receipt, err := s.erase(ctx, e.res, func(tx sealed.Tx) (err error) {
 		gone = nil
-		var st stateRecord
-		var err error
 		if c, st, err = findIdle(tx, e.ref); err != nil {
 			return err
 		}
@@ -240,26 +254,15 @@ func (s *Service) expirePart(ctx context.Context, e expiry, ids []string) (int, 
 		if len(gone) == 0 {
 			return nil
 		}
-		return putState(tx, e.ref.Kind, c, st)
+		return putState(tx, e.ref.Kind, c, &st)
 	})
 	if err != nil || len(gone) == 0 {
 		return 0, err
 	}
-	s.changeGalleries(e.res, c, func(g *gallery.Gallery) error {
-		for _, id := range gone {
-			if e.ref.Kind.isGroup() {
-				g.RemoveOwner(gallery.ID(id))
-			} else {
-				g.Remove(gallery.ID(id))
-			}
-		}
-		return nil
-	})
+	s.changed(ctx, e.res, c, st)
 	for _, id := range gone {
-		s.orders.change(contentsOrder(e.res, c), idChange{id: string(id[:])})
 		kind, detail := audit.FaceDelete, audit.DetailFace
 		if e.ref.Kind.isGroup() {
-			s.names.change(contentsOrder(e.res, c), nameChange{id: id, what: nameGone})
 			kind, detail = audit.PersonDelete, audit.DetailPerson
 		}
 		s.erased(ctx, e.res, kind, e.ref, receipt, map[audit.Detail]string{detail: id.String()})
@@ -300,14 +303,61 @@ func (e *expiry) remove(tx sealed.Tx, c collectionRecord, st *stateRecord, id st
 	return f.ID, removeFace(tx, c, st, f.ID)
 }
 
-// expireIfDue expires a resource once an hour, and otherwise only stores its matches.
-func (s *Service) expireIfDue(ctx context.Context, res visage.Resource) error {
-	if last, ok := s.expired[res.ID]; ok && time.Since(last) < expireEvery {
-		return s.writeMatches(ctx, res)
+// expiryRecord is when a resource was last expired.
+type expiryRecord struct {
+	At int64 `cbor:"1,keyasint"` // Unix seconds
+}
+
+// expiryTimes has that record in stores that several processes share, so that the resource is expired once an hour, and
+// not once for each.
+var expiryTimes = sealed.NewTable[expiryRecord]("face.expired", 1) // In(), wholeResource
+
+// expiryDue reports whether a resource was not expired in the last hour.
+func (s *Service) expiryDue(ctx context.Context, res visage.Resource) (bool, error) {
+	if last, ok := s.expired[res.ID]; ok && !pastHour(last) {
+		return false, nil
 	}
-	_, err := s.Expire(ctx, res, false)
-	if err == nil {
-		s.expired[res.ID] = time.Now()
+	if !s.store.Shared() {
+		return true, nil
 	}
-	return err
+	var e expiryRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		e, err = expiryTimes.In().Get(r, wholeResource)
+		return err
+	})
+	if errors.Is(err, sealed.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the last expiry: %w", err)
+	}
+	last := time.Unix(e.At, 0)
+	if pastHour(last) {
+		return true, nil
+	}
+	s.expired[res.ID] = last
+	return false, nil
+}
+
+// pastHour reports whether a time is an hour ago. One far in the future is too: a clock that ran ahead, perhaps that of
+// another machine, has written it, and must not put retention off until then.
+func pastHour(last time.Time) bool { return time.Since(last).Abs() >= expireEvery }
+
+// expireNow expires a resource and records when.
+func (s *Service) expireNow(ctx context.Context, res visage.Resource, claim *sealed.Claim) error {
+	now := time.Now()
+	_, rules, err := s.expire(ctx, res, false)
+	if err != nil {
+		return err
+	}
+	s.expired[res.ID] = now
+	if !s.store.Shared() || !rules {
+		return nil // without a retention there was nothing to read
+	}
+	return s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
+		if err := claim.Check(tx); err != nil {
+			return err
+		}
+		return expiryTimes.In().Put(tx, wholeResource, expiryRecord{At: now.Unix()})
+	})
 }

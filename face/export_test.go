@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
+	"sync"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/gallery"
@@ -36,7 +38,7 @@ func (s *Service) Pretend(
 		}
 		set(&st.Persons, persons)
 		set(&st.Faces, faces)
-		return putState(tx, ref.Kind, c, st)
+		return putState(tx, ref.Kind, c, &st)
 	})
 }
 
@@ -122,12 +124,15 @@ func (s *Service) DuringSearch(
 		return err
 	}
 	before()
-	return s.withGallery(ctx, res, ref, c, st.Trained, func(g *gallery.Gallery) error {
+	return s.withGallery(ctx, res, ref, c, st, st.Trained, func(g *gallery.Gallery) error {
 		during()
 		_, err := g.Search(ctx, gallery.Query{Probes: []gallery.Code{probe}, K: 1})
 		return err
 	})
 }
+
+// SearchIn makes the service search collections in parts.
+func (s *Service) SearchIn(p Partitions) { s.partitions = p }
 
 // DuringTraining calls during while the gallery of a training that was asked for is loaded, and expects some faces.
 func (s *Service) DuringTraining(
@@ -142,10 +147,10 @@ func (s *Service) DuringTraining(
 	if err != nil {
 		return err
 	}
-	src := gallery.Source{Lease: ctx, Dim: 1, Load: func(_ context.Context, g *gallery.Gallery) error {
+	src := gallery.Source{Lease: ctx, Dim: 1, Load: func(_ context.Context, g *gallery.Gallery) (uint64, error) {
 		g.Expect(expected)
 		during()
-		return nil
+		return 0, nil
 	}}
 	key := gallery.Key{Scope: scope(res, c), Version: st.Training.UpTo}
 	return s.galleries.Use(ctx, key, src, func(*gallery.Gallery) error { return nil })
@@ -157,12 +162,20 @@ func (s *Service) DuringScan(
 ) ([]string, error) {
 	return s.orders.after(ctx, listing{
 		lease: ctx, name: "test", text: func(id string) string { return id },
-		scan: func(add func(string)) error {
+		scan: func(add func(string)) (uint64, error) {
 			for _, id := range ids {
 				add(id)
 			}
-			during(func(id string, added bool) { s.orders.change("test", idChange{id: id, added: added}) })
-			return nil
+			var after uint64
+			during(func(id string, added bool) {
+				what := itemGone
+				if added {
+					what = itemAdded
+				}
+				s.orders.change("test", stored{after: after, list: []change{{what, id}}})
+				after++
+			})
+			return 0, nil
 		},
 	}, "", mostTop)
 }
@@ -342,8 +355,9 @@ func (s *Service) NameBytes() int64 { return s.names.memory() }
 
 // Index is the names of the persons of a group, for tests of their index alone.
 type Index struct {
-	all *nameIndexes
-	k   *nameIndex
+	all     *nameIndexes
+	k       *nameIndex
+	changes uint64
 }
 
 // NewIndex makes an index whose scan calls scan and waits until it is built. change records a change.
@@ -353,13 +367,13 @@ func NewIndex(
 ) (*Index, error) {
 	all := newNameIndexes(mostNameBytes)
 	x := &Index{all: all}
-	k, err := all.of(lease, "test", persons, func(_ context.Context, add func(uuid, string) error) error {
-		return scan(func(id uuid, name string) {
+	k, err := all.of(lease, "test", persons, func(_ context.Context, add func(uuid, string) error) (uint64, error) {
+		return 0, scan(func(id uuid, name string) {
 			if err := add(id, name); err != nil {
 				panic(err)
 			}
 		}, x.Change)
-	})
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -370,13 +384,17 @@ func NewIndex(
 
 // Change records that a person was added, renamed or removed.
 func (x *Index) Change(id visage.UUID, name string, gone, added bool) {
-	what := nameChanged
+	what := personRenamed
 	if gone {
-		what = nameGone
+		what = personGone
 	} else if added {
-		what = nameAdded
+		what = personAdded
 	}
-	x.all.change("test", nameChange{id, fold(name), what})
+	c := change{what, string(id[:])}
+	x.all.change("test", stored{
+		after: x.changes, list: []change{c}, names: map[string]string{c.id: fold(name)},
+	})
+	x.changes++
 }
 
 // Search returns the first n persons whose name begins with a text, and the others that have it.
@@ -393,3 +411,124 @@ func (x *Index) Search(text string, n int) (begin, within []visage.UUID) {
 
 // Close ends the index.
 func (x *Index) Close() { x.all.close() }
+
+// RefreshNow brings what is kept in memory up to date, as Run does.
+func (s *Service) RefreshNow(ctx context.Context) { s.refresh(ctx) }
+
+// LogChanges writes some changes of a collection in one transaction and returns them as ids.
+func (s *Service) LogChanges(ctx context.Context, res visage.Resource, ref Ref, n int) (ids []string, err error) {
+	err = s.update(ctx, res, func(tx sealed.Tx) error {
+		ids = nil
+		c, st, err := findState(tx, ref)
+		if err != nil {
+			return err
+		}
+		for range n {
+			id := visage.NewUUID()
+			st.note(faceGone, id)
+			ids = append(ids, id.String())
+		}
+		return putState(tx, ref.Kind, c, &st)
+	})
+	return ids, err
+}
+
+// ChangesSince returns the ids of the changes of a collection after a number.
+func (s *Service) ChangesSince(
+	ctx context.Context, res visage.Resource, ref Ref, after uint64,
+) (ids []string, reaches bool, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		c, st, err := findState(r, ref)
+		if err != nil {
+			return err
+		}
+		var list []change
+		list, reaches, err = st.changesSince(r, c, after)
+		for _, change := range list {
+			ids = append(ids, rawText(change.id))
+		}
+		return err
+	})
+	return ids, reaches, err
+}
+
+// ChangeRecords counts the records of the log of changes of a collection.
+func (s *Service) ChangeRecords(ctx context.Context, res visage.Resource, ref Ref) (n int, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		c, err := find(r, ref)
+		if err != nil {
+			return err
+		}
+		for _, err := range changes.In(c.Incarnation.String()).All(r) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	return n, err
+}
+
+// LoggedItems counts the records of the log of the lists or groups of a kind, and the changes with an id in it.
+func (s *Service) LoggedItems(ctx context.Context, res visage.Resource, kind Kind) (records, ids int, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		for block, err := range changes.In(kind.String()).All(r) {
+			if err != nil {
+				return err
+			}
+			records, ids = records+1, ids+len(block.List)
+		}
+		return nil
+	})
+	return records, ids, err
+}
+
+// SetExpired records when a resource was expired last.
+func (s *Service) SetExpired(ctx context.Context, res visage.Resource, at time.Time) error {
+	return s.update(ctx, res, func(tx sealed.Tx) error {
+		return expiryTimes.In().Put(tx, wholeResource, expiryRecord{At: at.Unix()})
+	})
+}
+
+// LaterRuns asks for work on a resource some time later, again and again, and returns how often it was done.
+func LaterRuns(ctx context.Context, times int, every, wait time.Duration) (runs int) {
+	a := newAgenda()
+	ctx, end := context.WithCancel(ctx)
+	var worker sync.WaitGroup
+	worker.Go(func() { a.work(ctx, func(context.Context, visage.ResourceID) { runs++ }) })
+	for range times {
+		a.addLater(visage.ResourceID{1}, wait)
+		time.Sleep(every)
+	}
+	time.Sleep(wait)
+	end()
+	worker.Wait()
+	return runs
+}
+
+// Job is a training.
+type Job struct{ record jobRecord }
+
+// BeginTraining takes the first step of the training of a collection.
+func (s *Service) BeginTraining(
+	ctx context.Context, res visage.Resource, ref Ref, claim *sealed.Claim,
+) (*Job, error) {
+	var c collectionRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		c, err = find(r, ref)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	job := jobRecord{Kind: ref.Kind, ID: ref.ID, Of: c.Incarnation}
+	_, _, err = s.step(ctx, res, job, claim, func(st *stateRecord) { st.Training.Status = Running })
+	return &Job{job}, err
+}
+
+// EndTraining takes its last step.
+func (s *Service) EndTraining(ctx context.Context, res visage.Resource, job *Job, claim *sealed.Claim) error {
+	_, _, err := s.step(ctx, res, job.record, claim, func(st *stateRecord) { st.Training.Status = Succeeded })
+	return err
+}

@@ -40,6 +40,9 @@ type Config struct {
 	// GalleryBytes limits the memory of all loaded galleries together, in bytes. Default 1 GiB. A collection that alone
 	// needs more cannot be searched.
 	GalleryBytes int64
+	// Partitions searches collections that are too large for one process. Default: there are none, and each collection
+	// is searched here.
+	Partitions Partitions
 	// Audit records erasures, and changes of retention and holds. Default: nothing is recorded.
 	Audit audit.Recorder
 	// Logger gets the failures that callers are not shown. Default: discard.
@@ -64,15 +67,16 @@ type Service struct {
 	log        *slog.Logger
 	audit      audit.Recorder
 
-	galleries *gallery.Pool
-	orders    *orders
-	names     *nameIndexes
-	locks     locks
-	trainings *agenda // resources with trainings to run
-	sweeps    *agenda // resources to sweep
-	matches   *matchLog
-	expired   map[visage.ResourceID]time.Time // when each was last expired; used only by the goroutine that sweeps
-	metrics   metrics
+	galleries  *gallery.Pool
+	partitions Partitions // nil: none
+	orders     *orders
+	names      *nameIndexes
+	locks      locks
+	trainings  *agenda // resources with trainings to run
+	sweeps     *agenda // resources to sweep
+	matches    *matchLog
+	expired    map[visage.ResourceID]time.Time // when each was last expired; used only by the goroutine that sweeps
+	metrics    metrics
 }
 
 // New checks cfg and makes a Service. It starts nothing; see Run.
@@ -115,7 +119,8 @@ func New(cfg Config) (*Service, error) {
 		audit: cfg.Audit,
 		store: cfg.Store, models: maps.Clone(cfg.Models), packs: packs, resources: cfg.Resources, log: cfg.Logger,
 		modelNames: strings.Join(slices.Sorted(maps.Keys(cfg.Models)), ", "),
-		galleries:  galleries, orders: newOrders(mostOrdered), names: newNameIndexes(mostNameBytes),
+		galleries:  galleries, partitions: cfg.Partitions,
+		orders: newOrders(mostOrdered), names: newNameIndexes(mostNameBytes),
 		trainings: newAgenda(), sweeps: newAgenda(), matches: newMatchLog(),
 		expired: make(map[visage.ResourceID]time.Time),
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -37,17 +36,17 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 	}
 	f := faceRecord{ID: visage.NewUUID()}
 	codes, _, err := s.enrolAll(ctx, c, e, 0)
-	if list.Kind != FaceList { // the gallery of a small list, if it is being loaded, takes the code later
-		defer wipe(codes)
-	}
+	defer wipe(codes)
 	if err != nil {
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
+	var st stateRecord
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
-		now, st, err := check(tx)
+		now, is, err := check(tx)
 		if err != nil {
 			return err
 		}
+		st = is
 		if now.Incarnation != c.Incarnation {
 			return list.notFound() // the code was made for an earlier list of this id
 		}
@@ -60,16 +59,7 @@ func (s *Service) AddFace(ctx context.Context, res visage.Resource, list Ref, e 
 		return "", fmt.Errorf("add face to %s: %w", list.Kind, err)
 	}
 	s.metrics.enrolled.Inc()
-	if list.Kind == FaceList {
-		// Small lists are searched without training. The gallery changes before the order: a client that has read the
-		// id in a list can then delete the face from both.
-		for i, side := range c.sides() {
-			added := f
-			added.Code = codes[i]
-			s.galleries.Change(scope(res, side), added.addTo)
-		}
-	}
-	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:]), added: true})
+	s.changed(ctx, res, c, st)
 	return f.ID.String(), nil
 }
 
@@ -83,14 +73,15 @@ func (s *Service) Faces(ctx context.Context, res visage.Resource, list Ref, p Pa
 		return nil, err
 	}
 	var c collectionRecord
+	var st stateRecord
 	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
-		c, err = find(r, list)
+		c, st, err = findState(r, list)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list faces: %w", err)
 	}
-	page, err := readPage(ctx, s, res, s.contents(ctx, res, list, c), p.Start, top,
+	page, err := readPage(ctx, s, res, s.contents(ctx, res, list, c, st), p.Start, top,
 		func(r sealed.Reader, id string) (PersistedFace, error) {
 			there, err := c.faces().Has(r, rawText(id))
 			if err == nil && !there { // a migration may have ended since
@@ -174,10 +165,9 @@ func (s *Service) EraseFace(ctx context.Context, res visage.Resource, list Ref, 
 		return Erasure{}, err
 	}
 	var c collectionRecord
+	var st stateRecord
 	var f faceRecord
-	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
-		var st stateRecord
-		var err error
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) (err error) {
 		if c, st, err = findIdle(tx, list); err != nil {
 			return err
 		}
@@ -190,16 +180,12 @@ func (s *Service) EraseFace(ctx context.Context, res visage.Resource, list Ref, 
 		if err := removeFace(tx, c, &st, f.ID); err != nil {
 			return err
 		}
-		return putState(tx, list.Kind, c, st)
+		return putState(tx, list.Kind, c, &st)
 	})
 	if err != nil {
 		return Erasure{}, fmt.Errorf("delete face: %w", err)
 	}
-	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
-		g.Remove(gallery.ID(f.ID))
-		return nil
-	})
-	s.orders.change(contentsOrder(res, c), idChange{id: string(f.ID[:])})
+	s.changed(ctx, res, c, st)
 	done := s.erased(ctx, res, audit.FaceDelete, list, receipt,
 		map[audit.Detail]string{audit.DetailFace: f.ID.String()})
 	done.Faces = 1

@@ -36,6 +36,15 @@ func findState(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) 
 	return c, st, nil
 }
 
+// findSame is findState for a collection that was found before; one that was deleted and made again is not found.
+func findSame(r sealed.Reader, ref Ref, before collectionRecord) (collectionRecord, stateRecord, error) {
+	c, st, err := findState(r, ref)
+	if err == nil && c.Incarnation != before.Incarnation {
+		err = ref.notFound()
+	}
+	return c, st, err
+}
+
 // findIdle is findState for a change, which is refused during a training.
 func findIdle(r sealed.Reader, ref Ref) (collectionRecord, stateRecord, error) {
 	c, st, err := findState(r, ref)
@@ -99,9 +108,12 @@ func getTotals(r sealed.Reader) (totalsRecord, error) {
 	return t, nil
 }
 
-// putState writes a collection's state.
-func putState(tx sealed.Tx, kind Kind, c collectionRecord, st stateRecord) error {
-	if err := states.In(kind.String()).Put(tx, c.Incarnation.String(), st); err != nil {
+// putState writes a collection's state, with the changes that were noted.
+func putState(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord) error {
+	if err := st.writeChanges(tx, c); err != nil {
+		return err
+	}
+	if err := states.In(kind.String()).Put(tx, c.Incarnation.String(), *st); err != nil {
 		return fmt.Errorf("write state of %s: %w", kind, err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -157,23 +158,26 @@ func (s *Service) findPersons(
 		return PersonsFound{}, err
 	}
 	for range attempts {
-		found, whole, err := s.searchIndex(ctx, res, group, c, st.Persons, w)
+		found, whole, err := s.searchIndex(ctx, res, group, c, st, w)
 		if err != nil || whole {
 			return found, err
 		}
 	}
-	return s.walkPersons(ctx, res, group, c, st.Persons, w)
+	return s.walkPersons(ctx, res, group, c, st, w)
 }
 
 // searchIndex returns a page of what the index of a group has; whole is false if there is none, or if it was dropped
 // for another meanwhile.
 func (s *Service) searchIndex(
-	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, all int, w wantedPersons,
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, st stateRecord, w wantedPersons,
 ) (found PersonsFound, whole bool, err error) {
 	lease := s.space(res).Lease()
-	k, err := s.names.of(lease, contentsOrder(res, c), all,
-		func(ctx context.Context, add func(uuid, string) error) error {
+	k, err := s.names.of(lease, contentsOrder(res, c), st.Persons,
+		func(ctx context.Context, add func(uuid, string) error) (uint64, error) {
 			return s.eachName(ctx, res, group, c, add)
+		},
+		func(ctx context.Context, k *nameIndex) error {
+			return s.followNames(ctx, res, group, c, k, math.MaxUint64)
 		})
 	if err != nil {
 		return found, false, ended(lease, err)
@@ -191,29 +195,32 @@ func (s *Service) searchIndex(
 	case <-ctx.Done():
 		return found, false, context.Cause(ctx)
 	}
+	if !building {
+		if err := s.followNames(ctx, res, group, c, k, st.Changes.last()); err != nil {
+			return found, false, ended(lease, err)
+		}
+	}
 	if found, err = s.searchNames(ctx, res, c, k, w); err != nil {
 		return found, false, err
 	}
 	found.Of = found.Searched
 	if building {
-		found.Building, found.Next, found.Of = true, "", max(all, found.Searched)
+		found.Building, found.Next, found.Of = true, "", max(st.Persons, found.Searched)
 		return found, true, nil
 	}
 	return found, k.isReady(), nil // what is not ready now may have been wiped during the search
 }
 
-// eachName calls add with every person of a group.
+// eachName calls add with every person of a group, and returns the number of the last change.
 func (s *Service) eachName(
 	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, add func(uuid, string) error,
-) error {
-	return s.view(ctx, res, func(r sealed.Reader) error {
-		now, err := find(r, group)
+) (at uint64, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) error {
+		_, st, err := findSame(r, group, c)
 		if err != nil {
 			return err
 		}
-		if now.Incarnation != c.Incarnation {
-			return group.notFound()
-		}
+		at = st.Changes.last()
 		for p, err := range persons.In(c.Incarnation.String()).All(r) {
 			if err == nil {
 				err = context.Cause(ctx)
@@ -227,6 +234,50 @@ func (s *Service) eachName(
 		}
 		return nil
 	})
+	return at, err
+}
+
+// followNames brings the index of a group up to date to a change, or drops it if the log does not reach back.
+func (s *Service) followNames(
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, k *nameIndex, to uint64,
+) error {
+	at, ready := k.position()
+	if !ready || at >= to {
+		return nil
+	}
+	done := stored{after: at}
+	var reaches bool
+	err := s.view(ctx, res, func(r sealed.Reader) error {
+		now, st, err := findSame(r, group, c)
+		if err != nil {
+			return err
+		}
+		if done.list, reaches, err = st.changesSince(r, now, at); err != nil {
+			return err
+		}
+		done.names = make(map[string]string)
+		for _, change := range done.list {
+			if change.what != personAdded && change.what != personRenamed {
+				continue
+			}
+			p, err := persons.In(c.Incarnation.String()).Get(r, uuid([]byte(change.id)).String())
+			if err == nil {
+				done.names[change.id] = fold(p.Name)
+			} else if !errors.Is(err, sealed.ErrNotFound) {
+				return fmt.Errorf("read person: %w", err)
+			}
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case !reaches:
+		s.names.drop(k)
+	default:
+		s.names.apply(k, done)
+	}
+	return nil
 }
 
 // searchNames returns a page of the persons that an index has.
@@ -292,14 +343,14 @@ func (s *Service) readPersons(
 
 // walkPersons returns a page of the persons that are found by reading a group in the order of ids, for a fixed time.
 func (s *Service) walkPersons(
-	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, all int, w wantedPersons,
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, st stateRecord, w wantedPersons,
 ) (PersonsFound, error) {
-	page := PersonsFound{Persons: []Person{}, Of: all}
+	page := PersonsFound{Persons: []Person{}, Of: st.Persons}
 	at := personCursor{how: walked}
 	if w.start.how == walked {
 		at = w.start
 	}
-	l := s.contents(ctx, res, group, c)
+	l := s.contents(ctx, res, group, c, st)
 	end := time.Now().Add(walkTime)
 	for len(page.Persons) < w.top && !time.Now().After(end) {
 		from := at.after.String()

@@ -267,7 +267,6 @@ func TestNamesWithChangesDuringTheScan(t *testing.T) {
 	) error {
 		change(ids[0], "Zoe", false, true) // its scan comes later
 		change(ids[1], "", true, false)
-		change(ids[3], "gone Zoe", false, false) // never scanned: it was removed before
 		for i, id := range ids[:3] {
 			add(id, fmt.Sprint("Ann ", i))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/cluster/placement"
 	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
@@ -17,14 +18,6 @@ const live = 0
 // entry returns the face as a gallery keeps it.
 func (f faceRecord) entry() gallery.Entry {
 	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Code: f.Code}
-}
-
-// addTo adds the face to a gallery, unless it is there already.
-func (f faceRecord) addTo(g *gallery.Gallery) error {
-	if g.Has(gallery.ID(f.ID)) {
-		return nil
-	}
-	return g.Add(f.entry())
 }
 
 // scope names the galleries of one side of a collection.
@@ -42,17 +35,15 @@ func (s *Service) GalleryMemory() map[visage.ResourceID]uint64 {
 	return bytes
 }
 
-// changeGalleries applies a change to the galleries of all sides of a collection.
-func (s *Service) changeGalleries(res visage.Resource, c collectionRecord, change func(*gallery.Gallery) error) {
-	for _, side := range c.sides() {
-		s.galleries.Change(scope(res, side), change)
-	}
+// inPart reports whether a face is in a part of a collection; the zero part has all faces.
+func inPart(part gallery.Part, id uuid) bool {
+	return part.Count < 2 || placement.Partition(id, part.Count) == part.Index
 }
 
 // withGallery calls use with the faces of a collection up to a sequence number, or all for live. It loads them first if
-// necessary. The gallery ends with the lease of the space that it was read from.
+// necessary, or applies what has changed since. The gallery ends with the lease of the space that it was read from.
 func (s *Service) withGallery(
-	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, upTo uint64,
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, st stateRecord, upTo uint64,
 	use func(*gallery.Gallery) error,
 ) error {
 	m, err := s.recogniserOf(c)
@@ -61,9 +52,25 @@ func (s *Service) withGallery(
 	}
 	space := s.space(res)
 	lease := space.Lease()
-	src := gallery.Source{Lease: lease, Dim: m.Dim(), Load: func(ctx context.Context, g *gallery.Gallery) error {
-		return space.View(ctx, func(r sealed.Reader) error { return load(ctx, r, ref, c, upTo, g) })
-	}}
+	src := gallery.Source{Lease: lease, Dim: m.Dim(), At: st.Changes.last(),
+		Load: func(ctx context.Context, g *gallery.Gallery) (at uint64, err error) {
+			var trained uint64
+			err = space.View(ctx, func(r sealed.Reader) error {
+				at, trained, err = load(ctx, r, ref, c, upTo, gallery.Part{}, g)
+				return err
+			})
+			if err == nil {
+				s.galleries.Retire(scope(res, c), trained)
+			}
+			return at, err
+		},
+		Follow: func(ctx context.Context, g *gallery.Gallery, after uint64) (uint64, error) {
+			return follow(ctx, space, ref, c, upTo, gallery.Part{}, g, after)
+		},
+	}
+	if upTo != live {
+		src.At = st.Followed
+	}
 	err = s.galleries.Use(ctx, gallery.Key{Scope: scope(res, c), Version: upTo}, src, use)
 	switch {
 	case err == nil:
@@ -74,34 +81,44 @@ func (s *Service) withGallery(
 	return ended(lease, err)
 }
 
-// load fills a gallery with the faces of a collection up to a sequence number, or all for live. All processors open
-// faces, and copy their codes into the gallery and nowhere else.
-func load(
-	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, g *gallery.Gallery,
-) error {
+// findLoaded reads a collection that galleries were loaded from, or are, and how many faces one side of it has.
+// gallery.ErrDropped: that side is no more, because a migration has ended.
+func findLoaded(r sealed.Reader, ref Ref, c collectionRecord) (
+	now collectionRecord, st stateRecord, faces int, err error,
+) {
 	// The contents of a deleted collection may be partly dropped: only its record shows that they are complete.
-	now, st, err := findState(r, ref)
-	if err != nil {
-		return err
-	}
-	if now.Incarnation != c.Incarnation {
-		return ref.notFound()
-	}
-	expected := st.Faces // or fewer: faces that were added after the training are not searched
+	now, st, err = findSame(r, ref, c)
 	switch {
+	case err != nil:
 	case now.templates() == c.templates():
+		faces = st.Faces
 	case now.Migration != nil && now.Migration.Templates == c.templates():
-		expected = st.Sent
+		faces = st.Sent
 	default:
-		return gallery.ErrDropped // a migration has ended: the templates that c names may be partly dropped
+		err = gallery.ErrDropped // the templates that c names may be partly dropped
 	}
-	g.Expect(expected)
+	return now, st, faces, err
+}
+
+// load fills a gallery with the faces of a part of a collection up to a sequence number, or all for live. All
+// processors open faces, and copy their codes into the gallery and nowhere else. It returns the number of the last
+// change, and up to where the collection is trained.
+func load(
+	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, part gallery.Part,
+	g *gallery.Gallery,
+) (at, trained uint64, err error) {
+	_, st, expected, err := findLoaded(r, ref, c)
+	if err != nil {
+		return 0, 0, err
+	}
+	// Or fewer: faces that were added after the training are not searched.
+	g.Expect((expected + part.Count) / max(part.Count, 1))
 	err = c.faces().Each(ctx, r, func(encoded []byte) error {
 		f, err := parseFace(encoded)
 		if err != nil {
 			return fmt.Errorf("%w: %w", sealed.ErrRecord, err)
 		}
-		if upTo != live && f.Sequence > upTo {
+		if upTo != live && f.Sequence > upTo || !inPart(part, f.ID) {
 			return nil
 		}
 		if err := g.Add(f.entry()); errors.Is(err, gallery.ErrVector) {
@@ -111,9 +128,110 @@ func load(
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("load faces of %s: %w", ref.Kind, err)
+		return 0, 0, fmt.Errorf("load faces of %s: %w", ref.Kind, err)
 	}
-	return nil
+	return st.Changes.last(), st.Trained, nil
+}
+
+// follow applies the changes of a collection after a number to a gallery of a part that holds all before. It reads
+// everything before it changes anything.
+func follow(
+	ctx context.Context, space *sealed.Space, ref Ref, c collectionRecord, upTo uint64, part gallery.Part,
+	g *gallery.Gallery, after uint64,
+) (at uint64, err error) {
+	var list []change
+	var added []faceRecord
+	defer func() {
+		for _, f := range added {
+			clear(f.Code)
+		}
+	}()
+	err = space.View(ctx, func(r sealed.Reader) error {
+		now, st, _, err := findLoaded(r, ref, c)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+			return gallery.ErrDropped
+		}
+		if err != nil {
+			return err
+		}
+		if at = st.Changes.last(); upTo != live && st.Followed <= after {
+			list = nil
+			return nil
+		}
+		var reaches bool
+		if list, reaches, err = st.changesSince(r, c, after); err != nil {
+			return err
+		} else if !reaches {
+			return gallery.ErrDropped
+		}
+		added, err = newFaces(r, now, c, upTo, list)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	removeGone(g, list)
+	for _, f := range added {
+		if !inPart(part, f.ID) {
+			continue
+		}
+		if err := g.Add(f.entry()); err != nil {
+			return 0, fmt.Errorf("%w: %w", gallery.ErrDropped, err) // it lacks some of the changes now
+		}
+	}
+	return at, nil
+}
+
+// removeGone removes from a gallery what changes have removed.
+func removeGone(g *gallery.Gallery, list []change) {
+	faces, persons := make(map[gallery.ID]bool), make(map[gallery.ID]bool)
+	for _, c := range list {
+		switch c.what {
+		case faceGone:
+			faces[gallery.ID([]byte(c.id))] = true
+		case personGone:
+			persons[gallery.ID([]byte(c.id))] = true
+		}
+	}
+	g.RemoveAll(faces, persons)
+}
+
+// newFaces returns the faces that changes have brought to the side c of a collection. gallery.ErrDropped: the changes
+// do not tell.
+func newFaces(
+	r sealed.Reader, now, c collectionRecord, upTo uint64, list []change,
+) (added []faceRecord, err error) {
+	var moved, migrating bool
+	for _, change := range list {
+		moved = moved || change.what == sidesChanged
+		migrating = migrating || change.what == faceSent || change.what == faceReplaced
+	}
+	if moved && migrating {
+		return nil, gallery.ErrDropped // which migration a template was of is not known
+	}
+	next := now.Migration != nil && now.Migration.Templates == c.templates()
+	for _, change := range list {
+		switch {
+		case change.what == faceReplaced && next:
+			return nil, gallery.ErrDropped
+		case change.what == faceAdded && upTo == live, change.what == faceSent && next:
+		default:
+			continue
+		}
+		f, err := c.faces().Get(r, uuid([]byte(change.id)).String())
+		if errors.Is(err, sealed.ErrNotFound) {
+			continue // it was deleted since
+		}
+		if err != nil {
+			return added, fmt.Errorf("read face: %w", err)
+		}
+		if upTo != live && f.Sequence > upTo {
+			clear(f.Code)
+			continue
+		}
+		added = append(added, f)
+	}
+	return added, nil
 }
 
 // attempts is how often an operation is tried when its gallery is dropped meanwhile: the collection has changed, and

@@ -186,20 +186,20 @@ func (s *Service) candidates(
 	for _, p := range probes {
 		query.Probes = append(query.Probes, p.code())
 	}
-	var found [][]gallery.Match
-	var least float64
-	err := s.withGallery(ctx, res, group, c, st.Trained, func(g *gallery.Gallery) (err error) {
-		// The more faces are searched, the likelier is one that resembles a stranger.
-		if least = m.Threshold(g.Len()); q.Threshold != nil {
-			least = *q.Threshold
+	// The more faces are searched, the likelier is one that resembles a stranger.
+	threshold := func(faces int) float64 {
+		if q.Threshold != nil {
+			return *q.Threshold
 		}
-		query.Within = within(m, least)
-		found, err = g.Search(ctx, query)
-		return err
+		return m.Threshold(faces)
+	}
+	found, faces, err := s.search(ctx, res, group, c, st, st.Trained, query, func(faces int) float32 {
+		return within(m, threshold(faces))
 	})
 	if err != nil {
 		return nil, asInvalid(err) // the group may have been deleted since it was read
 	}
+	least := threshold(faces)
 	answer := make([][]Candidate, len(found))
 	for i, matches := range found {
 		answer[i] = []Candidate{}

@@ -46,6 +46,19 @@ func newMetrics(pool *gallery.Pool, nameBytes func() int64) metrics {
 				func(s gallery.Stats) float64 { return float64(s.Galleries) }),
 			gauge("visage_face_gallery_bytes", "Memory of galleries.",
 				func(s gallery.Stats) float64 { return float64(s.Bytes) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "visage_face_gallery_parts",
+				Help: "Parts of collections in memory, of which other processes have the rest.",
+			}, func() float64 {
+				n, _ := pool.Parts()
+				return float64(n)
+			}),
+			prometheus.NewGaugeFunc(
+				prometheus.GaugeOpts{Name: "visage_face_gallery_parts_bytes", Help: "Memory of parts of collections."},
+				func() float64 {
+					_, bytes := pool.Parts()
+					return float64(bytes)
+				}),
 			prometheus.NewGaugeFunc(
 				prometheus.GaugeOpts{Name: "visage_face_galleries_loading", Help: "Galleries being loaded."},
 				func() float64 { return float64(len(pool.Loading())) }),

@@ -41,75 +41,44 @@ func (s *Service) MigrateFace(
 	if f.Code, _, err = s.enrol(ctx, c.next(), e, 0); err != nil {
 		return fmt.Errorf("migrate face: %w", err)
 	}
-	next := scope(res, c.next())
-	var searched, replaced, entered bool
-	defer func() {
-		if !entered { // a gallery that is being loaded takes the code later
-			clear(f.Code)
-		}
-	}()
+	defer clear(f.Code)
+	var st stateRecord
 	err = s.update(ctx, res, func(tx sealed.Tx) error {
-		now, st, err := findMigrating(tx, ref)
+		now, is, err := findMigrating(tx, ref)
 		if err != nil {
 			return err
 		}
 		if err := now.sameSides(c); err != nil {
 			return err
 		}
-		is, err := findOf(tx, now, personID, faceID)
+		stored, err := findOf(tx, now, personID, faceID)
 		if err != nil {
 			return err
 		}
-		clear(is.Code)
-		is.Code = f.Code
-		f = is
+		clear(stored.Code)
+		stored.Code = f.Code
+		f, st = stored, is
 		container := now.next().faces()
-		if replaced, err = container.Has(tx, faceID); err != nil {
+		replaced, err := container.Has(tx, faceID)
+		if err != nil {
 			return fmt.Errorf("read face: %w", err)
 		}
 		if err := container.Put(tx, faceID, f); err != nil {
 			return fmt.Errorf("write face: %w", err)
 		}
-		if !replaced {
+		if replaced {
+			st.note(faceReplaced, f.ID)
+		} else {
 			st.Sent++
+			st.note(faceSent, f.ID)
 		}
-		if err := putState(tx, ref.Kind, now, st); err != nil {
-			return err
-		}
-		// Within the transaction, so that a deletion of the face, which can only follow it, finds the face in the
-		// gallery.
-		if searched = ref.Kind == FaceList || f.Sequence <= st.Trained; searched && !replaced {
-			entered = true
-			s.galleries.Change(next, f.addTo)
-		}
-		return nil
+		return putState(tx, ref.Kind, now, &st)
 	})
-	switch {
-	// An earlier run of the function, which was rolled back, may have added the face to the gallery.
-	case entered && (err != nil || !searched), err == nil && searched && replaced:
-		s.galleries.Drop(next, nil)
-	case err == nil && searched:
-		s.galleries.Change(next, func(g *gallery.Gallery) error {
-			if g.Has(gallery.ID(f.ID)) || s.isGone(ctx, res, c.next(), faceID) {
-				return nil
-			}
-			return gallery.ErrDropped // it was loaded from the state before the transaction
-		})
-	}
 	if err != nil {
 		return fmt.Errorf("migrate face: %w", err)
 	}
+	s.changed(ctx, res, c, st)
 	return nil
-}
-
-// isGone reports whether a face has certainly been deleted.
-func (s *Service) isGone(ctx context.Context, res visage.Resource, c collectionRecord, faceID string) bool {
-	var there bool
-	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
-		there, err = c.faces().Has(r, faceID)
-		return err
-	})
-	return err == nil && !there
 }
 
 // findOf reads a face of a list (personID is then empty) or of a person.

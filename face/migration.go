@@ -37,7 +37,7 @@ func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref R
 		return err
 	}
 	templates := visage.NewUUID()
-	_, err = s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
+	before, st, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
 		switch m := c.Migration; {
 		case m != nil && m.Model == model && m.Networks == recogniser.Name():
 			return nil
@@ -53,27 +53,30 @@ func (s *Service) StartMigration(ctx context.Context, res visage.Resource, ref R
 			Model: model, Networks: recogniser.Name(), Templates: templates, Started: time.Now().Unix(),
 		}
 		st.Sent = 0
+		st.note(sidesChanged)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("start migration: %w", err)
 	}
+	s.changed(ctx, res, before, st)
 	return nil
 }
 
-// changeMigration changes a collection and its state in one transaction, and returns the earlier collection.
+// changeMigration changes a collection and its state in one transaction, and returns the earlier collection
+// and the new state.
 func (s *Service) changeMigration(
 	ctx context.Context, res visage.Resource, ref Ref,
 	change func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error,
-) (before collectionRecord, err error) {
+) (before collectionRecord, st stateRecord, err error) {
 	release, err := s.locks.acquire(ctx, collectionsOrder(res, ref.Kind)+ref.ID)
 	if err != nil {
-		return before, err
+		return before, st, err
 	}
 	defer release()
 	err = s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
-		c, st, err := findIdle(tx, ref)
-		if err != nil {
+		var c collectionRecord
+		if c, st, err = findIdle(tx, ref); err != nil {
 			return err
 		}
 		before = c
@@ -83,9 +86,9 @@ func (s *Service) changeMigration(
 		if err := collections.In(ref.Kind.String()).Put(tx, ref.ID, c); err != nil {
 			return fmt.Errorf("write %s: %w", ref.Kind, err)
 		}
-		return putState(tx, ref.Kind, c, st)
+		return putState(tx, ref.Kind, c, &st)
 	})
-	return before, err
+	return before, st, err
 }
 
 // Migration returns the progress of the migration of a list or group. Refusals of kind NotFound: FaceListNotFound and
@@ -124,7 +127,7 @@ func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, re
 			return fmt.Errorf("complete migration: %w", err)
 		}
 	}
-	before, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
+	before, st, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
 		switch {
 		case c.Migration == nil:
 			return ref.notMigrating()
@@ -138,12 +141,14 @@ func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, re
 			return err
 		}
 		*c, st.Sent = c.next(), 0
+		st.note(sidesChanged)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("complete migration: %w", err)
 	}
-	s.galleries.Drop(scope(res, before), nil)
+	s.galleries.Drop(scope(res, before))
+	s.changed(ctx, res, before.next(), st)
 	s.sweeps.add(res.ID)
 	return nil
 }
@@ -151,7 +156,7 @@ func (s *Service) CompleteMigration(ctx context.Context, res visage.Resource, re
 // CancelMigration ends a migration and undoes it: only the old pack answers, and the templates of the new one are
 // dropped. Refusals: FaceListMigrationNotFound and so on; LargeFaceListTrainingNotFinished and so on.
 func (s *Service) CancelMigration(ctx context.Context, res visage.Resource, ref Ref) error {
-	before, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
+	before, st, err := s.changeMigration(ctx, res, ref, func(tx sealed.Tx, c *collectionRecord, st *stateRecord) error {
 		if c.Migration == nil {
 			return ref.notMigrating()
 		}
@@ -159,12 +164,15 @@ func (s *Service) CancelMigration(ctx context.Context, res visage.Resource, ref 
 			return err
 		}
 		c.Migration, st.Sent = nil, 0
+		st.note(sidesChanged)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("cancel migration: %w", err)
 	}
-	s.galleries.Drop(scope(res, before.next()), nil)
+	s.galleries.Drop(scope(res, before.next()))
+	before.Migration = nil
+	s.changed(ctx, res, before, st)
 	s.sweeps.add(res.ID)
 	return nil
 }

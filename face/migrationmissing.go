@@ -7,7 +7,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -53,7 +52,7 @@ func (s *Service) MissingFaces(ctx context.Context, res visage.Resource, ref Ref
 	if st.Sent == st.Faces {
 		return []Missing{}, nil
 	}
-	missing, err := readPage(ctx, s, res, s.contents(ctx, res, ref, c), page.Start, top,
+	missing, err := readPage(ctx, s, res, s.contents(ctx, res, ref, c, st), page.Start, top,
 		func(r sealed.Reader, id string) (Missing, error) { return missingOf(r, ref, c, rawText(id)) })
 	if err != nil {
 		return nil, fmt.Errorf("list missing faces: %w", err)
@@ -129,11 +128,10 @@ func (s *Service) dropMissing(ctx context.Context, res visage.Resource, ref Ref)
 // dropMissingOf deletes the missing faces of some persons, or some missing faces of a list. It checks each again.
 func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Ref, items []string) error {
 	var c collectionRecord
+	var st stateRecord
 	var gone []Missing
-	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) error {
+	receipt, err := s.erase(ctx, res, func(tx sealed.Tx) (err error) {
 		gone = nil
-		var st stateRecord
-		var err error
 		if c, st, err = findMigrating(tx, ref); err != nil {
 			return err
 		}
@@ -153,24 +151,14 @@ func (s *Service) dropMissingOf(ctx context.Context, res visage.Resource, ref Re
 			}
 			gone = append(gone, missing)
 		}
-		return putState(tx, ref.Kind, c, st)
+		return putState(tx, ref.Kind, c, &st)
 	})
 	if err != nil {
 		return err
 	}
+	s.changed(ctx, res, c, st)
 	for _, missing := range gone {
 		for _, text := range missing.FaceIDs {
-			id, err := visage.ParseUUID(text)
-			if err != nil {
-				return err
-			}
-			s.changeGalleries(res, c, func(g *gallery.Gallery) error {
-				g.Remove(gallery.ID(id))
-				return nil
-			})
-			if missing.PersonID == "" {
-				s.orders.change(contentsOrder(res, c), idChange{id: string(id[:])})
-			}
 			s.erased(ctx, res, audit.FaceDelete, ref, receipt, map[audit.Detail]string{
 				audit.DetailPerson: missing.PersonID, audit.DetailFace: text,
 			})

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/internal/arena"
 )
 
@@ -21,8 +22,9 @@ const mostNameBytes = 256 << 20
 
 // nameIndexes keeps the folded names of persons, so that a group can be searched by name: sealed rows have no order and
 // no text. An index is built by one scan in the background when a group is first searched, follows every change
-// afterwards, and ends with the lease of its space. Names are personal data: they lie in locked memory, which is wiped
-// when a person, a group or the lease ends. When the indexes take too much memory, the least recently used are dropped.
+// afterwards, also those that other processes have logged, and ends with the lease of its space. Names are personal
+// data: they lie in locked memory, which is wiped when a person, a group or the lease ends. When the indexes take too
+// much memory, the least recently used are dropped.
 type nameIndexes struct {
 	most int64 // bytes
 
@@ -42,6 +44,7 @@ type nameIndex struct {
 	bits   int                // the ids in a bucket have so many first bits in common
 	cancel context.CancelFunc // of the scan
 	built  chan struct{}      // closed when the scan has ended
+	follow func(context.Context, *nameIndex) error
 
 	// These belong to nameIndexes and are guarded by its mu.
 	place   *list.Element
@@ -50,30 +53,15 @@ type nameIndex struct {
 	whole   bool  // it was built: others may take its memory
 	over    bool  // it has more bytes than all indexes may have together: it is not built again
 
-	mu      sync.RWMutex // guards the fields below
-	ready   bool
-	gone    bool
-	pending []nameChange // changes during the scan
-	buckets []bucket     // by the first bits of the id
-	n       int          // persons
-	bytes   int64        // of memory
-	counts  [256]int     // how often each byte is in the names
+	mu       sync.RWMutex // guards the fields below
+	ready    bool
+	gone     bool
+	followed          // the changes of the group
+	buckets  []bucket // by the first bits of the id
+	n        int      // persons
+	bytes    int64    // of memory
+	counts   [256]int // how often each byte is in the names
 }
-
-// nameChange is the addition, change or removal of a person.
-type nameChange struct {
-	id   uuid
-	name string // folded
-	what changeOfName
-}
-
-type changeOfName int
-
-const (
-	nameAdded changeOfName = iota
-	nameChanged
-	nameGone
-)
 
 // bucket holds persons whose ids have the same first bits, in no order. Person i has the id at 16·i, and the name after
 // byte 0 number i, counted from 0, of the names.
@@ -118,12 +106,14 @@ func (o *nameIndexes) memory() int64 {
 	return o.bytes
 }
 
-// of returns the index of a group of about so many persons, which may still be built: see nameIndex.built. scan calls
-// add with every person, as stored at some moment of the call. It returns nil when the names of the group need too much
-// memory.
+// nameScan calls add with every person of a group, as stored at some moment of the call, and returns the number of the
+// last change before that moment.
+type nameScan func(ctx context.Context, add func(id uuid, name string) error) (at uint64, err error)
+
+// of returns the index of a group of about so many persons, which may still be built: see nameIndex.built. follow
+// brings it up to date, for refresh. It returns nil when the names of the group need too much memory.
 func (o *nameIndexes) of(
-	lease context.Context, name string, persons int,
-	scan func(ctx context.Context, add func(id uuid, name string) error) error,
+	lease context.Context, name string, persons int, scan nameScan, follow func(context.Context, *nameIndex) error,
 ) (*nameIndex, error) {
 	if lease.Err() != nil {
 		return nil, context.Cause(lease)
@@ -144,6 +134,7 @@ func (o *nameIndexes) of(
 	common := bucketBits(persons)
 	k := &nameIndex{
 		name: name, bits: common, cancel: cancel, built: make(chan struct{}), buckets: make([]bucket, 1<<common),
+		follow: follow,
 	}
 	k.place = o.recent.PushFront(k)
 	k.unwatch = context.AfterFunc(lease, func() { o.drop(k) })
@@ -162,12 +153,10 @@ func bucketBits(persons int) int {
 }
 
 // build fills an index. One that cannot be filled is dropped; the next search tries again, unless it was too large.
-func (o *nameIndexes) build(
-	ctx context.Context, k *nameIndex, scan func(ctx context.Context, add func(id uuid, name string) error) error,
-) {
+func (o *nameIndexes) build(ctx context.Context, k *nameIndex, scan nameScan) {
 	const together = 1000 // additions between two looks at the memory
 	added := 0
-	err := scan(ctx, func(id uuid, name string) error {
+	at, err := scan(ctx, func(id uuid, name string) error {
 		folded := fold(name)
 		k.mu.Lock()
 		err := k.addLocked(id, folded) // each person is scanned once: it is not in the index
@@ -179,12 +168,9 @@ func (o *nameIndexes) build(
 	})
 	if err == nil {
 		k.mu.Lock()
-		for _, c := range k.pending {
-			if err == nil {
-				err = k.applyLocked(c)
-			}
-		}
-		k.pending, k.ready = nil, err == nil && !k.gone
+		k.at = at
+		err = k.applyLocked()
+		k.ready = err == nil && !k.gone
 		k.mu.Unlock()
 	}
 	if err == nil {
@@ -213,23 +199,25 @@ func (o *nameIndexes) build(
 	}
 }
 
-// change records that a person was stored, renamed or removed. Call it after the change is stored, and for one person
-// in the order of its changes: a scan that begins later sees it.
-func (o *nameIndexes) change(name string, c nameChange) {
+// change brings the index of a group up to date with changes that are stored.
+func (o *nameIndexes) change(name string, s stored) {
 	o.mu.Lock()
 	k := o.all[name]
 	o.mu.Unlock()
-	if k == nil {
-		return
+	if k != nil {
+		o.apply(k, s)
 	}
+}
+
+// apply brings an index up to date with changes, once it has those before.
+func (o *nameIndexes) apply(k *nameIndex, s stored) {
 	k.mu.Lock()
 	var err error
-	switch {
-	case k.gone:
-	case k.ready:
-		err = k.applyLocked(c)
-	default:
-		k.pending = append(k.pending, c)
+	if !k.gone {
+		k.hold(s)
+		if k.ready {
+			err = k.applyLocked()
+		}
 	}
 	k.mu.Unlock()
 	if err == nil {
@@ -273,6 +261,21 @@ func (o *nameIndexes) account(k *nameIndex) error {
 	return nil
 }
 
+// refresh brings all indexes up to date, also those that nobody searches: they must not keep names of persons that
+// another process has deleted. One whose group is gone is dropped. Any other error leaves an index as it is, so that a
+// store that does not answer for a moment does not have all names read again: no search uses it before it has followed.
+func (o *nameIndexes) refresh(ctx context.Context) {
+	o.mu.Lock()
+	all := slices.Collect(maps.Values(o.all))
+	o.mu.Unlock()
+	for _, k := range all {
+		err := k.follow(ctx, k)
+		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
+			o.drop(k)
+		}
+	}
+}
+
 // forget drops the index of a group, if there is one.
 func (o *nameIndexes) forget(name string) {
 	o.mu.Lock()
@@ -305,7 +308,7 @@ func (o *nameIndexes) removeLocked(k *nameIndex) {
 func (k *nameIndex) wipe() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.gone, k.ready, k.pending = true, false, nil
+	k.gone, k.ready, k.followed = true, false, followed{}
 	for i := range k.buckets {
 		for _, b := range []*arena.Buffer{k.buckets[i].ids, k.buckets[i].names} {
 			if b != nil {
@@ -316,28 +319,51 @@ func (k *nameIndex) wipe() {
 	k.buckets, k.n, k.bytes, k.counts = nil, 0, 0, [256]int{}
 }
 
-// applyLocked applies a change to the buckets. A person that is not there is not renamed: it was removed meanwhile.
-func (k *nameIndex) applyLocked(c nameChange) error {
+// position returns the number of the last change that the index has, and whether it has all names.
+func (k *nameIndex) position() (at uint64, ready bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.at, k.ready
+}
+
+// applyLocked applies the changes that are due.
+func (k *nameIndex) applyLocked() error {
 	if k.gone {
 		return nil
 	}
-	b := &k.buckets[k.bucketOf(c.id)]
-	at := b.find(c.id)
-	if at < 0 && c.what == nameChanged || at < 0 && c.what == nameGone {
-		return nil
-	}
-	if at >= 0 {
-		b.remove(at, func(name []byte) {
-			for _, c := range name {
-				k.counts[c]--
+	for _, s := range k.due() {
+		for _, c := range s.list {
+			var err error
+			switch name, known := s.names[c.id]; c.what {
+			case personGone:
+				k.removeLocked(uuid([]byte(c.id)))
+			case personAdded, personRenamed:
+				id := uuid([]byte(c.id))
+				if k.removeLocked(id); known { // otherwise it has been removed since
+					err = k.addLocked(id, name)
+				}
 			}
-		})
-		k.n--
+			if err != nil {
+				return err
+			}
+		}
 	}
-	if c.what == nameGone {
-		return nil
+	return nil
+}
+
+// removeLocked removes a person if it is there.
+func (k *nameIndex) removeLocked(id uuid) {
+	b := &k.buckets[k.bucketOf(id)]
+	at := b.find(id)
+	if at < 0 {
+		return
 	}
-	return k.addLocked(c.id, c.name)
+	b.remove(at, func(name []byte) {
+		for _, c := range name {
+			k.counts[c]--
+		}
+	})
+	k.n--
 }
 
 // addLocked adds a person that is not there.

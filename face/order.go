@@ -13,7 +13,8 @@ const mostOrdered = 4_000_000
 
 // orders keeps the ids of containers sorted, because the contract lists them in order and sealed rows have none: their
 // keys are blinded. An order is built by one scan when it is first needed, follows every change afterwards, and ends
-// with the lease of its space. When there are too many ids, the least recently used orders are dropped.
+// with the lease of its space. When there are too many ids, the least recently used orders are dropped. Changes of
+// other processes are read from the log of changes before a page is.
 type orders struct {
 	most int
 
@@ -28,8 +29,7 @@ type order struct {
 	name     string
 	turn     chan struct{} // holds one value while nobody scans or reads
 	ready    bool
-	building bool
-	pending  []idChange // changes during the scan
+	followed // the changes of the container
 	ids      sortedIDs
 	gone     bool
 	place    *list.Element
@@ -48,10 +48,26 @@ func newOrders(most int) *orders {
 
 // listing says what to list, and how.
 type listing struct {
-	lease context.Context                 // of the container's space
-	name  string                          // of the container, unique in the process
-	text  func(id string) string          // the form of an id that clients see; it sorts like the id
-	scan  func(add func(id string)) error // lists all ids, in any order, as stored at some moment of the call
+	lease context.Context        // of the container's space
+	name  string                 // of the container, unique in the process
+	text  func(id string) string // the form of an id that clients see; it sorts like the id
+	at    uint64                 // the number of the last change that must be in the list
+	// scan lists all ids, in any order, as stored at some moment of the call, and returns the number of the last change
+	// before that moment.
+	scan func(add func(id string)) (at uint64, err error)
+	// since returns the changes after a number; reaches is false when they are not known any more.
+	since func(after uint64) (list []change, reaches bool, err error)
+}
+
+// idChange returns the id that the change of a container adds or removes; the zero value if it does neither.
+func (c change) idChange() idChange {
+	switch c.what {
+	case faceAdded, personAdded, itemAdded:
+		return idChange{id: c.id, added: true}
+	case faceGone, personGone, itemGone:
+		return idChange{id: c.id}
+	}
+	return idChange{}
 }
 
 // after returns the first n ids after start. If the order has to be built, one caller scans and the others wait.
@@ -66,35 +82,78 @@ func (o *orders) after(ctx context.Context, l listing, start string, n int) ([]s
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	o.mu.Lock()
-	if k.ready {
-		defer o.mu.Unlock()
-		return k.ids.after(start, n, l.text), nil
-	}
-	k.building = true
-	o.mu.Unlock()
-
-	var found []string
-	err = l.scan(func(id string) { found = append(found, id) })
-
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	pending := k.pending
-	k.building, k.pending = false, nil
+	current, err := o.follow(k, l)
 	if err != nil {
-		o.forgetLocked(k)
 		return nil, err
 	}
-	k.ids = sortIDs(found)
-	for _, c := range pending {
-		k.ids.apply(c)
+	if !current {
+		if err := o.build(k, l); err != nil {
+			return nil, err
+		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return k.ids.after(start, n, l.text), nil
+}
+
+// follow brings an order up to date. It reports whether it could: otherwise the order has to be built.
+func (o *orders) follow(k *order, l listing) (current bool, err error) {
+	o.mu.Lock()
+	ready, at := k.ready, k.at
+	o.mu.Unlock()
+	if !ready || at >= l.at {
+		return ready, nil
+	}
+	list, reaches, err := l.since(at)
+	if err != nil || !reaches {
+		return false, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k.hold(stored{after: at, list: list})
+	o.applyLocked(k)
+	return true, nil
+}
+
+// build scans a container and makes its order.
+func (o *orders) build(k *order, l listing) error {
+	o.mu.Lock()
+	if k.ready {
+		k.ready = false
+		o.ids -= k.ids.n
+	}
+	o.mu.Unlock()
+	var found []string
+	at, err := l.scan(func(id string) { found = append(found, id) })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		o.forgetLocked(k)
+		return err
+	}
+	k.ids, k.at = sortIDs(found), at
 	if !k.gone {
 		k.ready = true
 		o.ids += k.ids.n
+	}
+	o.applyLocked(k)
+	return nil
+}
+
+// applyLocked applies the changes that are due.
+func (o *orders) applyLocked(k *order) {
+	before := k.ids.n
+	for _, s := range k.due() {
+		for _, c := range s.list {
+			if c := c.idChange(); c.id != "" {
+				k.ids.apply(c)
+			}
+		}
+	}
+	if k.ready {
+		o.ids += k.ids.n - before
 		o.shrinkLocked(k)
 	}
-	return k.ids.after(start, n, l.text), nil
 }
 
 // enter returns the order of a container, and creates it if there is none.
@@ -116,20 +175,15 @@ func (o *orders) enter(lease context.Context, name string) (*order, error) {
 	return k, nil
 }
 
-// change records that an id came or went. Call it after the change is stored: a scan that begins later sees it.
-func (o *orders) change(name string, c idChange) {
+// change brings the order of a container up to date with changes that are stored.
+func (o *orders) change(name string, s stored) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	k := o.all[name]
-	switch {
-	case k == nil:
-	case k.ready:
-		before := k.ids.n
-		k.ids.apply(c)
-		o.ids += k.ids.n - before
-		o.shrinkLocked(k)
-	case k.building:
-		k.pending = append(k.pending, c)
+	if k := o.all[name]; k != nil {
+		k.hold(s)
+		if k.ready {
+			o.applyLocked(k)
+		}
 	}
 }
 

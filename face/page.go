@@ -66,20 +66,31 @@ func readPage[T any](
 }
 
 // contents lists the persons of a group or the faces of a list.
-func (s *Service) contents(ctx context.Context, res visage.Resource, ref Ref, c collectionRecord) listing {
+func (s *Service) contents(
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, st stateRecord,
+) listing {
 	return listing{
-		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText,
-		scan: func(add func(string)) error {
-			return s.view(ctx, res, func(r sealed.Reader) error {
-				now, err := find(r, ref) // a migration may have ended since and left c partly dropped
+		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText, at: st.Changes.last(),
+		scan: func(add func(string)) (at uint64, err error) {
+			err = s.view(ctx, res, func(r sealed.Reader) error {
+				now, st, err := findSame(r, ref, c) // a migration may have ended since and left c partly dropped
 				if err != nil {
 					return err
 				}
-				if now.Incarnation != c.Incarnation {
-					return ref.notFound()
-				}
+				at = st.Changes.last()
 				return eachItem(r, ref, now, add)
 			})
+			return at, err
+		},
+		since: func(after uint64) (list []change, reaches bool, err error) {
+			err = s.view(ctx, res, func(r sealed.Reader) error {
+				now, st, err := findSame(r, ref, c)
+				if err == nil {
+					list, reaches, err = st.changesSince(r, now, after)
+				}
+				return err
+			})
+			return list, reaches, err
 		},
 	}
 }

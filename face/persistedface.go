@@ -48,12 +48,19 @@ func putFace(
 		if err := noteDay(tx, c, st); err != nil {
 			return err
 		}
+		st.note(faceAdded, f.ID) // those of groups are searched after the next training, and not listed
 	}
-	return putState(tx, kind, c, *st)
+	return putState(tx, kind, c, st)
 }
 
 // removeFace deletes a face with its userData, and subtracts it from the state, which the caller writes.
 func removeFace(tx sealed.Tx, c collectionRecord, st *stateRecord, id uuid) error {
+	st.note(faceGone, id)
+	return removeFaceRecords(tx, c, st, id)
+}
+
+// removeFaceRecords is removeFace without a note of the change.
+func removeFaceRecords(tx sealed.Tx, c collectionRecord, st *stateRecord, id uuid) error {
 	of := c.Incarnation.String()
 	if err := remove(tx, c.faces(), id.String()); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
-	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/vision"
 )
@@ -50,18 +49,17 @@ func (s *Service) CreatePerson(
 	}
 	p := personRecord{ID: visage.NewUUID(), Name: name, UserData: userData, Enrolled: time.Now().Unix()}
 	var c collectionRecord
-	err := s.update(ctx, res, func(tx sealed.Tx) error {
-		var st stateRecord
-		var err error
+	var st stateRecord
+	err := s.update(ctx, res, func(tx sealed.Tx) (err error) {
 		if c, st, err = addPerson(tx, res, group, p); err != nil {
 			return err
 		}
-		return putState(tx, group.Kind, c, st)
+		return putState(tx, group.Kind, c, &st)
 	})
 	if err != nil {
 		return "", fmt.Errorf("create person: %w", err)
 	}
-	s.personAdded(res, c, p)
+	s.changed(ctx, res, c, st, p)
 	return p.ID.String(), nil
 }
 
@@ -84,6 +82,7 @@ func addPerson(
 		return c, st, quotaExceeded("All of %s together may have at most %d persons in this resource.", group.Kind, all)
 	}
 	st.Persons++
+	st.note(personAdded, p.ID)
 	t.Persons[group.Kind]++
 	if err := totals.In().Put(tx, totalsID, t); err != nil {
 		return c, st, fmt.Errorf("write totals: %w", err)
@@ -92,12 +91,6 @@ func addPerson(
 		return c, st, fmt.Errorf("write person: %w", err)
 	}
 	return c, st, nil
-}
-
-// personAdded brings what is in memory up to date with a new person.
-func (s *Service) personAdded(res visage.Resource, c collectionRecord, p personRecord) {
-	s.orders.change(contentsOrder(res, c), idChange{id: string(p.ID[:]), added: true})
-	s.names.change(contentsOrder(res, c), nameChange{p.ID, fold(p.Name), nameAdded})
 }
 
 // EnrolPerson adds a person with the one face on a photo to a group, or nobody, and returns the person's id. The
@@ -127,9 +120,8 @@ func (s *Service) EnrolPerson(
 	p := personRecord{ID: visage.NewUUID(), Name: name}
 	p.addFace(visage.NewUUID(), quality)
 	var c collectionRecord
-	err = s.update(ctx, res, func(tx sealed.Tx) error {
-		var st stateRecord
-		var err error
+	var st stateRecord
+	err = s.update(ctx, res, func(tx sealed.Tx) (err error) {
 		if c, st, err = addPerson(tx, res, group, p); err != nil {
 			return err
 		}
@@ -145,7 +137,7 @@ func (s *Service) EnrolPerson(
 	if err != nil {
 		return "", fmt.Errorf("enrol person: %w", err)
 	}
-	s.personAdded(res, c, p)
+	s.changed(ctx, res, c, st, p)
 	s.metrics.enrolled.Inc()
 	return p.ID.String(), nil
 }
@@ -181,15 +173,16 @@ func (s *Service) Persons(ctx context.Context, res visage.Resource, group Ref, p
 		return nil, err
 	}
 	var c collectionRecord
+	var st stateRecord
 	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
-		c, err = find(r, group)
+		c, st, err = findState(r, group)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list persons: %w", err)
 	}
 	of := persons.In(c.Incarnation.String())
-	found, err := readPage(ctx, s, res, s.contents(ctx, res, group, c), page.Start, top,
+	found, err := readPage(ctx, s, res, s.contents(ctx, res, group, c, st), page.Start, top,
 		func(r sealed.Reader, id string) (Person, error) {
 			p, err := of.Get(r, rawText(id))
 			return p.person(), err
@@ -210,7 +203,7 @@ func personLock(res visage.Resource, ref PersonRef) string {
 func (s *Service) changePerson(
 	ctx context.Context, res visage.Resource, ref PersonRef,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
-) (c collectionRecord, err error) {
+) error {
 	return s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) error { return s.update(ctx, res, fn) }, change)
 }
 
@@ -218,47 +211,46 @@ func (s *Service) changePerson(
 func (s *Service) erasePerson(
 	ctx context.Context, res visage.Resource, ref PersonRef,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
-) (c collectionRecord, receipt sealed.Receipt, err error) {
-	c, err = s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) (err error) {
+) (receipt sealed.Receipt, err error) {
+	err = s.withPerson(ctx, res, ref, func(fn func(sealed.Tx) error) (err error) {
 		receipt, err = s.erase(ctx, res, fn)
 		return err
 	}, change)
-	return c, receipt, err
+	return receipt, err
 }
 
 func (s *Service) withPerson(
 	ctx context.Context, res visage.Resource, ref PersonRef, commit func(func(sealed.Tx) error) error,
 	change func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (write bool, err error),
-) (c collectionRecord, err error) {
+) error {
 	if err := ref.Group.want(true); err != nil {
-		return c, err
+		return err
 	}
 	release, err := s.locks.acquire(ctx, personLock(res, ref))
 	if err != nil {
-		return c, err
+		return err
 	}
 	defer release()
+	var c collectionRecord
 	var p personRecord
-	var renamed bool
+	var st stateRecord
 	err = commit(func(tx sealed.Tx) error {
-		var st stateRecord
 		if c, st, err = findIdle(tx, ref.Group); err != nil {
 			return err
 		}
 		if p, err = findPerson(tx, c, ref.ID); err != nil {
 			return err
 		}
-		before := p.Name
 		write, err := change(tx, c, &st, &p)
-		if renamed = write && p.Name != before; err != nil || !write {
+		if err != nil || !write {
 			return err
 		}
 		return persons.In(c.Incarnation.String()).Put(tx, ref.ID, p)
 	})
-	if err == nil && renamed { // before the next change of the person
-		s.names.change(contentsOrder(res, c), nameChange{p.ID, fold(p.Name), nameChanged})
+	if err == nil {
+		s.changed(ctx, res, c, st, p)
 	}
-	return c, err
+	return err
 }
 
 // UpdatePerson changes the name or userData of a person.
@@ -266,10 +258,14 @@ func (s *Service) UpdatePerson(ctx context.Context, res visage.Resource, ref Per
 	if err := change.check(); err != nil {
 		return err
 	}
-	_, err := s.changePerson(ctx, res, ref,
-		func(_ sealed.Tx, _ collectionRecord, _ *stateRecord, p *personRecord) (bool, error) {
-			change.apply(&p.Name, &p.UserData)
-			return true, nil
+	err := s.changePerson(ctx, res, ref,
+		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
+			before := p.Name
+			if change.apply(&p.Name, &p.UserData); p.Name == before {
+				return true, nil
+			}
+			st.note(personRenamed, p.ID)
+			return true, putState(tx, ref.Group.Kind, c, st)
 		})
 	if err != nil {
 		return fmt.Errorf("update person: %w", err)
@@ -287,7 +283,7 @@ func (s *Service) DeletePerson(ctx context.Context, res visage.Resource, ref Per
 func (s *Service) ErasePerson(ctx context.Context, res visage.Resource, ref PersonRef) (Erasure, error) {
 	var gone uuid
 	var faces int
-	c, receipt, err := s.erasePerson(ctx, res, ref,
+	receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			gone, faces = p.ID, len(p.Faces)
 			if err := mayDelete(tx, c, ref.ID); err != nil {
@@ -296,17 +292,11 @@ func (s *Service) ErasePerson(ctx context.Context, res visage.Resource, ref Pers
 			if err := removePerson(tx, ref.Group.Kind, c, st, *p); err != nil {
 				return false, err
 			}
-			return false, putState(tx, ref.Group.Kind, c, *st)
+			return false, putState(tx, ref.Group.Kind, c, st)
 		})
 	if err != nil {
 		return Erasure{}, fmt.Errorf("delete person: %w", err)
 	}
-	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
-		g.RemoveOwner(gallery.ID(gone))
-		return nil
-	})
-	s.orders.change(contentsOrder(res, c), idChange{id: string(gone[:])})
-	s.names.change(contentsOrder(res, c), nameChange{id: gone, what: nameGone})
 	done := s.erased(ctx, res, audit.PersonDelete, ref.Group, receipt,
 		map[audit.Detail]string{audit.DetailPerson: gone.String()})
 	done.Persons, done.Faces = 1, faces
@@ -316,8 +306,9 @@ func (s *Service) ErasePerson(ctx context.Context, res visage.Resource, ref Pers
 // removePerson removes a person with its faces, and subtracts them from the totals and from the state, which the caller
 // writes.
 func removePerson(tx sealed.Tx, kind Kind, c collectionRecord, st *stateRecord, p personRecord) error {
+	st.note(personGone, p.ID)
 	for _, f := range p.Faces {
-		if err := removeFace(tx, c, st, f); err != nil {
+		if err := removeFaceRecords(tx, c, st, f); err != nil {
 			return err
 		}
 	}
@@ -370,8 +361,7 @@ func (s *Service) AddPersonFace(ctx context.Context, res visage.Resource, ref Pe
 	if err != nil {
 		return "", fmt.Errorf("add face to person: %w", err)
 	}
-	// No gallery changes: a group is searched as it was trained.
-	_, err = s.changePerson(ctx, res, ref,
+	err = s.changePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			// Person ids are random, so this is the person that was found above, in the same incarnation of the group.
 			if err := room(*p); err != nil {
@@ -428,7 +418,7 @@ func (s *Service) UpdatePersonFace(
 	if err := checkUserData(data, mostFaceUserData); err != nil {
 		return err
 	}
-	_, err := s.changePerson(ctx, res, ref,
+	err := s.changePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, _ *stateRecord, p *personRecord) (bool, error) {
 			f, err := findFace(tx, c, p.ID, faceID)
 			if err != nil || data == nil {
@@ -453,7 +443,7 @@ func (s *Service) ErasePersonFace(
 	ctx context.Context, res visage.Resource, ref PersonRef, faceID string,
 ) (Erasure, error) {
 	var gone uuid
-	c, receipt, err := s.erasePerson(ctx, res, ref,
+	receipt, err := s.erasePerson(ctx, res, ref,
 		func(tx sealed.Tx, c collectionRecord, st *stateRecord, p *personRecord) (bool, error) {
 			f, err := findFace(tx, c, p.ID, faceID)
 			if err != nil {
@@ -467,15 +457,11 @@ func (s *Service) ErasePersonFace(
 			if err := removeFace(tx, c, st, f.ID); err != nil {
 				return false, err
 			}
-			return true, putState(tx, ref.Group.Kind, c, *st)
+			return true, putState(tx, ref.Group.Kind, c, st)
 		})
 	if err != nil {
 		return Erasure{}, fmt.Errorf("delete face of person: %w", err)
 	}
-	s.changeGalleries(res, c, func(g *gallery.Gallery) error {
-		g.Remove(gallery.ID(gone))
-		return nil
-	})
 	done := s.erased(ctx, res, audit.FaceDelete, ref.Group, receipt,
 		map[audit.Detail]string{audit.DetailPerson: ref.ID, audit.DetailFace: gone.String()})
 	done.Faces = 1

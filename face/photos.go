@@ -140,6 +140,12 @@ func (s *Service) identifyPhoto(
 	if len(probes) == 0 {
 		return answer, nil
 	}
+	if st, err = s.since(ctx, res, group, c); err == nil {
+		err = st.searchable(group)
+	}
+	if err != nil {
+		return SeenFaces{}, err
+	}
 	candidates, err := s.candidates(ctx, res, group, c, m, st, probes, q)
 	if err != nil {
 		return SeenFaces{}, err
@@ -184,10 +190,9 @@ func (s *Service) similarPhoto(
 	ctx context.Context, res visage.Resource, list Ref, shown Shown, mode string, most int,
 ) (SimilarFaces, error) {
 	var c collectionRecord
+	var st stateRecord
 	var version uint64
-	err := s.view(ctx, res, func(r sealed.Reader) error { // before the photo is analysed, which takes long
-		var st stateRecord
-		var err error
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) { // before the photo is analysed, which takes long
 		if c, st, err = findState(r, list); err != nil {
 			return asInvalid(err)
 		}
@@ -206,11 +211,29 @@ func (s *Service) similarPhoto(
 		return SimilarFaces{}, err
 	}
 	defer clear(code)
-	found, err := s.similarTo(ctx, res, list, c, m, version, code, mode, most)
+	if st, err = s.since(ctx, res, list, c); err == nil {
+		version, err = st.searchedList(list)
+	}
+	if err != nil {
+		return SimilarFaces{}, err
+	}
+	found, err := s.similarTo(ctx, res, list, c, m, st, version, code, mode, most)
 	if err != nil {
 		return SimilarFaces{}, err
 	}
 	return SimilarFaces{Box: box, Found: inMode(mode, found), Calibration: calibrationOf(m)}, nil
+}
+
+// since reads the state of a collection again after a photo was analysed: what was deleted in this time, perhaps by
+// another process, must not be found. gallery.ErrDropped: a migration has ended, and the templates of c are no more.
+func (s *Service) since(
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord,
+) (st stateRecord, err error) {
+	err = s.view(ctx, res, func(r sealed.Reader) (err error) {
+		_, st, _, err = findLoaded(r, ref, c)
+		return err
+	})
+	return st, asInvalid(err)
 }
 
 // look returns the code of the face that is meant, which the caller wipes, and its place.

@@ -71,6 +71,13 @@ type stateRecord struct {
 	// of the last enrolment in a list, since the Unix epoch; see dayRecord
 	Day  int64 `cbor:"6,keyasint"`
 	Sent int   `cbor:"7,keyasint,omitempty"` // of Faces, those with a template of the migration in progress
+	// the latest changes of the contents
+	Changes changesRecord `cbor:"8,keyasint,omitzero"`
+	// the number of the last change that the gallery of a trained collection has to follow
+	Followed uint64 `cbor:"9,keyasint,omitempty"`
+
+	noted   []change // to be written by putState
+	written []change // by putState in this transaction, the last of Changes
 }
 
 // trainingRecord is the latest training. Times are Unix microseconds; zero: it has not happened yet.

@@ -8,10 +8,6 @@ import (
 	"github.com/visage-face/visage"
 )
 
-// round is how often Run looks at every resource for work that no request of this process announced: trainings that a
-// crash interrupted, and work that failed before. See also Resume.
-const round = time.Minute
-
 // trainers is how many resources are trained at the same time. Loading is limited by memory and decryption; more
 // trainers would only take processors from requests.
 const trainers = 2
@@ -25,6 +21,7 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Go(func() { s.trainings.work(ctx, s.train) })
 	}
 	wg.Go(func() { s.sweeps.work(ctx, s.sweep) })
+	wg.Go(func() { s.keepFresh(ctx) })
 	ticker := time.NewTicker(round)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
@@ -44,6 +41,26 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Wait()
 	s.writeAllMatches(context.WithoutCancel(ctx))
 	return nil
+}
+
+// keepFresh brings what is in memory up to date once a round. Each search does so for what it uses; this is for what
+// nobody uses at the moment and may have faces and names that another process has deleted.
+func (s *Service) keepFresh(ctx context.Context) {
+	ticker := time.NewTicker(round)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.refresh(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) refresh(ctx context.Context) {
+	s.galleries.Refresh(ctx)
+	s.names.refresh(ctx)
 }
 
 // Resume makes Run look at a resource now: the resource has been opened, and work that a lock interrupted can go on. It

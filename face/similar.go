@@ -161,10 +161,9 @@ func (s *Service) similarListed(
 	var m Recogniser
 	var probes []detectionRecord
 	defer forget(&probes)
+	var st stateRecord
 	var version uint64
-	err := s.view(ctx, res, func(r sealed.Reader) error {
-		var st stateRecord
-		var err error
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
 		if c, st, err = findState(r, list); err != nil {
 			return asInvalid(err)
 		}
@@ -180,7 +179,7 @@ func (s *Service) similarListed(
 	if err != nil {
 		return nil, err
 	}
-	return s.similarTo(ctx, res, list, c, m, version, probes[0].code(), q.Mode, most)
+	return s.similarTo(ctx, res, list, c, m, st, version, probes[0].code(), q.Mode, most)
 }
 
 // searchedList returns the version of a face list to search, and refuses a list that cannot be searched now.
@@ -196,18 +195,15 @@ func (st stateRecord) searchedList(list Ref) (version uint64, err error) {
 
 // similarTo searches a version of a face list.
 func (s *Service) similarTo(
-	ctx context.Context, res visage.Resource, list Ref, c collectionRecord, m Recogniser, version uint64,
-	probe gallery.Code, mode string, most int,
+	ctx context.Context, res visage.Resource, list Ref, c collectionRecord, m Recogniser, st stateRecord,
+	version uint64, probe gallery.Code, mode string, most int,
 ) ([]Similar, error) {
 	query := gallery.Query{Probes: []gallery.Code{probe}, K: most}
+	var farthest float32 // any
 	if mode != MatchFace {
-		query.Within = within(m, samePerson)
+		farthest = within(m, samePerson)
 	}
-	var matches [][]gallery.Match
-	err := s.withGallery(ctx, res, list, c, version, func(g *gallery.Gallery) (err error) {
-		matches, err = g.Search(ctx, query)
-		return err
-	})
+	matches, _, err := s.search(ctx, res, list, c, st, version, query, func(int) float32 { return farthest })
 	if err != nil {
 		return nil, asInvalid(err) // the list may have been deleted since it was read
 	}

@@ -12,7 +12,7 @@ import (
 
 // sweep removes from a resource's space what no request can reach any more: detected faces whose hour has passed, and
 // the contents of deleted collections. It drops contents before it deletes the record that names them, so the next
-// round continues after a crash.
+// round continues after a crash. Of the processes that share the store one sweeps, but each stores its own matches.
 func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	now := hourNumber(time.Now())
@@ -36,18 +36,30 @@ func (s *Service) sweep(ctx context.Context, id visage.ResourceID) {
 		}
 		return nil
 	})
-	for _, hour := range over {
-		if err == nil {
-			err = s.dropHour(ctx, res, hour)
-		}
-	}
-	for _, t := range dropped {
-		if err == nil {
-			err = s.dropContents(ctx, res, t)
-		}
-	}
 	if err == nil {
-		err = s.expireIfDue(ctx, res)
+		err = s.writeMatches(ctx, res)
+	}
+	due := false
+	if err == nil {
+		due, err = s.expiryDue(ctx, res)
+	}
+	if err == nil && (due || len(over)+len(dropped) > 0) {
+		err = s.alone(ctx, "sweep", id, s.sweeps, func(ctx context.Context, claim *sealed.Claim) error {
+			for _, hour := range over {
+				if err := s.dropHour(ctx, res, hour); err != nil {
+					return err
+				}
+			}
+			for _, t := range dropped {
+				if err := s.dropContents(ctx, res, t); err != nil {
+					return err
+				}
+			}
+			if !due {
+				return nil
+			}
+			return s.expireNow(ctx, res, claim)
+		})
 	}
 	s.report(ctx, "sweep", id, err)
 }
@@ -71,7 +83,7 @@ func (s *Service) dropContents(ctx context.Context, res visage.Resource, t trash
 	drops := []func(context.Context, *sealed.Space) error{faces.In(name).Drop}
 	if !t.Templates {
 		drops = append(drops, persons.In(name).Drop, userData.In(name).Drop, enrolled.In(name).Drop,
-			matched.In(name).Drop)
+			matched.In(name).Drop, changes.In(name).Drop)
 	}
 	for _, drop := range drops {
 		if err := drop(ctx, space); err != nil {

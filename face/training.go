@@ -56,7 +56,7 @@ func (s *Service) Train(ctx context.Context, res visage.Resource, ref Ref) error
 		if err := jobs.In().Put(tx, c.Incarnation.String(), job); err != nil {
 			return fmt.Errorf("record the training: %w", err)
 		}
-		return putState(tx, ref.Kind, c, st)
+		return putState(tx, ref.Kind, c, &st)
 	})
 	if err != nil {
 		return fmt.Errorf("train: %w", err)
@@ -85,6 +85,9 @@ func (s *Service) Training(ctx context.Context, res visage.Resource, ref Ref) (T
 	if err != nil {
 		return Training{}, fmt.Errorf("training: %w", err)
 	}
+	if s.store.Shared() && (t.Status == NotStarted || t.Status == Running) {
+		s.trainings.addUnlessLater(res.ID) // the process that had it may have ended
+	}
 	return t.training(), nil
 }
 
@@ -103,8 +106,9 @@ func moment(micros int64) time.Time {
 	return time.UnixMicro(micros).UTC()
 }
 
-// train performs the trainings of a resource that have not ended, one after another. A training that cannot end now
-// (the space is locked, memory is full, the service stops) is tried again in a later round.
+// train performs the trainings of a resource that have not ended, one after another, in one of the processes that share
+// the store. A training that cannot end now (the space is locked, memory is full, the service stops) is tried again in
+// a later round.
 func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 	res := visage.Resource{ID: id}
 	var due []jobRecord
@@ -118,18 +122,23 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 		}
 		return nil
 	})
-	for _, job := range due {
-		if err == nil {
-			err = s.trainOne(ctx, res, job)
-		}
+	if err == nil && len(due) > 0 {
+		err = s.alone(ctx, "train", id, s.trainings, func(ctx context.Context, claim *sealed.Claim) error {
+			for _, job := range due {
+				if err := s.trainOne(ctx, res, job, claim); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	s.report(ctx, "train", id, err)
 }
 
 // trainOne performs one training, from the step that it had reached.
-func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobRecord) error {
+func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobRecord, claim *sealed.Claim) error {
 	ref := Ref{Kind: job.Kind, ID: job.ID}
-	c, st, err := s.step(ctx, res, job, func(st *stateRecord) { st.Training.Status = Running })
+	c, st, err := s.step(ctx, res, job, claim, func(st *stateRecord) { st.Training.Status = Running })
 	if err != nil || !st.Training.underWay() {
 		return err
 	}
@@ -137,7 +146,7 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 	if st.Faces == 0 {
 		why = "There is no face to train with: add faces first."
 	} else {
-		err = s.withGallery(ctx, res, ref, c, st.Training.UpTo, func(*gallery.Gallery) error { return nil })
+		err = s.loadTrained(ctx, res, ref, c, st)
 		refusal, refused := errors.AsType[*visage.Refusal](err)
 		switch {
 		case err == nil:
@@ -151,7 +160,7 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 			s.log.Error("training failed", "resource", res.ID.String(), "err", err)
 		}
 	}
-	_, _, err = s.step(ctx, res, job, func(st *stateRecord) {
+	_, _, err = s.step(ctx, res, job, claim, func(st *stateRecord) {
 		st.Training.Status, st.Training.Message = Failed, why
 		if why == "" {
 			st.Training.Status = Succeeded
@@ -168,18 +177,32 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 	}
 	s.metrics.trainings.WithLabelValues(string(Succeeded)).Inc()
 	for _, side := range c.sides() {
-		s.galleries.Drop(scope(res, side), &st.Training.UpTo)
+		s.galleries.Retire(scope(res, side), st.Training.UpTo)
 	}
 	return nil
 }
 
+// loadTrained loads what a training will have searched, here or in parts.
+func (s *Service) loadTrained(
+	ctx context.Context, res visage.Resource, ref Ref, c collectionRecord, st stateRecord,
+) error {
+	if parts := s.parts(res, ref, c, st, st.Training.UpTo); parts > 1 {
+		return s.trainParts(ctx, res, ref, c, st, st.Training.UpTo, parts)
+	}
+	return s.withGallery(ctx, res, ref, c, st, st.Training.UpTo, func(*gallery.Gallery) error { return nil })
+}
+
 // step moves a training one step on, and deletes its job when it has ended. It also deletes a job whose collection is
-// gone or whose training has ended already; the state that it returns is then not under way.
+// gone or whose training has ended already; the state that it returns is then not under way. A process that has lost
+// its claim takes no step: the next holder may have ended the training, and another one may have begun since.
 func (s *Service) step(
-	ctx context.Context, res visage.Resource, job jobRecord, change func(*stateRecord),
+	ctx context.Context, res visage.Resource, job jobRecord, claim *sealed.Claim, change func(*stateRecord),
 ) (c collectionRecord, st stateRecord, err error) {
 	ref := Ref{Kind: job.Kind, ID: job.ID}
 	err = s.update(sealed.FromReserve(ctx), res, func(tx sealed.Tx) error {
+		if err := claim.Check(tx); err != nil {
+			return err
+		}
 		c, st, err = findState(tx, ref)
 		if refusal, ok := errors.AsType[*visage.Refusal](err); ok && refusal.Kind == visage.NotFound {
 			c, st = collectionRecord{}, stateRecord{}
@@ -200,7 +223,7 @@ func (s *Service) step(
 				return err
 			}
 		}
-		return putState(tx, ref.Kind, c, st)
+		return putState(tx, ref.Kind, c, &st)
 	})
 	return c, st, err
 }

@@ -35,6 +35,12 @@ func outcome(err error) error {
 	switch {
 	case err == nil || errors.As(err, &refusal):
 		return err
+	case errors.Is(err, sealed.ErrLockedElsewhere): // until this process has asked the key, or heard why
+		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
+			"The key that protects the data of this resource was changed or refused at another replica, and is being "+
+				"asked here. Try again in a moment.")
+		refusal.RetryAfter = time.Second
+		return refusal
 	case errors.Is(err, sealed.ErrLocked):
 		return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
 			"The key that protects the data of this resource refuses access. Restore its permission to use the "+

@@ -57,7 +57,12 @@ func (c coding) planeBytes(rows int) int {
 
 // needs estimates the memory of the expected vectors.
 func (g *Gallery) needs() int64 {
-	return g.coding.blockBytes((int(g.want.Load()) + kernel.Rows - 1) / kernel.Rows * kernel.Rows)
+	return Size(g.coding.dim, int(g.want.Load()))
+}
+
+// Size returns about how much memory a gallery of so many vectors of dim numbers takes, in bytes.
+func Size(dim, vectors int) int64 {
+	return newCoding(dim).blockBytes((vectors + kernel.Rows - 1) / kernel.Rows * kernel.Rows)
 }
 
 // newBlock makes an empty block for a multiple of kernel.Rows rows.

@@ -388,7 +388,7 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 	lease, revoke := context.WithCancelCause(t.Context())
 	var loading *gallery.Gallery
 	half := make(chan struct{})
-	src := gallery.Source{Lease: lease, Dim: 2, Load: func(ctx context.Context, g *gallery.Gallery) error {
+	src := gallery.Source{Lease: lease, Dim: 2, Load: func(ctx context.Context, g *gallery.Gallery) (uint64, error) {
 		loading = g
 		g.Expect(20)
 		for i := range 20 {
@@ -400,10 +400,10 @@ func TestALoadThatLosesItsLeaseLeavesNothing(t *testing.T) {
 				<-ctx.Done()
 			}
 			if err := g.Add(gallery.Entry{ID: id(i), Code: code(0, 1)}); err != nil {
-				return fmt.Errorf("add: %w", err)
+				return 0, fmt.Errorf("add: %w", err)
 			}
 		}
-		return nil
+		return 0, nil
 	}}
 	go func() {
 		<-half

@@ -65,13 +65,13 @@ func ExamplePool_Use() {
 	guests := gallery.Source{
 		Lease: lease,
 		Dim:   2,
-		Load: func(_ context.Context, g *gallery.Gallery) error {
+		Load: func(_ context.Context, g *gallery.Gallery) (at uint64, err error) {
 			fmt.Println("loading")
 			code, err := gallery.Encode([]float32{1, 0})
 			if err != nil {
-				return err
+				return 0, err
 			}
-			return g.Add(gallery.Entry{ID: gallery.ID{1}, Code: code})
+			return 0, g.Add(gallery.Entry{ID: gallery.ID{1}, Code: code})
 		},
 	}
 	count := func(g *gallery.Gallery) error {

@@ -205,6 +205,14 @@ func (g *Gallery) RemoveOwner(owner ID) int {
 	return g.removeIf(func(r *row) bool { return r.owner == owner }, math.MaxInt)
 }
 
+// RemoveAll removes many vectors and owners in one pass, and returns how many vectors there were.
+func (g *Gallery) RemoveAll(ids, owners map[ID]bool) int {
+	if len(ids)+len(owners) == 0 {
+		return 0
+	}
+	return g.removeIf(func(r *row) bool { return ids[r.id] || owners[r.owner] }, math.MaxInt)
+}
+
 // removeIf removes at most limit vectors. It reads every row: removals are rare, and an index by id would take more
 // memory a face than its order and owner do.
 func (g *Gallery) removeIf(match func(*row) bool, limit int) int {

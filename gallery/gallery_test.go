@@ -110,6 +110,14 @@ func TestSearchAgreesWithBruteForceUnderChange(t *testing.T) {
 				if got := g.RemoveOwner(owner); got != before-len(m) {
 					t.Fatalf("round %d: removed %d vectors of an owner, want %d", round, got, before-len(m))
 				}
+			case 2:
+				ids := map[gallery.ID]bool{id(rnd.IntN(n + 1)): true, id(rnd.IntN(n + 1)): true}
+				owners := map[gallery.ID]bool{id(rnd.IntN(200)): true}
+				before := len(m)
+				m = slices.DeleteFunc(m, func(e gallery.Entry) bool { return ids[e.ID] || owners[e.Owner] })
+				if got := g.RemoveAll(ids, owners); got != before-len(m) {
+					t.Fatalf("round %d: removed %d vectors together, want %d", round, got, before-len(m))
+				}
 			}
 		}
 		if g.Len() != len(m) {
@@ -323,5 +331,46 @@ func BenchmarkAdd(b *testing.B) {
 			}
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/n*1e9, "ns/face")
 		})
+	}
+}
+
+// TestMerge: what galleries with parts of the vectors find makes up what one gallery with all of them finds, in the
+// same order.
+func TestMerge(t *testing.T) {
+	const dim, parts = 16, 3
+	whole, split := mustNew(t, dim), make([]*gallery.Gallery, parts)
+	for i := range split {
+		split[i] = mustNew(t, dim)
+	}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	var codes []gallery.Code
+	for i := range 500 {
+		c := code(random(rnd, dim)...)
+		if i%3 == 1 {
+			c = codes[rnd.IntN(i)] // equally near as another
+		}
+		codes = append(codes, c)
+		e := gallery.Entry{ID: id(i), Owner: id(i / 4), Order: uint64(i), Code: c}
+		mustAdd(t, whole, e)
+		mustAdd(t, split[rnd.IntN(parts)], e)
+	}
+	candidates := func(g *gallery.Gallery, q gallery.Query) []gallery.Candidate {
+		found, err := g.Candidates(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found[0]
+	}
+	for i := range 200 {
+		q := gallery.Query{
+			Probes: codes[i : i+1], K: 1 + i%17, ByOwner: i%2 == 0, Within: []float32{0, 0.8}[i%4/2],
+		}
+		var lists [][]gallery.Candidate
+		for _, g := range split {
+			lists = append(lists, candidates(g, q))
+		}
+		if got, want := gallery.Merge(q.K, q.ByOwner, lists...), candidates(whole, q); !slices.Equal(got, want) {
+			t.Errorf("query %d: got %v, want %v", i, got, want)
+		}
 	}
 }

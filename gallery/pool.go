@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrTooLarge says that a gallery alone needs more memory than the pool's budget.
@@ -20,8 +22,14 @@ const mostGalleries = 10_000
 
 // Key names a gallery in a pool.
 type Key struct {
-	Scope   string // what the vectors belong to; changes reach all versions of a scope
+	Scope   string // what the vectors belong to; its changes concern all versions
 	Version uint64 // which of its states is loaded
+	Part    Part   // which of its vectors; the zero value: all
+}
+
+// Part is one of several parts into which vectors are divided. Which vectors are in it is decided by who loads them.
+type Part struct {
+	Index, Count int // part Index, from 0, of Count
 }
 
 // Pool keeps galleries in memory, within a budget: it loads them on demand, once for all who wait, and drops the one
@@ -29,6 +37,9 @@ type Key struct {
 //
 // A gallery that is dropped to make room while a search uses it no longer counts towards the budget, but keeps its
 // memory until the search ends. Until then the pool may hold more than its budget.
+//
+// What a gallery was loaded from may change, also by others. Changes of a scope are numbered, and a gallery has the
+// number of the last one that it holds: Use brings it up to the number that the search needs before it is searched.
 type Pool struct {
 	budget int64
 	wg     sync.WaitGroup // the loads
@@ -57,7 +68,10 @@ type entry struct {
 	loaded  chan struct{}           // closed when the load has ended, one way or the other
 	err     error                   // how the load ended; final once loaded is closed
 	ready   bool                    // loaded without an error
-	pending []func(*Gallery) error  // changes that came during the load
+	src     Source                  // of the caller that had it loaded
+	turn    chan struct{}           // holds one value while nobody changes the gallery after its load
+	at      atomic.Uint64           // the last change that it holds; raised by the holder of turn
+	wanted  uint64                  // the last change that came during the load
 	users   int                     // callers that wait for it or use it
 	bytes   int64
 	gone    bool          // not in the pool any more
@@ -73,34 +87,98 @@ func NewPool(budget int64) (*Pool, error) {
 	return &Pool{budget: budget, entries: make(map[Key]*entry), recent: list.New()}, nil
 }
 
-// Source says how to load a gallery.
+// Source says how to load a gallery, and how to bring one up to date.
 type Source struct {
 	Lease context.Context // the gallery lives no longer than this context
 	Dim   int             // the length of the vectors
-	// Load fills the gallery. Its context ends with the lease, when nobody waits any more, and when the gallery is
-	// dropped meanwhile.
-	Load func(ctx context.Context, g *Gallery) error
+	At    uint64          // the number of the last change that a search has to see
+	// Load fills the gallery and returns the number of the last change that it holds. Its context ends with the lease,
+	// when nobody waits any more, and when the gallery is dropped meanwhile.
+	Load func(ctx context.Context, g *Gallery) (at uint64, err error)
+	// Follow applies the changes after a number, all or none, and returns the number of the last one. Calls for one
+	// gallery do not overlap. An error that wraps ErrDropped says that the gallery has to be loaded again. Not needed
+	// where nothing changes.
+	Follow func(ctx context.Context, g *Gallery, after uint64) (at uint64, err error)
+	// Keep lets a load go on when nobody waits for it any more: others have an answer by then, and will ask here again.
+	Keep bool
 }
 
-// Use calls use with the gallery of key, and loads it first when it is not in memory. The gallery must not be used
-// after use has returned. Errors: the cause of ctx or of the lease when one of them ends; the error of the load, the
-// same for all that waited for it; one that wraps ErrTooLarge or ErrBusy when there is no memory; ErrDropped when the
-// gallery was dropped meanwhile; what use returns.
+// loads is how often Use loads a gallery that cannot be brought up to date.
+const loads = 3
+
+// Use calls use with the gallery of key, up to date to src.At, and loads it first when it is not in memory. The gallery
+// must not be used after use has returned. Errors: the cause of ctx or of the lease when one of them ends; the error of
+// the load, the same for all that waited for it; that of src.Follow; one that wraps ErrTooLarge or ErrBusy when there
+// is no memory; ErrDropped when the gallery was dropped meanwhile; what use returns.
 func (p *Pool) Use(ctx context.Context, key Key, src Source, use func(*Gallery) error) error {
-	e, err := p.enter(key, src)
-	if err != nil {
-		return err
+	for range loads {
+		e, err := p.enter(key, src)
+		if err != nil {
+			return err
+		}
+		behind, err := p.useEntry(ctx, e, src, use) // with an error in both cases
+		if !behind {
+			return err
+		}
 	}
+	return ErrDropped
+}
+
+// useEntry waits for a gallery and uses it. It reports whether the gallery could not be brought up to date, and was
+// dropped.
+func (p *Pool) useEntry(ctx context.Context, e *entry, src Source, use func(*Gallery) error) (behind bool, err error) {
 	defer p.leave(e)
 	select {
 	case <-e.loaded:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	if e.err != nil {
-		return e.err
+		return false, e.err
 	}
-	return use(e.g)
+	if e.at.Load() < src.At {
+		if err := p.follow(ctx, e, src, src.At); err != nil {
+			return errors.Is(err, errBehind), err
+		}
+		if at := e.at.Load(); at < src.At {
+			return false, fmt.Errorf("%w: it was to see change %d, and the last is %d", ErrDropped, src.At, at)
+		}
+	}
+	return false, use(e.g)
+}
+
+// errBehind says that a gallery could not be brought up to date, and has been dropped.
+var errBehind = fmt.Errorf("%w: it cannot follow", ErrDropped)
+
+// follow brings a loaded gallery up to date, at least to a number. A gallery that cannot follow is dropped, with
+// errBehind, before anybody else may change it: it may have a part of the changes.
+func (p *Pool) follow(ctx context.Context, e *entry, src Source, to uint64) error {
+	select {
+	case <-e.turn:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { e.turn <- struct{}{} }()
+	at := e.at.Load()
+	if at >= to {
+		return nil
+	}
+	if cause := context.Cause(e.g.ctx); cause != nil {
+		return cause
+	}
+	now, err := src.Follow(ctx, e.g, at)
+	if cause := context.Cause(e.g.ctx); cause != nil {
+		return cause // somebody else has dropped it
+	}
+	if errors.Is(err, ErrDropped) {
+		p.end(e, ErrDropped)
+		return errBehind
+	}
+	if err != nil {
+		return err
+	}
+	e.at.Store(max(at, now))
+	return nil
 }
 
 // enter finds or makes the entry of a key and counts the caller among its users.
@@ -126,20 +204,23 @@ func (p *Pool) enter(key Key, src Source) (*entry, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(src.Lease)
-	e := &entry{key: key, g: g, cancel: cancel, loaded: make(chan struct{}), users: 1}
+	e := &entry{
+		key: key, g: g, cancel: cancel, loaded: make(chan struct{}), src: src, turn: make(chan struct{}, 1), users: 1,
+	}
+	e.turn <- struct{}{}
 	g.reserve = func(bytes int64) error { return p.reserve(e, bytes) }
 	e.unwatch = context.AfterFunc(src.Lease, func() { p.end(e, context.Cause(src.Lease)) })
 	p.entries[key] = e
 	p.stats.Loads++
-	p.wg.Go(func() { p.load(ctx, e, src.Load) })
+	p.wg.Go(func() { p.load(ctx, e) })
 	return e, nil
 }
 
-// leave removes a user. A load without users is stopped.
+// leave removes a user. A load without users is stopped, unless its Source keeps it.
 func (p *Pool) leave(e *entry) {
 	p.mu.Lock()
 	e.users--
-	if e.users == 0 && !e.ready && !e.gone {
+	if e.users == 0 && !e.ready && !e.gone && !e.src.Keep {
 		p.unlinkLocked(e)
 		e.cancel(context.Canceled)
 	}
@@ -151,10 +232,10 @@ func (p *Pool) leave(e *entry) {
 }
 
 // load runs a load, then makes its gallery ready or publishes its error.
-func (p *Pool) load(ctx context.Context, e *entry, fill func(context.Context, *Gallery) error) {
-	err := fill(ctx, e.g)
+func (p *Pool) load(ctx context.Context, e *entry) {
+	at, err := e.src.Load(ctx, e.g)
 	if err == nil {
-		err = p.catchUp(e)
+		err = p.catchUp(ctx, e, at)
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // the cause replaces the error of the load
@@ -177,13 +258,12 @@ func (p *Pool) load(ctx context.Context, e *entry, fill func(context.Context, *G
 	}
 }
 
-// catchUp applies the changes that arrived during the load, until none is left, and makes the gallery ready.
-func (p *Pool) catchUp(e *entry) error {
+// catchUp follows the changes that arrived during the load, until none is left, and makes the gallery ready.
+func (p *Pool) catchUp(ctx context.Context, e *entry, at uint64) error {
 	for {
+		e.at.Store(at)
 		p.mu.Lock()
-		changes := e.pending
-		e.pending = nil
-		if len(changes) == 0 {
+		if e.wanted <= at {
 			var evicted []*entry
 			if !e.gone {
 				e.ready = true
@@ -197,18 +277,25 @@ func (p *Pool) catchUp(e *entry) error {
 			return nil
 		}
 		p.mu.Unlock()
-		for _, change := range changes {
-			if err := change(e.g); err != nil {
-				return err
-			}
+		now, err := e.src.Follow(ctx, e.g, at)
+		if err == nil && now <= at {
+			err = fmt.Errorf("%w: changes after %d cannot be read", ErrDropped, at)
 		}
+		if err != nil {
+			return err
+		}
+		at = now
 	}
 }
 
-// Change applies a change to every version of a scope that is in memory, and to those being loaded before they are
-// used. Call it after the change is stored: a load that begins later reads it. A gallery whose change fails is dropped,
-// and loaded again when it is next asked for.
-func (p *Pool) Change(scope string, change func(*Gallery) error) {
+// Apply brings the galleries of a scope up to date with stored changes, so that what was deleted does not stay in
+// memory until the next search: those after one number, up to and including another. change is called for galleries
+// that hold all changes before, with their version, and reports whether it has applied these; otherwise they are left
+// to the next search. Galleries that lack earlier changes follow by their Source, also those that are being loaded. One
+// for which this fails is dropped.
+func (p *Pool) Apply(
+	ctx context.Context, scope string, after, to uint64, change func(version uint64, g *Gallery) (bool, error),
+) {
 	p.mu.Lock()
 	var ready []*entry
 	for key, e := range p.entries {
@@ -218,25 +305,76 @@ func (p *Pool) Change(scope string, change func(*Gallery) error) {
 			e.users++
 			ready = append(ready, e)
 		default:
-			e.pending = append(e.pending, change)
+			e.wanted = max(e.wanted, to)
 		}
 	}
 	p.mu.Unlock()
 	for _, e := range ready {
-		if err := change(e.g); err != nil {
-			p.end(e, ErrDropped)
-		}
+		p.apply(ctx, e, after, to, change)
 		p.leave(e)
 	}
 }
 
-// Drop drops the galleries of a scope from memory, except for the version keep; with keep nil, all of them. Loads and
-// searches under way are stopped with ErrDropped.
-func (p *Pool) Drop(scope string, keep *uint64) {
+// apply is Apply for one gallery, which it drops before anybody else may change it: it may have a part of the changes.
+func (p *Pool) apply(
+	ctx context.Context, e *entry, after, to uint64, change func(version uint64, g *Gallery) (bool, error),
+) {
+	select {
+	case <-e.turn:
+	case <-ctx.Done():
+		p.end(e, ErrDropped)
+		return
+	}
+	defer func() { e.turn <- struct{}{} }()
+	at := e.at.Load()
+	if at >= to {
+		return
+	}
+	done, err := true, error(nil)
+	if at == after {
+		at = to
+		done, err = change(e.key.Version, e.g)
+	} else {
+		at, err = e.src.Follow(ctx, e.g, at)
+	}
+	switch {
+	case err != nil:
+		p.end(e, ErrDropped)
+	case done:
+		e.at.Store(at)
+	}
+}
+
+// Refresh brings every loaded gallery up to date by its Source, for those that are not searched: they too must not keep
+// what was deleted. One that cannot follow is dropped. Any other error leaves it as it is, so that a store that does
+// not answer for a moment does not have everything loaded again: no search uses it before it has followed.
+func (p *Pool) Refresh(ctx context.Context) {
+	p.mu.Lock()
+	var ready []*entry
+	for _, e := range p.entries {
+		if e.ready && e.src.Follow != nil {
+			e.users++
+			ready = append(ready, e)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range ready {
+		_ = p.follow(ctx, e, e.src, math.MaxUint64) // the next call, or a search, tries again
+		p.leave(e)
+	}
+}
+
+// Drop drops the galleries of a scope from memory. Loads and searches under way are stopped with ErrDropped.
+func (p *Pool) Drop(scope string) { p.dropBelow(scope, math.MaxUint64) }
+
+// Retire drops the versions of a scope before one that replaces them.
+func (p *Pool) Retire(scope string, before uint64) { p.dropBelow(scope, before) }
+
+func (p *Pool) dropBelow(scope string, version uint64) {
 	p.mu.Lock()
 	var dropped []*entry
 	for key, e := range p.entries {
-		if key.Scope == scope && (keep == nil || key.Version != *keep) {
+		if key.Scope == scope && key.Version < version {
 			dropped = append(dropped, e)
 		}
 	}
@@ -346,6 +484,19 @@ func (p *Pool) Stats() Stats {
 	s := p.stats
 	s.Galleries, s.Bytes = p.recent.Len(), p.bytes
 	return s
+}
+
+// Parts returns how many parts are loaded or being loaded, and their memory.
+func (p *Pool) Parts() (n int, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, e := range p.entries {
+		if key.Part.Count > 0 {
+			n++
+			bytes += e.bytes
+		}
+	}
+	return n, bytes
 }
 
 // Bytes returns the memory of the loaded and loading galleries of each scope that has any.

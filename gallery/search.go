@@ -40,6 +40,22 @@ const togetherWork = 16 << 20
 // A search of a large gallery during which another one is under way waits for its end, then shares the next pass over
 // the gallery with all others that wait. Without another one it begins at once.
 func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
+	found, err := g.Candidates(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	matches := make([][]Match, len(found))
+	for i, list := range found {
+		matches[i] = make([]Match, len(list))
+		for j, c := range list {
+			matches[i][j] = Match{ID: c.ID, Owner: c.Owner, Distance: c.Distance()}
+		}
+	}
+	return matches, nil
+}
+
+// Candidates is Search, and returns what Merge needs to join the answers of galleries that each hold a part.
+func (g *Gallery) Candidates(ctx context.Context, q Query) ([][]Candidate, error) {
 	if q.K < 1 {
 		return nil, fmt.Errorf("a search needs a K of at least 1; got %d", q.K)
 	}
@@ -51,25 +67,25 @@ func (g *Gallery) Search(ctx context.Context, q Query) ([][]Match, error) {
 			return nil, fmt.Errorf("probe %d: %w", i, err)
 		}
 	}
-	matches := make([][]Match, 0, len(q.Probes))
+	all := make([][]Candidate, 0, len(q.Probes))
 	for rest := q.Probes; len(rest) > 0; {
 		n := min(len(rest), togetherMost)
 		found, err := g.searchTogether(ctx, q, rest[:n])
 		if err != nil {
 			return nil, err
 		}
-		matches, rest = append(matches, found...), rest[n:]
+		all, rest = append(all, found...), rest[n:]
 	}
-	return matches, nil
+	return all, nil
 }
 
 // searchTogether searches for up to togetherMost probes, which share a pass. It clears all data derived from them,
 // however it ends.
-func (g *Gallery) searchTogether(ctx context.Context, q Query, probes []Code) ([][]Match, error) {
+func (g *Gallery) searchTogether(ctx context.Context, q Query, probes []Code) ([][]Candidate, error) {
 	s := g.newSearch(ctx, q, probes)
 	defer s.forget()
 	g.turns.run(g, s)
-	return s.matches, s.err
+	return s.found, s.err
 }
 
 // search is a query that is being answered.
@@ -78,10 +94,10 @@ type search struct {
 	targets []target
 
 	// The answer, once done is closed.
-	matches [][]Match
-	err     error
-	done    chan struct{}
-	lead    chan []*search // makes a waiting search run a pass for these searches, one of which is itself
+	found [][]Candidate
+	err   error
+	done  chan struct{}
+	lead  chan []*search // makes a waiting search run a pass for these searches, one of which is itself
 }
 
 // target is one probe of a search and what limits its matches.
@@ -131,7 +147,7 @@ func (g *Gallery) answer(together []*search) {
 		}
 		for range s.targets {
 			if s.err == nil {
-				s.matches = append(s.matches, tops[0].sorted())
+				s.found = append(s.found, tops[0].sorted())
 			}
 			tops = tops[1:]
 		}

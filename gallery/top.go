@@ -103,8 +103,8 @@ func (t *top) merge(other *top) {
 	}
 }
 
-// sorted returns the matches, best first.
-func (t *top) sorted() []Match {
+// sorted returns the candidates, best first.
+func (t *top) sorted() []Candidate {
 	slices.SortFunc(t.heap, func(a, b scored) int {
 		switch {
 		case a.better(&b):
@@ -114,9 +114,9 @@ func (t *top) sorted() []Match {
 		}
 		return 0
 	})
-	matches := make([]Match, len(t.heap))
+	found := make([]Candidate, len(t.heap))
 	for i, s := range t.heap {
-		matches[i] = Match{ID: s.row.id, Owner: s.row.owner, Distance: distance(s.score)}
+		found[i] = Candidate{ID: s.row.id, Owner: s.row.owner, Order: s.row.order, Score: s.score}
 	}
-	return matches
+	return found
 }

@@ -129,27 +129,38 @@ func (d *Directory) changeRights(
 ) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
-	return d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+	return d.record(ctx, about, func(ctx context.Context, write func(sealed.Tx) error) error {
+		return d.state.Update(ctx, func(tx sealed.Tx, _ *state) error { return write(tx) })
+	}, func(tx sealed.Tx, tell func(change)) error {
 		if err := do(tx, tell); err != nil {
 			return err
 		}
 		return d.keepOwner(tx)
-	}, d.reload)
+	})
 }
 
-// record makes a change and sees to it that its parts get into the audit log. stored is called when the change is
-// stored and must take effect, before the entries are written; a caller that goes away does not end it. The caller of
-// record holds changes.
-func (d *Directory) record(
+// changeVisits makes a change of sessions or codes. The caller holds changes.
+func (d *Directory) changeVisits(
 	ctx context.Context, about change, do func(tx sealed.Tx, tell func(change)) error,
-	stored func(context.Context) error,
 ) error {
+	return d.record(ctx, about, func(ctx context.Context, write func(sealed.Tx) error) error {
+		return d.visits.Update(ctx, func(tx sealed.Tx, _ visits) error { return write(tx) })
+	}, do)
+}
+
+// record makes a change with update, which runs a transaction and has it take effect, and sees to it that its parts get
+// into the audit log. The caller of record holds changes.
+func (d *Directory) record(
+	ctx context.Context, about change, update func(context.Context, func(sealed.Tx) error) error,
+	do func(tx sealed.Tx, tell func(change)) error,
+) error {
+	d.state.Now() // compares it with the store, if that is due, before the transaction and not within it
 	caller := visage.CallerFrom(ctx)
 	about.Change, about.Time, about.RequestID = visage.NewUUID().String(), time.Now().UnixNano(), caller.RequestID
 	if about.By == (visage.Principal{}) {
 		about.By = caller.Principal
 	}
-	err := d.space.Update(ctx, func(tx sealed.Tx) error {
+	err := update(ctx, func(tx sealed.Tx) error {
 		order := 0 // the function may run again
 		var failed error
 		tell := func(c change) {
@@ -166,34 +177,27 @@ func (d *Directory) record(
 	if err != nil {
 		return audit.Answer(ctx, d.cfg.Audit, err, about.event().Ended(err))
 	}
-	ctx = context.WithoutCancel(ctx)
-	if err := stored(ctx); err != nil {
-		return err
-	}
-	return d.deliver(ctx)
+	return d.deliver(context.WithoutCancel(ctx), about.Change)
 }
 
-// reload swaps the state for what is stored.
-func (d *Directory) reload(ctx context.Context) error {
-	s, err := d.read(ctx)
-	if err != nil {
-		return err
-	}
-	d.state.Store(s)
-	return nil
-}
+// deliverAfter is when a process delivers what another one has left in the outbox: that one has ended, or it would be
+// delivered.
+const deliverAfter = time.Minute
 
-// deliver appends the changes in the outbox to the audit log, oldest first, and removes them from it. The caller holds
-// changes, or is alone.
-func (d *Directory) deliver(ctx context.Context) error {
+// deliver appends the changes in the outbox to the audit log, oldest first, and removes them from it: one change, and
+// those that a failure or a crash has left.
+func (d *Directory) deliver(ctx context.Context, one string) error {
 	var all []change
+	left := time.Now().Add(-deliverAfter).UnixNano()
 	err := d.space.View(ctx, func(r sealed.Reader) error {
 		all = nil // the function may run again
 		for c, err := range outbox.In().All(r) {
 			if err != nil {
 				return err
 			}
-			all = append(all, c)
+			if c.Change == one || !d.cfg.Store.Shared() || c.Time < left {
+				all = append(all, c)
+			}
 		}
 		return nil
 	})
@@ -212,7 +216,8 @@ func (d *Directory) deliver(ctx context.Context) error {
 	}
 	return d.space.Update(ctx, func(tx sealed.Tx) error {
 		for _, c := range all {
-			if err := outbox.In().Delete(tx, c.key()); err != nil {
+			err := outbox.In().Delete(tx, c.key())
+			if err != nil && !errors.Is(err, sealed.ErrNotFound) { // not found: two processes have delivered it
 				return err
 			}
 		}
@@ -226,7 +231,7 @@ func (d *Directory) keepOwner(tx sealed.Tx) error {
 	if err != nil {
 		return err
 	}
-	if now := time.Now(); d.owned(d.state.Load(), now) && !d.owned(after, now) {
+	if now := time.Now(); d.owned(d.state.Now(), now) && !d.owned(after, now) {
 		return visage.Refuse(visage.Conflict, "LastOwner",
 			"This change would leave the subscription without an Owner that can sign in: assign that role to "+
 				"another application with a secret first.")

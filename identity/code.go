@@ -19,7 +19,8 @@ type CodeUse string
 
 // The uses.
 const (
-	SignIn CodeUse = "sign-in"    // a session; such a code does not survive a restart
+	// a session; such a code does not survive a restart, unless other processes share the store
+	SignIn CodeUse = "sign-in"
 	Invite CodeUse = "invitation" // the first session of a new person, to register a passkey
 )
 
@@ -35,7 +36,7 @@ const (
 	maxCodes      = 10_000
 )
 
-// codeRecord is a code as it is kept, under its hash: those for invitations in the store, all in memory.
+// codeRecord is a code as it is kept, under its hash.
 type codeRecord struct {
 	Hash      []byte // SHA-256 of the code, which has 256 random bits: there is nothing to guess
 	Principal string
@@ -50,10 +51,20 @@ func (r codeRecord) id() string { return hex.EncodeToString(r.Hash) }
 
 func (r codeRecord) over(now time.Time) bool { return now.UnixNano() >= r.Expires }
 
-// openCodes are the codes that were not used yet.
+// openCodes are the codes that were not used yet, as they are stored.
 type openCodes struct {
 	mu     sync.Mutex
 	byHash map[secretHash]codeRecord // guarded by mu
+}
+
+// replace replaces the codes by those that are stored.
+func (o *openCodes) replace(all []codeRecord) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.byHash = map[secretHash]codeRecord{}
+	for _, r := range all {
+		o.byHash[secretHash(r.Hash)] = r
+	}
 }
 
 func (o *openCodes) lookup(hash secretHash) (codeRecord, bool) {
@@ -61,18 +72,6 @@ func (o *openCodes) lookup(hash secretHash) (codeRecord, bool) {
 	defer o.mu.Unlock()
 	r, found := o.byHash[hash]
 	return r, found
-}
-
-// change adds codes and removes others.
-func (o *openCodes) change(add, remove []codeRecord) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, r := range remove {
-		delete(o.byHash, secretHash(r.Hash))
-	}
-	for _, r := range add {
-		o.byHash[secretHash(r.Hash)] = r
-	}
 }
 
 // pick returns the codes for which wanted reports true, the oldest first.
@@ -89,21 +88,25 @@ func (o *openCodes) pick(wanted func(codeRecord) bool) []codeRecord {
 	return all
 }
 
-// loadCodes reads the invitations of the run before.
-func (d *Directory) loadCodes(ctx context.Context) error {
-	return d.space.View(ctx, func(r sealed.Reader) error {
-		d.codes.byHash = map[secretHash]codeRecord{}
-		for rec, err := range codes.In().All(r) {
-			if err != nil {
-				return err
-			}
-			if len(rec.Hash) != len(secretHash{}) {
-				return errors.New("an invitation has no hash of a code")
-			}
-			d.codes.change([]codeRecord{rec}, nil)
+// readCodes reads the codes that were not used yet.
+func readCodes(r sealed.Reader) (all []codeRecord, err error) {
+	for rec, err := range codes.In().All(r) {
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
+		if len(rec.Hash) != len(secretHash{}) {
+			return nil, errors.New("a one-time code has no hash of a code")
+		}
+		all = append(all, rec)
+	}
+	return all, nil
+}
+
+// dropSignInCodes removes the codes for signing in that the run before has left.
+func (d *Directory) dropSignInCodes(ctx context.Context) error {
+	d.changes.Lock()
+	defer d.changes.Unlock()
+	return d.dropCodes(ctx, d.codes.pick(func(r codeRecord) bool { return r.Use == SignIn }))
 }
 
 // IssueCode makes a code with which somebody signs in once as a principal: a person or, with SignIn, the operator. Only
@@ -131,8 +134,8 @@ func (d *Directory) IssueCode(
 	own := d.codes.pick(func(r codeRecord) bool { return r.Principal == rec.Principal })
 	displaced := own[:max(0, len(own)-maxCodesOfOne+1)]
 	operator := d.isForOperator(ctx)
-	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
-		p, found := d.state.Load().principals[rec.Principal]
+	err = d.changeVisits(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		p, found := d.state.Now().principals[rec.Principal]
 		if !found {
 			return refuseUnknown("person", short(principal))
 		}
@@ -153,13 +156,7 @@ func (d *Directory) IssueCode(
 			return err
 		}
 		tell(about)
-		if use == SignIn {
-			return nil
-		}
 		return codes.In().Put(tx, rec.id(), rec)
-	}, func(context.Context) error {
-		d.codes.change([]codeRecord{rec}, displaced)
-		return nil
 	})
 	if err != nil {
 		return "", fmt.Errorf("make one-time code: %w", err)
@@ -169,8 +166,17 @@ func (d *Directory) IssueCode(
 
 // LookupCode returns what a code is for, and for whom, without using it.
 func (d *Directory) LookupCode(code string) (Principal, CodeUse, bool) {
-	_, p, use, found := d.findCode(code)
+	_, p, use, found := d.askCode(code)
 	return p, use, found
+}
+
+// askCode is findCode for a code that another process may have made. It waits, so the caller holds no lock.
+func (d *Directory) askCode(code string) (codeRecord, Principal, CodeUse, bool) {
+	rec, p, use, found := d.findCode(code)
+	if _, ok := hashSecret(code); ok && !found && d.visits.Missed(context.Background()) {
+		rec, p, use, found = d.findCode(code)
+	}
+	return rec, p, use, found
 }
 
 func (d *Directory) findCode(code string) (codeRecord, Principal, CodeUse, bool) {
@@ -182,7 +188,7 @@ func (d *Directory) findCode(code string) (codeRecord, Principal, CodeUse, bool)
 	if !found || rec.over(time.Now()) {
 		return codeRecord{}, Principal{}, "", false
 	}
-	p, found := d.state.Load().principals[rec.Principal]
+	p, found := d.state.Now().principals[rec.Principal]
 	if !found {
 		return codeRecord{}, Principal{}, "", false
 	}
@@ -206,7 +212,7 @@ func (d *Directory) redeem(ctx context.Context, code string) (Principal, CodeUse
 		return Principal{}, "", visage.Refuse(visage.Unauthenticated, "OneTimeCodeSpent",
 			"This address was used already, or has expired: ask for a new one.")
 	}
-	if _, _, _, found := d.findCode(code); !found { // without the lock: anybody can ask
+	if _, _, _, found := d.askCode(code); !found { // without the lock: anybody can ask
 		return spent()
 	}
 	d.changes.Lock()
@@ -215,30 +221,27 @@ func (d *Directory) redeem(ctx context.Context, code string) (Principal, CodeUse
 	if !found {
 		return spent()
 	}
-	if err := d.dropCodes(ctx, []codeRecord{rec}); err != nil {
+	err := d.visits.Update(ctx, func(tx sealed.Tx, _ visits) error { return codes.In().Delete(tx, rec.id()) })
+	if errors.Is(err, sealed.ErrNotFound) { // another process was faster
+		return spent()
+	}
+	if err != nil {
 		return Principal{}, "", fmt.Errorf("use one-time code: %w", err)
 	}
 	return p, use, nil
 }
 
-// dropCodes removes codes from the store and from memory. The caller holds changes.
+// dropCodes removes codes that nobody may use any more. The caller holds changes.
 func (d *Directory) dropCodes(ctx context.Context, all []codeRecord) error {
-	if slices.ContainsFunc(all, func(r codeRecord) bool { return r.Use == Invite }) {
-		err := d.space.Update(ctx, func(tx sealed.Tx) error { return deleteCodes(tx, all) })
-		if err != nil {
-			return err
-		}
+	if len(all) == 0 {
+		return nil
 	}
-	d.codes.change(nil, all)
-	return nil
+	return d.visits.Update(ctx, func(tx sealed.Tx, _ visits) error { return deleteCodes(tx, all) })
 }
 
-// deleteCodes removes the invitations among codes from the store.
+// deleteCodes removes codes from the store.
 func deleteCodes(tx sealed.Tx, all []codeRecord) error {
 	for _, r := range all {
-		if r.Use != Invite {
-			continue
-		}
 		if err := codes.In().Delete(tx, r.id()); err != nil && !errors.Is(err, sealed.ErrNotFound) {
 			return err
 		}
@@ -251,13 +254,25 @@ func (d *Directory) sweepCodes(ctx context.Context, now time.Time) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
 	over := d.codes.pick(func(r codeRecord) bool {
-		_, exists := d.state.Load().principals[r.Principal]
+		_, exists := d.state.Now().principals[r.Principal]
 		return !exists || r.over(now)
 	})
 	if len(over) == 0 {
 		return nil
 	}
-	if err := d.dropCodes(ctx, over); err != nil {
+	err := d.visits.Update(ctx, func(tx sealed.Tx, _ visits) error {
+		for _, r := range over {
+			exists, err := principals.In().Has(tx, r.Principal) // another process may have made it
+			if err == nil && (!exists || r.over(now)) {
+				err = deleteCodes(tx, []codeRecord{r})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("remove one-time codes: %w", err)
 	}
 	return nil

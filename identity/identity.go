@@ -12,11 +12,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // Config is what a Directory is made of.
@@ -61,9 +61,11 @@ type Directory struct {
 	log     *slog.Logger
 	trusted []*trusted
 
-	changes sync.Mutex // held while stored data changes, so that states are swapped in the order of the changes
-	state   atomic.Pointer[state]
-	keys    atomic.Pointer[[]signingKey] // the published ones, oldest first
+	changes sync.Mutex // held while this process changes stored data
+	// What the store has, also of other processes: see follow.Value.
+	state  *follow.Value[*state]
+	keys   *follow.Value[[]signingKey] // the published ones, oldest first
+	visits *follow.Value[visits]       // sessions and codes are these
 
 	sessions   openSessions
 	codes      openCodes
@@ -94,26 +96,35 @@ func Open(ctx context.Context, cfg Config) (*Directory, error) {
 		}
 		d.trusted = append(d.trusted, &trusted{Issuer: issuer, log: d.log})
 	}
-	err := d.update(ctx, func(tx sealed.Tx) error {
-		known, err := tenants.In().Has(tx, cfg.Tenant)
-		if err != nil || known {
-			return err
-		}
-		return tenants.In().Put(tx, cfg.Tenant, tenantRecord{ID: cfg.Tenant})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open identities: %w", err)
-	}
-	if err := errors.Join(d.loadSessions(ctx), d.loadCodes(ctx)); err != nil {
-		return nil, fmt.Errorf("open identities: read sessions and invitations: %w", err)
-	}
-	if err := d.deliver(ctx); err != nil { // what a crash has kept out of the audit log
-		return nil, fmt.Errorf("open identities: %w", err)
-	}
-	if _, err := d.tend(ctx); err != nil {
+	d.state = follow.New(follow.Config[*state]{Store: cfg.Store, Name: "identities", Read: readState, Logger: d.log})
+	d.keys = follow.New(follow.Config[[]signingKey]{Store: cfg.Store, Name: "signing keys", Read: readSigningKeys,
+		Logger: d.log})
+	d.visits = follow.New(follow.Config[visits]{Store: cfg.Store, Name: "sessions", Read: readVisits,
+		Swapped: d.adopt, Logger: d.log})
+	if err := d.load(ctx); err != nil {
 		return nil, fmt.Errorf("open identities: %w", err)
 	}
 	return d, nil
+}
+
+// load reads what is stored, makes what there must be, and delivers what a crash has kept out of the audit log.
+func (d *Directory) load(ctx context.Context) error {
+	err := errors.Join(d.state.Load(ctx), d.keys.Load(ctx), d.visits.Load(ctx))
+	if err == nil && !d.state.Now().tenants[d.cfg.Tenant] {
+		err = d.update(ctx, func(tx sealed.Tx) error {
+			return tenants.In().Put(tx, d.cfg.Tenant, tenantRecord{ID: d.cfg.Tenant})
+		})
+	}
+	if err == nil && !d.cfg.Store.Shared() {
+		err = d.dropSignInCodes(ctx)
+	}
+	if err == nil {
+		err = d.deliver(ctx, "")
+	}
+	if err == nil {
+		_, err = d.tend(ctx)
+	}
+	return err
 }
 
 // tenantRecord is a tenant as it is stored, under its id.
@@ -140,18 +151,15 @@ func (d *Directory) LookupTenant(name string) (id string, found bool) {
 	if name == "adfs" {
 		return d.cfg.Tenant, true
 	}
-	return name, d.state.Load().tenants[name]
+	known := func() bool { return d.state.Now().tenants[name] }
+	return name, known() || d.state.Missed(context.Background()) && known()
 }
 
-// update writes to the store and swaps the state, even if ctx has ended meanwhile: a change that is stored must take
-// effect. Changes of identities and of rights go through changeRights.
+// update changes what the state is read from. Changes of identities and of rights go through changeRights.
 func (d *Directory) update(ctx context.Context, fn func(sealed.Tx) error) error {
 	d.changes.Lock()
 	defer d.changes.Unlock()
-	if err := d.space.Update(ctx, fn); err != nil {
-		return err
-	}
-	return d.reload(context.WithoutCancel(ctx))
+	return d.state.Update(ctx, func(tx sealed.Tx, _ *state) error { return fn(tx) })
 }
 
 // state is what requests are answered from: one immutable value, replaced at every change.
@@ -163,19 +171,6 @@ type state struct {
 	passkeys   map[string]string          // object ids, by the id of the passkey
 	roles      map[string][]Assignment    // by object id
 	byID       map[string]Assignment
-}
-
-func (d *Directory) read(ctx context.Context) (*state, error) {
-	var s *state
-	err := d.space.View(ctx, func(r sealed.Reader) error {
-		var err error
-		s, err = readState(r)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read identities: %w", err)
-	}
-	return s, nil
 }
 
 func readState(r sealed.Reader) (*state, error) {

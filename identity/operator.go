@@ -11,7 +11,7 @@ import (
 // IsOperator reports whether a principal operates the instance: it is the operator's application, or has the role
 // VisageOperator. Such principals decide what no role of a subscription allows, not even Owner.
 func (d *Directory) IsOperator(who visage.Principal) bool {
-	return who.ObjectID != "" && d.operates(d.state.Load(), lower(who.ObjectID))
+	return who.ObjectID != "" && d.operates(d.state.Now(), lower(who.ObjectID))
 }
 
 // operates is IsOperator for an object id in a state. The role is given on a subscription alone, which never ends.
@@ -33,7 +33,7 @@ func (d *Directory) isForOperator(ctx context.Context) bool {
 // guard refuses a change of an identity that operates the instance by somebody who does not: it would be a way to
 // become one.
 func (d *Directory) guard(operator bool, id string) error {
-	if operator || !d.operates(d.state.Load(), id) {
+	if operator || !d.operates(d.state.Now(), id) {
 		return nil
 	}
 	return refuseOperator()

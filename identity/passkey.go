@@ -70,7 +70,7 @@ func (d *Directory) AddPasskey(ctx context.Context, principal string, key Passke
 			if len(rec.ID) == 0 || len(rec.ID) > maxPasskeyID || !fitsPasskey(rec.Credential) {
 				return refusePasskeySize()
 			}
-			if _, taken := d.state.Load().passkeys[string(rec.ID)]; taken {
+			if _, taken := d.state.Now().passkeys[string(rec.ID)]; taken {
 				return visage.Refuse(visage.Conflict, "PasskeyExists",
 					"This passkey is already registered: use it to sign in, or register another one.")
 			}
@@ -126,12 +126,21 @@ func (d *Directory) UsePasskey(ctx context.Context, principal string, id, creden
 
 // LookupPasskey returns the passkey with an id, and the person who has it.
 func (d *Directory) LookupPasskey(id []byte) (Principal, Passkey, bool) {
-	s := d.state.Load()
-	rec, found := s.principals[s.passkeys[string(id)]]
+	rec, found := d.holder(id)
+	if !found && d.state.Missed(context.Background()) {
+		rec, found = d.holder(id)
+	}
 	if !found {
 		return Principal{}, Passkey{}, false
 	}
 	return rec.principal(), rec.Passkeys[rec.passkeyAt(id)].passkey(), true
+}
+
+// holder returns the person who has a passkey.
+func (d *Directory) holder(id []byte) (principalRecord, bool) {
+	s := d.state.Now()
+	rec, found := s.principals[s.passkeys[string(id)]]
+	return rec, found
 }
 
 func (r principalRecord) passkeyAt(id []byte) int {

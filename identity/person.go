@@ -63,7 +63,7 @@ func (d *Directory) UpdatePerson(ctx context.Context, id string, update func(*Pe
 			if err := rec.set(after); err != nil {
 				return err
 			}
-			if d.state.Load().emailTaken(*rec) {
+			if d.state.Now().emailTaken(*rec) {
 				return refuseEmail()
 			}
 			e.After = before.differences(PersonChange{rec.Name, rec.Email, rec.Language})

@@ -30,7 +30,7 @@ func (d *Directory) Forget(ctx context.Context, scope, instance string) error {
 	scope = place(scope)
 	err := d.changeRights(ctx, change{Operation: roleEnded, Scope: scope, Instance: instance},
 		func(tx sealed.Tx, tell func(change)) error {
-			for _, a := range d.state.Load().byID {
+			for _, a := range d.state.Now().byID {
 				if within(a.Scope, scope) && a.Instance == instance {
 					if err := endRole(tx, tell, a); err != nil {
 						return err
@@ -55,7 +55,7 @@ func (d *Directory) Settle(ctx context.Context) error {
 		gone bool
 	}
 	var all []verdict
-	for _, a := range d.state.Load().byID {
+	for _, a := range d.state.Now().byID {
 		now, err := d.cfg.Place(ctx, a.Scope)
 		refusal, refused := errors.AsType[*visage.Refusal](err)
 		switch {

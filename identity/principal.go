@@ -155,7 +155,7 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 		about.Operation = personMade
 	}
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
-		s := d.state.Load() // changes come one after the other
+		s := d.state.Now() // changes come one after the other
 		if !s.tenants[rec.Tenant] {
 			return visage.Refuse(visage.Invalid, "InvalidPrincipal", "There is no tenant %q.", rec.Tenant)
 		}
@@ -181,7 +181,7 @@ func (d *Directory) create(ctx context.Context, rec principalRecord) (Principal,
 
 // Principal returns the identity with an object id. Refusal: PrincipalNotFound.
 func (d *Directory) Principal(id string) (Principal, error) {
-	rec, found := d.state.Load().principals[lower(id)]
+	rec, found := d.known(context.Background(), id)
 	if !found {
 		return Principal{}, refuseUnknown("identity", id)
 	}
@@ -190,21 +190,31 @@ func (d *Directory) Principal(id string) (Principal, error) {
 
 // LookupClient returns the identity with a client id.
 func (d *Directory) LookupClient(clientID string) (Principal, bool) {
-	s := d.state.Load()
-	rec, found := s.principals[s.clients[lower(clientID)]]
+	rec, found := d.client(clientID)
+	if !found && d.state.Missed(context.Background()) {
+		rec, found = d.client(clientID)
+	}
 	return rec.principal(), found
 }
 
 // Managed returns the managed identity of a resource, named by its management path in any case.
 func (d *Directory) Managed(resource string) (Principal, bool) {
-	s := d.state.Load()
-	rec, found := s.principals[s.managed[lower(resource)]]
+	rec, found := d.managed(resource)
+	if !found && d.state.Missed(context.Background()) {
+		rec, found = d.managed(resource)
+	}
 	return rec.principal(), found
+}
+
+func (d *Directory) managed(resource string) (principalRecord, bool) {
+	s := d.state.Now()
+	rec, found := s.principals[s.managed[lower(resource)]]
+	return rec, found
 }
 
 // Principals returns all identities, sorted by object id.
 func (d *Directory) Principals() []Principal {
-	s := d.state.Load()
+	s := d.state.Now()
 	var all []Principal
 	for _, id := range slices.Sorted(maps.Keys(s.principals)) {
 		all = append(all, s.principals[id].principal())
@@ -222,14 +232,14 @@ func (d *Directory) Delete(ctx context.Context, id string) error {
 // DeleteIf is Delete for an identity that allowed does not refuse to remove.
 func (d *Directory) DeleteIf(ctx context.Context, id string, allowed func(Principal) error) error {
 	id = lower(id)
-	rec := d.state.Load().principals[id]
+	rec := d.state.Now().principals[id]
 	about := change{Operation: principalEnded, Subject: id, Scope: rec.Resource, Before: string(rec.Kind)}
 	if rec.Kind == Person {
 		about.Operation = personEnded
 	}
 	operator := d.isForOperator(ctx)
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
-		s := d.state.Load()
+		s := d.state.Now()
 		rec, found := s.principals[id]
 		if !found {
 			return refuseUnknown("identity", id)

@@ -188,7 +188,7 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 	}
 	refused := d.checkAssignment(ctx, &a)
 	dead := false // whether the id is that of an assignment on what is gone
-	if b, found := d.state.Load().byID[a.ID]; found && refused == nil {
+	if b, found := d.state.Now().byID[a.ID]; found && refused == nil {
 		dead = !d.stands(b)
 	}
 	same := func(b Assignment) bool {
@@ -199,7 +199,7 @@ func (d *Directory) Assign(ctx context.Context, id, principal, role, scope strin
 		if refused != nil {
 			return refused
 		}
-		s := d.state.Load()
+		s := d.state.Now()
 		holder, found := s.principals[a.Principal]
 		if !found {
 			return refuseUnknown("identity", principal)
@@ -262,7 +262,7 @@ func (d *Directory) checkAssignment(ctx context.Context, a *Assignment) error {
 
 // Has reports whether an identity was given a role on that very scope, where it still stands.
 func (d *Directory) Has(principal, role, scope string) bool {
-	return slices.ContainsFunc(d.state.Load().roles[lower(principal)], func(a Assignment) bool {
+	return slices.ContainsFunc(d.state.Now().roles[lower(principal)], func(a Assignment) bool {
 		return a.Role == lower(role) && a.Scope == place(scope) && d.stands(a)
 	})
 }
@@ -271,11 +271,11 @@ func (d *Directory) Has(principal, role, scope string) bool {
 // who can sign in owns the subscription; AuthorizationFailed for VisageOperator where the caller is no operator.
 func (d *Directory) Unassign(ctx context.Context, id string) error {
 	id = lower(id)
-	about := d.state.Load().byID[id].change(roleTaken)
+	about := d.state.Now().byID[id].change(roleTaken)
 	about.Assignment = id
 	operator := d.isForOperator(ctx)
 	err := d.changeRights(ctx, about, func(tx sealed.Tx, tell func(change)) error {
-		a, found := d.state.Load().byID[id]
+		a, found := d.state.Now().byID[id]
 		if !found {
 			return visage.Refuse(visage.NotFound, "RoleAssignmentNotFound", "There is no role assignment %q.", id)
 		}
@@ -295,7 +295,7 @@ func (d *Directory) Unassign(ctx context.Context, id string) error {
 // scope returns all. Those on things that are gone work no more and are left out.
 func (d *Directory) Assignments(scope string) []Assignment {
 	var all []Assignment
-	for _, a := range d.state.Load().byID {
+	for _, a := range d.state.Now().byID {
 		if at := place(scope); at == "" || within(at, a.Scope) || within(a.Scope, at) {
 			all = append(all, a)
 		}
@@ -334,7 +334,7 @@ func (d *Directory) MayDataWithout(assignment string, who visage.Principal, acti
 
 func (d *Directory) may(who visage.Principal, action, scope string, data bool, without string) bool {
 	scope = place(scope)
-	return slices.ContainsFunc(d.state.Load().roles[lower(who.ObjectID)], func(a Assignment) bool {
+	return slices.ContainsFunc(d.state.Now().roles[lower(who.ObjectID)], func(a Assignment) bool {
 		role, found := lookupRole(a.Role)
 		return found && a.ID != without && within(scope, a.Scope) && role.allows(action, data) && d.stands(a)
 	})

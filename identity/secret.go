@@ -92,7 +92,7 @@ func (d *Directory) RemoveSecret(ctx context.Context, id, secret string) error {
 
 // HasSecret reports whether value is a secret of the identity now.
 func (d *Directory) HasSecret(id, value string) bool {
-	rec, found := d.state.Load().principals[lower(id)]
+	rec, found := d.state.Now().principals[lower(id)]
 	return found && rec.check(value, time.Now()) == secretFits
 }
 

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -106,123 +105,30 @@ func hashSecret(secret string) (hash secretHash, ok bool) {
 	return sha256.Sum256(random), true
 }
 
-// openSessions are the sessions that are not ended, in memory; what is stored follows.
-type openSessions struct {
-	mu     sync.Mutex
-	byID   map[string]*openSession     // guarded by mu, with what it points to
-	byHash map[secretHash]*openSession // likewise
-	ended  []endedSession              // guarded by mu: the latest last
+// visits are the sessions and the codes for them, as they are stored.
+type visits struct {
+	sessions []sessionRecord
+	codes    []codeRecord
 }
 
-// signedOut is how a session ends that its own principal ends.
-const signedOut = "sign-out"
-
-// endedSession says whose a session was that has ended lately.
-type endedSession struct {
-	hash            secretHash
-	principal, name string
-	at              time.Time
-}
-
-// What bounds the memory of ended sessions.
-const (
-	maxEnded   = 1000
-	endedsLast = 10 * time.Minute
-)
-
-// end removes sessions that have ended, and remembers for a while whose those were whose person has not signed out.
-func (o *openSessions) end(all []sessionRecord, how func(sessionRecord) string) {
-	o.remove(idsOf(all))
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	for _, r := range all {
-		if how(r) != signedOut {
-			at := time.Unix(0, min(now.UnixNano(), r.expires()))
-			o.ended = append(o.ended, endedSession{secretHash(r.Hash), r.Principal, r.Name, at})
+func readVisits(r sealed.Reader) (v visits, err error) {
+	for rec, err := range sessions.In().All(r) {
+		if err != nil {
+			return visits{}, err
 		}
-	}
-	o.ended = slices.DeleteFunc(o.ended, func(e endedSession) bool { return now.Sub(e.at) >= endedsLast })
-	o.ended = slices.Delete(o.ended, 0, max(0, len(o.ended)-maxEnded))
-}
-
-// was returns whose session a secret was that has ended lately.
-func (o *openSessions) was(secret string) (principal, name string, found bool) {
-	hash, ok := hashSecret(secret)
-	if !ok {
-		return "", "", false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if s := o.byHash[hash]; s != nil { // it is over, and not removed yet
-		if time.Since(time.Unix(0, s.expires())) >= endedsLast {
-			return "", "", false
+		if len(rec.Hash) != sha256.Size {
+			return visits{}, fmt.Errorf("the session %s has no hash of a secret", rec.ID)
 		}
-		return s.Principal, s.Name, true
+		v.sessions = append(v.sessions, rec)
 	}
-	i := slices.IndexFunc(o.ended, func(e endedSession) bool { return e.hash == hash })
-	if i < 0 || time.Since(o.ended[i].at) >= endedsLast {
-		return "", "", false
-	}
-	return o.ended[i].principal, o.ended[i].name, true
+	v.codes, err = readCodes(r)
+	return v, err
 }
 
-// openSession is a session with the time of its use that is stored.
-type openSession struct {
-	sessionRecord
-
-	stored int64
-}
-
-func (o *openSessions) add(rec sessionRecord) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	s := &openSession{rec, rec.Used}
-	o.byID[rec.ID], o.byHash[secretHash(rec.Hash)] = s, s
-}
-
-func (o *openSessions) remove(ids []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, id := range ids {
-		if s, found := o.byID[id]; found {
-			delete(o.byHash, secretHash(s.Hash))
-			delete(o.byID, id)
-		}
-	}
-}
-
-// pick returns the sessions for which wanted reports true, the least recently used first.
-func (o *openSessions) pick(wanted func(sessionRecord) bool) []sessionRecord {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var all []sessionRecord
-	for _, s := range o.byID {
-		if wanted(s.sessionRecord) {
-			all = append(all, s.sessionRecord)
-		}
-	}
-	slices.SortFunc(all, func(a, b sessionRecord) int {
-		return cmp.Or(cmp.Compare(a.Used, b.Used), strings.Compare(a.ID, b.ID))
-	})
-	return all
-}
-
-// loadSessions reads the sessions of the run before.
-func (d *Directory) loadSessions(ctx context.Context) error {
-	return d.space.View(ctx, func(r sealed.Reader) error {
-		d.sessions.byID, d.sessions.byHash = map[string]*openSession{}, map[secretHash]*openSession{}
-		for rec, err := range sessions.In().All(r) {
-			if err != nil {
-				return err
-			}
-			if len(rec.Hash) != sha256.Size {
-				return fmt.Errorf("the session %s has no hash of a secret", rec.ID)
-			}
-			d.sessions.add(rec)
-		}
-		return nil
-	})
+// adopt takes what is stored for what is true.
+func (d *Directory) adopt(v visits) {
+	d.sessions.replace(v.sessions)
+	d.codes.replace(v.codes)
 }
 
 // expires is when a session ends that is not used before.
@@ -274,42 +180,29 @@ func (d *Directory) OpenSession(ctx context.Context, start SessionStart) (secret
 		Operation: sessionOpened, Subject: rec.Principal, Session: rec.ID, How: string(rec.Method),
 		Address: rec.Address,
 	}
-	p, found := d.state.Load().principals[rec.Principal]
+	p, found := d.state.Now().principals[rec.Principal]
 	var displaced []sessionRecord
 	if found = found && (p.Kind == Person || p.Kind == Application); found {
 		about.By = d.visitor(p, cmp.Or(rec.Name, p.Name))
 		displaced = d.sessions.surplus(rec.Principal)
 	}
-	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+	err = d.changeVisits(ctx, about, func(tx sealed.Tx, tell func(change)) error {
 		if !found {
 			return refuseUnknown("person", short(start.Principal))
 		}
 		for _, old := range displaced {
-			if err := endSession(tx, tell, old, "displaced"); err != nil {
+			if _, err := endSession(tx, tell, old, "displaced"); err != nil {
 				return err
 			}
 		}
 		tell(about)
 		return sessions.In().Put(tx, rec.ID, rec)
-	}, func(context.Context) error {
-		d.sessions.end(displaced, func(sessionRecord) string { return "displaced" })
-		d.sessions.add(rec)
-		return nil
 	})
 	if err != nil {
 		return "", Session{}, fmt.Errorf("open session: %w", err)
 	}
-	return secret, d.state.Load().session(rec), nil
-}
-
-// surplus returns the sessions that have to end before another one of a principal is opened.
-func (o *openSessions) surplus(principal string) []sessionRecord {
-	own := o.pick(func(r sessionRecord) bool { return r.Principal == principal })
-	if len(own) >= maxSessionsOfOne {
-		return own[:len(own)-maxSessionsOfOne+1]
-	}
-	all := o.pick(func(sessionRecord) bool { return true })
-	return all[:max(0, len(all)-maxSessions+1)]
+	d.sessions.end(displaced, func(sessionRecord) string { return "displaced" })
+	return secret, d.state.Now().session(rec), nil
 }
 
 // Session returns the session that a secret proves, with the principal that acts in it, and marks it as used now from
@@ -318,6 +211,9 @@ func (o *openSessions) surplus(principal string) []sessionRecord {
 func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr) (Session, visage.Principal, error) {
 	now := time.Now()
 	rec, keep, err := d.useSession(secret, from, now)
+	if err != nil && d.askStore(ctx, secret) {
+		rec, keep, err = d.useSession(secret, from, now)
+	}
 	if err != nil {
 		return Session{}, visage.Principal{}, err
 	}
@@ -334,17 +230,69 @@ func (d *Directory) Session(ctx context.Context, secret string, from netip.Addr)
 // Watch is Session for a request that a page makes by itself, while nobody may be there: it does not mark the session
 // as used, so that a page that is left open does not keep it alive. It reads memory only.
 func (d *Directory) Watch(secret string) (Session, visage.Principal, error) {
-	d.sessions.mu.Lock()
-	var rec sessionRecord
-	s, err := d.findSession(secret, time.Now())
-	if err == nil {
-		rec = s.sessionRecord
+	rec, err := d.watchSession(secret)
+	if err != nil && d.askStore(context.Background(), secret) {
+		rec, err = d.watchSession(secret)
 	}
-	d.sessions.mu.Unlock()
 	if err != nil {
 		return Session{}, visage.Principal{}, err
 	}
 	return d.actsIn(rec)
+}
+
+func (d *Directory) watchSession(secret string) (sessionRecord, error) {
+	d.sessions.mu.Lock()
+	defer d.sessions.mu.Unlock()
+	s, err := d.findSession(secret, time.Now())
+	if err != nil {
+		return sessionRecord{}, err
+	}
+	return s.sessionRecord, nil
+}
+
+// askStore reads what other processes may have stored about a session that seems to be none, and reports whether that
+// is more than was known: the session itself, or that it was used. The times of use have no version of their own.
+func (d *Directory) askStore(ctx context.Context, secret string) bool {
+	hash, ok := hashSecret(secret)
+	if !ok || !d.cfg.Store.Shared() {
+		return false
+	}
+	people := d.state.Missed(ctx) // the session may be of one who is not known here yet
+	if d.visits.Missed(ctx) || people {
+		return true
+	}
+	d.sessions.mu.Lock()
+	s, known := d.sessions.byHash[hash]
+	d.sessions.mu.Unlock()
+	return known && d.readUses(ctx, []string{s.ID}) == nil
+}
+
+// readUses reads when sessions were used at other processes.
+func (d *Directory) readUses(ctx context.Context, ids []string) error {
+	var all []sessionRecord
+	err := d.space.View(ctx, func(r sealed.Reader) error {
+		all = nil // the function may run again
+		for _, id := range ids {
+			rec, err := sessions.In().Get(r, id)
+			if err == nil {
+				all = append(all, rec)
+			} else if !errors.Is(err, sealed.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read sessions: %w", err)
+	}
+	d.sessions.mu.Lock()
+	defer d.sessions.mu.Unlock()
+	for _, rec := range all {
+		if s := d.sessions.byID[rec.ID]; s != nil {
+			s.noteUse(rec.Used, rec.Address)
+		}
+	}
+	return nil
 }
 
 // WhoseWas returns whose session a secret proved that has ended in the last ten minutes, and the name of the human: so
@@ -352,7 +300,7 @@ func (d *Directory) Watch(secret string) (Session, visage.Principal, error) {
 // ended by signing out, and none from before a restart.
 func (d *Directory) WhoseWas(secret string) (principal, name string, found bool) {
 	principal, name, found = d.sessions.was(secret)
-	p, exists := d.state.Load().principals[principal]
+	p, exists := d.state.Now().principals[principal]
 	if !found || !exists {
 		return "", "", false
 	}
@@ -361,7 +309,7 @@ func (d *Directory) WhoseWas(secret string) (principal, name string, found bool)
 
 // actsIn returns what may be shown of a session, and who acts in it.
 func (d *Directory) actsIn(rec sessionRecord) (Session, visage.Principal, error) {
-	s := d.state.Load()
+	s := d.state.Now()
 	p, found := s.principals[rec.Principal]
 	if !found {
 		return Session{}, visage.Principal{}, refuseSession()
@@ -380,7 +328,7 @@ func (d *Directory) findSession(secret string, now time.Time) (*openSession, err
 	if !found || s.over(now) {
 		return nil, refuseSession()
 	}
-	if _, exists := d.state.Load().principals[s.Principal]; !exists {
+	if _, exists := d.state.Now().principals[s.Principal]; !exists {
 		return nil, refuseSession()
 	}
 	return s, nil
@@ -433,19 +381,23 @@ func (d *Directory) Prove(ctx context.Context, secret string, method Method) (fr
 		return "", err
 	}
 	fresh, hash := newSecret()
-	p := d.state.Load().principals[rec.Principal]
+	p := d.state.Now().principals[rec.Principal]
 	rec.Hash, rec.Proved, rec.Method = hash[:], now.UnixNano(), method
 	about := change{
 		Operation: sessionProved, Subject: rec.Principal, Session: rec.ID, How: string(method),
 		Address: rec.Address, By: d.visitor(p, cmp.Or(rec.Name, p.Name)),
 	}
-	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+	shown, _ := hashSecret(secret) // it is one: the session was found by it
+	err = d.changeVisits(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		stored, err := sessions.In().Get(tx, rec.ID)
+		if errors.Is(err, sealed.ErrNotFound) || err == nil && secretHash(stored.Hash) != shown {
+			return refuseSession() // another process has ended it, or replaced the secret
+		}
+		if err != nil {
+			return err
+		}
 		tell(about)
 		return sessions.In().Put(tx, rec.ID, rec)
-	}, func(context.Context) error {
-		d.sessions.remove([]string{rec.ID})
-		d.sessions.add(rec)
-		return nil
 	})
 	if err != nil {
 		return "", fmt.Errorf("prove session: %w", err)
@@ -525,30 +477,44 @@ func (d *Directory) endSessions(ctx context.Context, how func(sessionRecord) str
 	if len(all) == 1 {
 		about.Session = all[0].ID
 	}
-	err = d.record(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+	var gone []sessionRecord
+	err = d.changeVisits(ctx, about, func(tx sealed.Tx, tell func(change)) error {
+		gone = nil
 		for _, r := range all {
-			if err := endSession(tx, tell, r, how(r)); err != nil {
+			ended, err := endSession(tx, tell, r, how(r))
+			if err != nil {
 				return err
 			}
+			if ended {
+				gone = append(gone, r)
+			}
 		}
-		return nil
-	}, func(context.Context) error {
-		d.sessions.end(all, how)
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("end sessions: %w", err)
 	}
-	return len(all), nil
+	d.sessions.end(gone, how)
+	return len(gone), nil
 }
 
-// endSession removes a session from the store.
-func endSession(tx sealed.Tx, tell func(change), r sessionRecord, how string) error {
-	tell(change{Operation: sessionEnded, Subject: r.Principal, Session: r.ID, How: how})
-	if err := sessions.In().Delete(tx, r.ID); !errors.Is(err, sealed.ErrNotFound) {
-		return err
+// endSession removes a session from the store, unless another process has done so, has used one that seemed to be over,
+// or has made its principal.
+func endSession(tx sealed.Tx, tell func(change), r sessionRecord, how string) (ended bool, err error) {
+	stored, err := sessions.In().Get(tx, r.ID)
+	if errors.Is(err, sealed.ErrNotFound) || err == nil && how == expired && stored.Used > r.Used {
+		return false, nil
 	}
-	return nil
+	if err != nil {
+		return false, err
+	}
+	if how == orphaned {
+		if exists, err := principals.In().Has(tx, r.Principal); err != nil || exists {
+			return false, err
+		}
+	}
+	tell(change{Operation: sessionEnded, Subject: r.Principal, Session: r.ID, How: how})
+	return true, sessions.In().Delete(tx, r.ID)
 }
 
 func idsOf(all []sessionRecord) []string {
@@ -561,7 +527,7 @@ func idsOf(all []sessionRecord) []string {
 
 // Sessions returns the sessions of a principal, or all when it is empty, the most recently used first.
 func (d *Directory) Sessions(principal string) []Session {
-	s, now := d.state.Load(), time.Now()
+	s, now := d.state.Now(), time.Now()
 	var all []Session
 	for _, r := range d.sessions.pick(func(r sessionRecord) bool {
 		_, exists := s.principals[r.Principal]
@@ -576,12 +542,20 @@ func (d *Directory) Sessions(principal string) []Session {
 // sweep ends the sessions and codes that are over.
 func (d *Directory) sweep(ctx context.Context) error {
 	now := time.Now()
-	_, err := d.endSessions(ctx, func(r sessionRecord) string {
-		if _, exists := d.state.Load().principals[r.Principal]; !exists {
-			return "principal-deleted"
+	known := now // how late the latest use of a session is stored
+	if d.cfg.Store.Shared() {
+		known = now.Add(-2 * storeUseAfter)
+		idle := d.sessions.pick(func(r sessionRecord) bool { return r.over(known) })
+		if err := d.readUses(ctx, idsOf(idle)); err != nil {
+			return err
 		}
-		if r.over(now) {
-			return "expired"
+	}
+	_, err := d.endSessions(ctx, func(r sessionRecord) string {
+		if _, exists := d.state.Now().principals[r.Principal]; !exists {
+			return orphaned
+		}
+		if r.over(known) {
+			return expired
 		}
 		return ""
 	})

@@ -6,14 +6,17 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
 // The life of a signing key. It is published before its use, so that clients that cache the published keys for a
@@ -42,11 +45,15 @@ type signingKey struct {
 	from, until time.Time
 }
 
-// Run makes signing keys before they are needed, forgets them when nothing that they signed lives any more, and ends
-// sessions and one-time codes that are over, until ctx ends. A failure is logged and tried again.
+// Run makes signing keys before they are needed, forgets them when nothing that they signed lives any more, ends
+// sessions and one-time codes that are over, and follows the changes of other processes, until ctx ends. A failure is
+// logged and tried again.
 func (d *Directory) Run(ctx context.Context) error {
 	const again = time.Minute // between sweeps, and after a failure
-	var due time.Time         // when the signing keys must be tended
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { follow.Run(ctx, d.log, d.state, d.keys, d.visits) })
+	var due time.Time // when the signing keys must be tended
 	for {
 		if now := time.Now(); !now.Before(due) {
 			next, err := d.tend(ctx)
@@ -79,7 +86,7 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = d.space.Update(ctx, func(tx sealed.Tx) error {
+	err = d.keys.Update(ctx, func(tx sealed.Tx, _ []signingKey) error {
 		for rec, err := range signingKeys.In().All(tx) {
 			if err != nil {
 				return err
@@ -102,9 +109,6 @@ func (d *Directory) RotateSigningKey(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rotate signing key: %w", err)
 	}
-	if _, err = d.publish(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
 	return d.recordSigning(ctx, fresh)
 }
 
@@ -119,14 +123,27 @@ func (d *Directory) recordSigning(ctx context.Context, rec signingRecord) error 
 	return audit.Answer(ctx, d.cfg.Audit, nil, e.Ended(nil))
 }
 
-// tend brings the stored signing keys to what the time asks for, publishes them, and returns when that is due again.
+// errOutdated says that another process has changed the signing keys since they were looked at.
+var errOutdated = errors.New("the signing keys were changed by another process")
+
+// tend brings the stored signing keys to what the time asks for, and returns when that is due again. Several processes
+// may do it at the same time: the keys of the first one count.
 func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 	d.changes.Lock()
 	defer d.changes.Unlock()
-	all, err := d.publish(ctx)
-	if err != nil {
+	if err := d.keys.Load(ctx); err != nil {
 		return time.Time{}, err
 	}
+	for {
+		next, err = d.tendTo(ctx, d.keys.Now())
+		if !errors.Is(err, errOutdated) {
+			return next, err
+		}
+	}
+}
+
+// tendTo is tend if the stored keys are all still. The caller holds changes.
+func (d *Directory) tendTo(ctx context.Context, all []signingKey) (next time.Time, err error) {
 	now := time.Now()
 	var until time.Time // how far the keys reach without a gap
 	var gone []string
@@ -147,7 +164,10 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 		fresh, until = append(fresh, rec), time.Unix(0, rec.Until)
 	}
 	if len(fresh)+len(gone) > 0 {
-		err := d.space.Update(ctx, func(tx sealed.Tx) error {
+		err := d.keys.Update(ctx, func(tx sealed.Tx, stored []signingKey) error {
+			if !slices.EqualFunc(stored, all, sameSigningKey) {
+				return errOutdated
+			}
 			for _, rec := range fresh {
 				if err := signingKeys.In().Put(tx, rec.ID, rec); err != nil {
 					return err
@@ -164,14 +184,12 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 			return time.Time{}, fmt.Errorf("change signing keys: %w", err)
 		}
 		d.log.InfoContext(ctx, "signing keys changed", "made", len(fresh), "forgotten", len(gone))
-		if all, err = d.publish(context.WithoutCancel(ctx)); err != nil {
-			return time.Time{}, err
-		}
 		for _, rec := range fresh {
 			if err := d.recordSigning(ctx, rec); err != nil {
 				return time.Time{}, err
 			}
 		}
+		all = d.keys.Now()
 	}
 	next = until.Add(-signingAhead)
 	for _, k := range all {
@@ -182,32 +200,27 @@ func (d *Directory) tend(ctx context.Context) (next time.Time, err error) {
 	return next, nil
 }
 
-// publish reads the signing keys and swaps those that are published.
-func (d *Directory) publish(ctx context.Context) ([]signingKey, error) {
-	var all []signingKey
-	err := d.space.View(ctx, func(r sealed.Reader) error {
-		all = all[:0] // the function may run again
-		for rec, err := range signingKeys.In().All(r) {
-			if err != nil {
-				return err
-			}
-			key, err := x509.ParsePKCS8PrivateKey(rec.Key)
-			if err != nil {
-				return fmt.Errorf("decode signing key %s: %w", rec.ID, err)
-			}
-			private, ok := key.(*rsa.PrivateKey)
-			if !ok {
-				return fmt.Errorf("signing key %s is a %T", rec.ID, key)
-			}
-			all = append(all, signingKey{rec.ID, private, time.Unix(0, rec.From), time.Unix(0, rec.Until)})
+func sameSigningKey(a, b signingKey) bool {
+	return a.id == b.id && a.from.Equal(b.from) && a.until.Equal(b.until)
+}
+
+// readSigningKeys reads the signing keys, oldest first.
+func readSigningKeys(r sealed.Reader) (all []signingKey, err error) {
+	for rec, err := range signingKeys.In().All(r) {
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read signing keys: %w", err)
+		key, err := x509.ParsePKCS8PrivateKey(rec.Key)
+		if err != nil {
+			return nil, fmt.Errorf("decode signing key %s: %w", rec.ID, err)
+		}
+		private, ok := key.(*rsa.PrivateKey)
+		if !ok {
+			return nil, fmt.Errorf("signing key %s is a %T", rec.ID, key)
+		}
+		all = append(all, signingKey{rec.ID, private, time.Unix(0, rec.From), time.Unix(0, rec.Until)})
 	}
 	slices.SortFunc(all, func(a, b signingKey) int { return a.from.Compare(b.from) })
-	d.keys.Store(&all)
 	return all, nil
 }
 
@@ -229,7 +242,7 @@ func (d *Directory) newSigningKey(from time.Time) (signingRecord, error) {
 
 // signer returns the key that signs at a time.
 func (d *Directory) signer(now time.Time) (signingKey, bool) {
-	for _, k := range *d.keys.Load() {
+	for _, k := range d.keys.Now() {
 		if !now.Before(k.from) && now.Before(k.until) {
 			return k, true
 		}
@@ -251,7 +264,7 @@ type PublicKey struct {
 func (d *Directory) PublicKeys() []PublicKey {
 	now := time.Now()
 	all := []PublicKey{}
-	for _, k := range *d.keys.Load() {
+	for _, k := range d.keys.Now() {
 		if !now.Before(k.until.Add(signingAfter)) {
 			continue // Run has not come to it yet
 		}

@@ -63,8 +63,11 @@ func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires t
 		attempt.proof = "assertion"
 	}
 	defer func() { token, expires, err = d.granted(ctx, attempt, token, expires, err) }()
-	s := d.state.Load()
-	rec, found := s.principals[s.clients[lower(g.ClientID)]]
+	rec, found := d.client(g.ClientID)
+	fits := func() bool { return found && (g.Secret == "" || rec.check(g.Secret, time.Now()) == secretFits) }
+	if !fits() && d.state.Missed(ctx) {
+		rec, found = d.client(g.ClientID)
+	}
 	if found {
 		attempt.subject = rec.ID
 	}
@@ -95,12 +98,29 @@ func (d *Directory) Grant(ctx context.Context, g Grant) (token string, expires t
 	return d.issue(ctx, rec, g.Audience, proof)
 }
 
+// client returns the identity with a client id.
+func (d *Directory) client(id string) (principalRecord, bool) {
+	s := d.state.Now()
+	rec, found := s.principals[s.clients[lower(id)]]
+	return rec, found
+}
+
+// known returns the identity with an object id.
+func (d *Directory) known(ctx context.Context, id string) (principalRecord, bool) {
+	id = lower(id)
+	rec, found := d.state.Now().principals[id]
+	if !found && d.state.Missed(ctx) {
+		rec, found = d.state.Now().principals[id]
+	}
+	return rec, found
+}
+
 // Token returns a token for an identity, named by its object id, and when it ends: for what acts for a resource within
 // this instance, and needs no secret for it. Refusal: PrincipalNotFound, also for a person.
 func (d *Directory) Token(
 	ctx context.Context, principal, audience string,
 ) (token string, expires time.Time, err error) {
-	rec, found := d.state.Load().principals[lower(principal)]
+	rec, found := d.known(ctx, principal)
 	if !found || rec.Kind == Person {
 		return "", time.Time{}, refuseUnknown("identity", principal)
 	}
@@ -205,8 +225,8 @@ func (d *Directory) made(
 // other token is a refusal of kind Unauthenticated whose code says what is wrong: ExpiredAuthenticationToken,
 // InvalidAuthenticationTokenAudience, InvalidAuthenticationTokenTenant, else InvalidAuthenticationToken. An identity
 // that was deleted is proved by no token, however long it would have lived.
-func (d *Directory) Verify(_ context.Context, bearer string, allowed ...string) (visage.Principal, error) {
-	who, err := d.verify(bearer, allowed)
+func (d *Directory) Verify(ctx context.Context, bearer string, allowed ...string) (visage.Principal, error) {
+	who, err := d.verify(ctx, bearer, allowed)
 	if err == nil {
 		return who, nil
 	}
@@ -227,7 +247,7 @@ var (
 	errTenant   = errors.New("its tenant or issuer is not one of this instance")
 )
 
-func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, error) {
+func (d *Directory) verify(ctx context.Context, bearer string, allowed []string) (visage.Principal, error) {
 	none := visage.Principal{}
 	t, err := parse(bearer)
 	if err != nil {
@@ -235,6 +255,9 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 	}
 	now := time.Now()
 	key := d.published(t.keyID, now)
+	if key == nil && d.keys.Missed(ctx) {
+		key = d.published(t.keyID, now)
+	}
 	if key == nil {
 		return none, errors.New("the key that signed it is not known")
 	}
@@ -245,7 +268,8 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 	if err := t.current(now); err != nil {
 		return none, err
 	}
-	s, tenant := d.state.Load(), t.claims.Tenant
+	rec, found := d.known(ctx, t.claims.ObjectID) // before the tenant, which another process may have made with it
+	s, tenant := d.state.Now(), t.claims.Tenant
 	if !s.tenants[tenant] || t.claims.Issuer != d.cfg.Issuer(tenant) {
 		return none, errTenant
 	}
@@ -256,7 +280,6 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 	if !slices.ContainsFunc(allowed, func(a string) bool { return sameAudience(made, a) }) {
 		return none, errAudience
 	}
-	rec, found := s.principals[t.claims.ObjectID]
 	if !found || rec.Tenant != tenant {
 		return none, errors.New("the identity that it names does not exist")
 	}
@@ -265,7 +288,7 @@ func (d *Directory) verify(bearer string, allowed []string) (visage.Principal, e
 
 // published returns the key with an id while it is published.
 func (d *Directory) published(id string, now time.Time) *rsa.PublicKey {
-	for _, k := range *d.keys.Load() {
+	for _, k := range d.keys.Now() {
 		if k.id == id && now.Before(k.until.Add(signingAfter)) {
 			return &k.private.PublicKey
 		}

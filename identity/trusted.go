@@ -112,7 +112,7 @@ func (d *Directory) LookupVouched(issuer, subject string, groups []string) (Prin
 	if !d.vouches(issuer) {
 		return Principal{}, false
 	}
-	all := d.state.Load().principals
+	all := d.state.Now().principals
 	first := func(fits func(Subject) bool) (found principalRecord) {
 		for _, rec := range all {
 			if slices.ContainsFunc(rec.Subjects, fits) && (found.ID == "" || rec.ID < found.ID) {

@@ -65,6 +65,7 @@ var (
 	// the source answered with another key than the one that wrapped
 	ErrWrong   = errors.New("the key does not open this")
 	ErrUnknown = errors.New("the key source gave no usable answer") // unreachable, unreadable, throttled, malformed
+	// the key has expired, and wraps no more; one that does not unwrap either refuses that, with the reason Expired
 	ErrExpired = errors.New("the key has expired")
 )
 

@@ -14,6 +14,7 @@ var changes = map[Permission]string{
 	MayCreate: "KeyCreate", MayImport: "KeyImport", MayUpdate: "KeyUpdate", MayRestore: "KeyRestore",
 	MaySetRotationPolicy: "KeyRotationPolicySet", MayRotate: "KeyRotate", MayBackup: "KeyBackup",
 	MayDelete: "KeyDelete", MayRecover: "KeyRecover", MayPurge: "KeyPurge",
+	MayRelease: "KeyRelease",
 }
 
 // Admit refuses who lacks a permission in a vault before what they send has been read, as the operation itself would,

@@ -163,8 +163,14 @@ func (s *Service) enqueue(tx sealed.Tx, e *event) error {
 // delivered removes an event from the outbox.
 func (s *Service) delivered(ctx context.Context, e event) error {
 	err := s.space.Update(ctx, func(tx sealed.Tx) error { return outbox.In().Delete(tx, e.Change) })
+	if errors.Is(err, sealed.ErrNotFound) { // two processes have delivered it
+		err = nil
+	}
 	return wrap("remove a delivered event", err)
 }
+
+// deliverAfter is when an event of another process is delivered: that one has ended, or it would have done so.
+const deliverAfter = time.Minute
 
 // deliver appends the events to the audit log that a crash or a full disk has kept in the outbox, oldest first.
 func (s *Service) deliver(ctx context.Context) error {
@@ -184,7 +190,7 @@ func (s *Service) deliver(ctx context.Context) error {
 	}
 	slices.SortFunc(rest, func(a, b event) int { return a.Time.Compare(b.Time) })
 	for _, e := range rest {
-		if _, now := s.delivering.Load(e.Change); now {
+		if _, now := s.delivering.Load(e.Change); now || s.cfg.Store.Shared() && time.Since(e.Time) < deliverAfter {
 			continue // the operation itself is about to append it
 		}
 		if err := s.cfg.Audit.Append(ctx, s.entries(e, nil)...); err != nil {

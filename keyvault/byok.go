@@ -23,7 +23,7 @@ import (
 
 // checkExchange refuses operations that a new key of a type must not have together.
 func checkExchange(ops []Operation, kty string) error {
-	if !slices.Contains(ops, importOp) {
+	if !slices.Contains(ops, Import) {
 		return nil
 	}
 	if len(ops) > 1 || isEC(kty) {
@@ -34,8 +34,8 @@ func checkExchange(ops []Operation, kty string) error {
 
 // checkExchangeChange refuses to make a key exchange key of a key that had other uses, or the reverse.
 func checkExchangeChange(before, after []Operation) error {
-	if slices.Contains(before, importOp) != slices.Contains(after, importOp) || len(after) > 1 &&
-		slices.Contains(after, importOp) {
+	if slices.Contains(before, Import) != slices.Contains(after, Import) || len(after) > 1 &&
+		slices.Contains(after, Import) {
 		return invalid("The operation import stays the only one of a key exchange key: no key gets or loses it later.")
 	}
 	return nil
@@ -116,11 +116,11 @@ func (s *Service) openBlob(ctx context.Context, vault vaultRecord, text []byte) 
 		if err != nil {
 			return err
 		}
-		if len(v.Operations) != 1 || v.Operations[0] != importOp {
+		if len(v.Operations) != 1 || v.Operations[0] != Import {
 			return forbidden("", "Key %s is not a key exchange key: its key_ops are %v, and must be import alone.",
 				ref.Name, v.Operations)
 		}
-		if err := v.allows(Ref{vault.Name, k.Name, v.ID}, importOp, true); err != nil {
+		if err := v.allows(Ref{vault.Name, k.Name, v.ID}, Import, true); err != nil {
 			return err
 		}
 		private, err = privates.In(vault.ID, k.ID).Get(r, v.ID)

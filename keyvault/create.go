@@ -58,7 +58,7 @@ func (s *Service) ImportKey(ctx context.Context, who visage.Caller, ref Ref, wan
 	return s.add(ctx, who, ref, MayImport, e,
 		func(vault vaultRecord, _ *versionRecord) (material, versionRecord, error) {
 			v, err := fresh(want.Operations, want.JWK.Type, want.Attributes, want.Tags)
-			if err == nil && slices.Contains(v.Operations, importOp) {
+			if err == nil && slices.Contains(v.Operations, Import) {
 				err = invalid("A key exchange key (key_ops import) is made in the vault, not imported.")
 			}
 			if err != nil {

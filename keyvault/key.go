@@ -24,11 +24,11 @@ const (
 	Unwrap  Operation = "unwrapKey"
 )
 
-// importOp is the one operation of a key exchange key.
-const importOp Operation = "import"
+// Import opens keys that were wrapped for the vault. It is the one operation of a key exchange key.
+const Import Operation = "import"
 
 func parseOperations(ops []Operation) ([]Operation, error) {
-	known := []Operation{Encrypt, Decrypt, Sign, Verify, Wrap, Unwrap, importOp}
+	known := []Operation{Encrypt, Decrypt, Sign, Verify, Wrap, Unwrap, Import}
 	out := make([]Operation, 0, len(ops))
 	for _, op := range ops {
 		i := slices.IndexFunc(known, func(k Operation) bool { return strings.EqualFold(string(k), string(op)) })
@@ -219,6 +219,36 @@ func (s *Service) Key(ctx context.Context, who visage.Caller, ref Ref) (found Ke
 		return Key{}, err
 	}
 	return found, nil
+}
+
+// Release refuses to release a key to an attested environment: vaults keep keys in software, and only keys in hardware
+// modules can be released. Each try is recorded. Refusals: as of Use, and Forbidden.
+func (s *Service) Release(ctx context.Context, who visage.Caller, ref Ref) error {
+	e := event{Operation: "KeyRelease", Vault: ref.Vault, Who: storable(who), KeyID: s.KeyID(ref)}
+	return s.audited(ctx, e, func(e *event) error {
+		vault, err := s.enter(ctx, who, ref.Vault, MayRelease)
+		if err != nil {
+			return err
+		}
+		var found Key
+		err = s.space.View(ctx, func(r sealed.Reader) error {
+			k, v, err := find(r, vault, ref)
+			if err == nil {
+				found = v.key(vault, k)
+			}
+			return err
+		})
+		if err != nil {
+			return wrap("read key", err)
+		}
+		e.KeyID = s.KeyID(found.Ref)
+		if !found.Enabled {
+			return disabled(found.Ref)
+		}
+		return forbidden("", "The key %s/%s is not exportable: keys of this vault are in software and never leave it, "+
+			"so none is released. Wrap and unwrap with the key in the vault instead.", found.Ref.Name,
+			found.Ref.Version)
+	})
 }
 
 func disabled(ref Ref) error {

@@ -33,7 +33,7 @@ const (
 	MayRotate            Permission = "rotate"
 	MayGetRotationPolicy Permission = "getrotationpolicy"
 	MaySetRotationPolicy Permission = "setrotationpolicy"
-	MayRelease           Permission = "release" // may be given; no operation needs it
+	MayRelease           Permission = "release" // lets nothing leave: see Service.Release
 
 	// All stands in a policy for every permission but purge, release, rotate and those of rotation policies.
 	All Permission = "all"

@@ -250,17 +250,19 @@ func (s *Service) attendPolicy(
 	if at, ever := k.Policy.Notify.at(created, expires); ever && !v.Notified && due(at) {
 		ref.Version = v.ID
 		e := event{Operation: "KeyNearExpiryEventGridNotification", Vault: vault.Name, KeyID: s.KeyID(ref)}
-		return s.audited(ctx, e, func(*event) error {
-			err := s.space.Update(ctx, func(tx sealed.Tx) error {
-				now, err := versions.In(vault.ID, k.ID).Get(tx, v.ID)
-				if err != nil {
-					return err
-				}
-				now.Notified = true
-				return versions.In(vault.ID, k.ID).Put(tx, v.ID, now)
-			})
-			return wrap("note a notice", err)
+		first := false
+		err := s.space.Update(ctx, func(tx sealed.Tx) error {
+			now, err := versions.In(vault.ID, k.ID).Get(tx, v.ID)
+			if first = err == nil && !now.Notified; !first { // another process has given it
+				return err
+			}
+			now.Notified = true
+			return versions.In(vault.ID, k.ID).Put(tx, v.ID, now)
 		})
+		if err != nil || !first {
+			return wrap("note a notice", err)
+		}
+		return s.audited(ctx, e, func(*event) error { return nil })
 	}
 	return nil
 }

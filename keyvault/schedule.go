@@ -8,21 +8,48 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// longestRest is how long Run sleeps at most, so that a changed clock is noticed.
-const longestRest = time.Hour
+const (
+	longestRest = time.Hour        // how long Run sleeps at most, so that a changed clock is noticed
+	sharedRest  = 30 * time.Second // likewise, where other processes change keys and policies too
+
+	duty      = "keyvault/schedule" // the claim of the process that does the work for all
+	dutyLasts = 15 * time.Second    // after its process has ended
+	dutyAsk   = 5 * time.Second     // between two attempts of the other processes to get it
+)
 
 // Run purges keys and vaults whose retention has ended, rotates keys according to their policies, and delivers events
-// that are not in the audit log yet. It returns nil when ctx has ended.
+// that are not in the audit log yet. Of the processes that share a store, one does it. Run returns nil when ctx has
+// ended.
 func (s *Service) Run(ctx context.Context) error {
+	var claim *sealed.Claim
+	defer func() {
+		if claim != nil {
+			claim.Release()
+		}
+	}()
 	for ctx.Err() == nil {
-		next, err := s.attend(ctx)
-		err = errors.Join(s.deliver(ctx), err)
-		if err != nil && ctx.Err() == nil {
+		var next time.Time
+		var err error
+		if claim == nil || claim.Context().Err() != nil {
+			claim, err = s.cfg.Store.Claim(ctx, duty, dutyLasts)
+		}
+		if err == nil {
+			next, err = s.attend(ctx)
+			err = errors.Join(s.deliver(ctx), err)
+		}
+		switch {
+		case errors.Is(err, sealed.ErrClaimed):
+			next = time.Now().Add(dutyAsk)
+		case err != nil && ctx.Err() == nil:
 			// A failure, such as a full disk, is retried; the vault goes on serving meanwhile.
 			s.log.ErrorContext(ctx, "scheduled work of the key vaults failed", "err", err)
 			next = time.Now().Add(time.Minute)
 		}
-		rest := time.NewTimer(min(longestRest, max(time.Until(next), time.Second)))
+		most := longestRest
+		if s.cfg.Store.Shared() {
+			most = sharedRest
+		}
+		rest := time.NewTimer(min(most, max(time.Until(next), time.Second)))
 		select {
 		case <-ctx.Done():
 		case <-rest.C:

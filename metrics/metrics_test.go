@@ -74,6 +74,12 @@ func start(t *testing.T, cfg metrics.Config) keeper {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, r)
+}
+
+// run runs a Recorder.
+func run(t *testing.T, r *metrics.Recorder) keeper {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -174,6 +180,27 @@ func TestMinutes(t *testing.T) {
 			Checks: metrics.Checks{OK: 1, Unanswered: 1}, GalleryBytes: 150, DiskUsed: 7, DiskTotal: 9,
 		}, p); diff != "" {
 			t.Errorf("three minutes of the instance, want -, got +:\n%s", diff)
+		}
+	})
+}
+
+// TestOpenedBeforeItRuns: what is counted when the minute in which the Recorder was opened has ended, but Run has only
+// begun since, belongs to the minute in which it was counted.
+func TestOpenedBeforeItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := metrics.Config{Store: newStore(t, alice)}
+		opened, err := metrics.Open(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute + time.Second)
+		begin := time.Now()
+		r := run(t, opened)
+		r.Observe(metrics.Observation{Resource: alice, Status: 200, Took: time.Millisecond})
+		r.halt()
+		s := read(t, r.Recorder, alice, begin, begin.Add(time.Second), time.Minute)
+		if got, want := requests(s), []int{1}; !slices.Equal(got, want) {
+			t.Errorf("requests: %d, want %d", got, want)
 		}
 	})
 }

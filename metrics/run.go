@@ -26,8 +26,8 @@ const (
 func (r *Recorder) Run(ctx context.Context) error {
 	r.tidy(ctx)
 	for {
-		now := time.Now()
-		end := time.NewTimer(now.Truncate(time.Minute).Add(time.Minute).Sub(now))
+		// The minute may be over already, as it began before Run did; a clock that was set back must not prolong it.
+		end := time.NewTimer(min(time.Until(r.current.start.Add(time.Minute)), time.Minute))
 		select {
 		case <-end.C:
 			r.endMinute(ctx, false)

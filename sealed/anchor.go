@@ -48,13 +48,7 @@ func (s *Store) anchorSpaces(ctx context.Context) error {
 			failed = errors.Join(failed, fmt.Errorf("anchor space %s: %w", sp.id, err))
 		}
 	}
-	return errors.Join(failed, s.anchors.Write())
-}
-
-// isGone reports whether an error says that a space cannot be looked into now, which is no failure of anchoring.
-func isGone(err error) bool {
-	return errors.Is(err, ErrLocked) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrGrace) ||
-		errors.Is(err, ErrClosed)
+	return errors.Join(failed, s.anchors.Write(ctx))
 }
 
 // anchor lets the root container know the newest states of the containers that changed, and anchors its head.
@@ -84,7 +78,7 @@ func (sp *Space) anchor(ctx context.Context) error {
 	}
 	bundle, err := (&Bundle{sp}).read(ctx)
 	if err == nil {
-		doc.Bundle = bundle.Sequence
+		doc.Bundle, doc.Made = bundle.Sequence, bundle.Made
 		sp.store.anchors.Set(doc)
 	}
 	return err

@@ -36,7 +36,7 @@ func save(t *testing.T, s *sealed.Store) (b saved) {
 // elsewhere is a configuration like cfg in a new place: the same protectors, nothing else.
 func elsewhere(t *testing.T, cfg sealed.Config) sealed.Config {
 	t.Helper()
-	fresh := config(t, "pebble")
+	fresh := config(t, "lasting")
 	fresh.Protectors = cfg.Protectors
 	return fresh
 }
@@ -66,7 +66,7 @@ func (o *orders) watch(cfg *sealed.Config) {
 // halfFoldedStore is a store with a folded and an unfolded part, and what is in it.
 func halfFoldedStore(t *testing.T) (cfg sealed.Config, s *sealed.Store, want map[string]string) {
 	t.Helper()
-	cfg = config(t, "pebble")
+	cfg = config(t, "lasting")
 	s = open(t, cfg)
 	sp := create(t, s, spaceA)
 	want = map[string]string{}
@@ -319,6 +319,42 @@ func TestBackupWhileWriting(t *testing.T) {
 	writing.Wait()
 }
 
+// TestBackupDuringTheTurnsOfAnotherReplica: a keyring opens the data that was saved before it, whatever epochs another
+// process has begun and ended between the two.
+func TestBackupDuringTheTurnsOfAnotherReplica(t *testing.T) {
+	s, cfg := replicas(t, 2)
+	sp := create(t, s[0], spaceA)
+	put(t, sp, "pair", note{"left", "0"}, note{"right", "0"})
+	done := make(chan struct{})
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for round := 1; ; round++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			put(t, sp, "pair", note{"left", fmt.Sprint(round)}, note{"right", fmt.Sprint(round)})
+			put(t, sp, "gone", note{"1", "erased"})
+			eraseOne(t, sp, "gone", "1") // it turns the epoch
+		}
+	})
+	for range 10 {
+		b := save(t, s[1])
+		to := elsewhere(t, cfg)
+		if err := restore(t, to, b.keyring, b.data); err != nil {
+			t.Fatal(err)
+		}
+		r := open(t, to)
+		if got := all(t, r.Space(spaceA), "pair"); got["left"] != got["right"] || got["left"] == "" {
+			t.Errorf("half a transaction: %v", got)
+		}
+		verifyClean(t, r)
+	}
+	close(done)
+	writing.Wait()
+}
+
 // TestRestoreThatWasInterrupted: until the last row is there, what is there is no store, and says so.
 func TestRestoreThatWasInterrupted(t *testing.T) {
 	cfg, s, _ := halfFoldedStore(t)
@@ -341,6 +377,11 @@ func TestRestoreThatWasInterrupted(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(to.KeyDir, "epochs")); err != nil {
 		t.Error(err)
+	}
+	anew := elsewhere(t, cfg) // the place of the keys has none of the first attempt
+	anew.KeyDir = to.KeyDir
+	if err := restore(t, anew, b.keyring, b.data); err != nil {
+		t.Errorf("into other rows, with the same place of epoch keys: %v", err)
 	}
 }
 

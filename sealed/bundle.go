@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
 // Keys is how a space's keys stand.
@@ -32,15 +34,66 @@ type Bundle struct{ sp *Space }
 // Load opens the space with the key that src unwraps; nil means the service-managed slot, which needs no source. A
 // locked space opens again, with a new lease. Spaces that are not locked open by themselves on first use when they have
 // a service-managed slot. Errors: ErrNoSpace, *CorruptError, what src says.
-func (b *Bundle) Load(ctx context.Context, src keysource.Source) error { return b.sp.load(ctx, src) }
+func (b *Bundle) Load(ctx context.Context, src keysource.Source) error {
+	if b.sp.store.sharedEngine() && b.sp.isOpen() {
+		// it may be locked elsewhere, which it then finds and is locked here too
+		err := b.sp.view(ctx, func(*tree.Tx) error { return nil })
+		if !errors.Is(err, ErrLocked) {
+			return err
+		}
+	}
+	return b.sp.load(ctx, src)
+}
 
 // Lock closes the space: from now on View and Update answer ErrLocked with cause, transactions under way fail at their
 // commit, and the lease has ended. Lock waits, for a bounded time, until those still inside have left, and the keys are
 // wiped when the last one has. It holds until Load, in this process.
-func (b *Bundle) Lock(cause error) { b.LockNow(cause); b.Drain() }
+//
+// Where other processes share the store, they lock the space as well: see LockElsewhere. When the database does not
+// take that in time, LockElsewhere goes on in the background until it does.
+func (b *Bundle) Lock(cause error) {
+	b.LockNow(cause)
+	if sp := b.sp; sp.store.shared {
+		ctx, cancel := context.WithTimeout(sp.store.life, drainTime)
+		if err := b.LockElsewhere(ctx); err != nil && !isGone(err) {
+			go b.lockElsewhereForever()
+		}
+		cancel()
+	}
+	b.Drain()
+}
 
-// LockNow is Lock without the waiting, which is Drain's.
+// LockNow is Lock in this process alone, and without the waiting, which is Drain's.
 func (b *Bundle) LockNow(cause error) { b.sp.lock(cause) }
+
+// LockElsewhere moves the fence of a space in the store, durably: every process that has the space open finds that in
+// its next transaction, or at the commit of the one under way, and locks it with ErrLockedElsewhere. A process that
+// cannot read the fence cannot read anything else of the store either, so it serves nothing meanwhile. A space that is
+// loaded afterwards, here or elsewhere, is open again. Who finds a space locked elsewhere does not call it: that would
+// lock those that have loaded it again. Errors: ErrNoSpace, the engine's.
+func (b *Bundle) LockElsewhere(ctx context.Context) error {
+	defer b.sp.store.root.Hold()()
+	if b.sp.store.isClosed() {
+		return ErrClosed
+	}
+	return b.sp.store.bundles.Fence(ctx, b.sp.id)
+}
+
+// lockAgain is how long LockElsewhere waits before it is tried again.
+const lockAgain = time.Second
+
+func (b *Bundle) lockElsewhereForever() {
+	for life := b.sp.store.life; life.Err() == nil; {
+		select {
+		case <-life.Done():
+			return
+		case <-time.After(lockAgain):
+		}
+		if err := b.LockElsewhere(life); err == nil || isGone(err) {
+			return
+		}
+	}
+}
 
 // Drain waits, for a bounded time, until those who were inside a locked space have left.
 func (b *Bundle) Drain() { b.sp.drain() }
@@ -112,6 +165,9 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source, to ...keysour
 	}, func(pair format.Pair, put func(engine.Writer) error) error { return r.commit(ctx, pair, put) })
 	if err == nil && ended != (format.Pair{}) {
 		b.sp.turned(r.sequence, ended)
+	}
+	if errors.Is(err, keys.ErrTurned) || errors.Is(err, keys.ErrOlder) {
+		err = ErrChanged // the next transaction follows
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,15 +16,22 @@ import (
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
-type Grade string
+type Grade = keystore.Grade
 
 // The grades of erasure.
 const (
-	// GradeStore: the epoch key lived in the same memory as the data. Nothing is promised beyond the deletion itself.
-	GradeStore Grade = "D0"
-	// GradeKeyStore: the epoch key was overwritten in a key store apart from the data. What survives is copies of that
-	// key store, made by others.
-	GradeKeyStore Grade = "D1"
+	// GradeStore: the epoch key lived with the data, or in a database that hands its log on. Nothing is promised beyond
+	// the deletion itself.
+	GradeStore = keystore.GradeStore
+	// GradeDatabase: the epoch key was deleted in a database apart from the data. What survives is that database's
+	// write-ahead log and free space, until its server writes over them, and copies that others made.
+	GradeDatabase = keystore.GradeDatabase
+	// GradeKeyStore: the epoch key was overwritten in a folder apart from the data. What survives is copies of that
+	// folder, made by others.
+	GradeKeyStore = keystore.GradeKeyStore
+	// GradeVault: the epoch key was destroyed in a key-value store that encrypts what it keeps. What survives is copies
+	// that its operators made, under that store's own keys.
+	GradeVault = keystore.GradeVault
 )
 
 // Receipt says what an erasure ended; the audit log signs it.
@@ -52,7 +60,7 @@ func (sp *Space) Erase(ctx context.Context, fn func(Tx) error) (Receipt, error) 
 	if err != nil || len(c.Gone) == 0 {
 		return Receipt{Space: sp.id}, err
 	}
-	r, err := sp.turnPast(ctx, c.Sequence)
+	r, err := sp.turnPast(ctx, c.Sequence, c.Pair)
 	if err != nil {
 		return Receipt{}, &EraseError{sp.id, err}
 	}
@@ -99,41 +107,49 @@ func summary(gone []tree.Ref) (list []Erased) {
 	return list
 }
 
-// turnPast makes sure that the epoch has been turned since the root container had a sequence number. Who comes while
-// another turns finds, most of the time, that it was done for both.
-func (sp *Space) turnPast(ctx context.Context, sequence uint64) (Receipt, error) {
+// turnPast makes sure that the epoch has been turned since the root container had a sequence number, under a pair. Who
+// comes while another turns finds, most of the time, that it was done for both; another process may have done it too.
+func (sp *Space) turnPast(ctx context.Context, sequence uint64, under format.Pair) (Receipt, error) {
 	sp.keying.Lock()
 	defer sp.keying.Unlock()
-	sp.mu.Lock()
-	turned, ended := sp.turnedAt, sp.ended
-	sp.mu.Unlock()
-	if turned < sequence {
-		doc, err := (&Bundle{sp}).read(ctx)
-		if err != nil {
-			return Receipt{}, err
+	for {
+		sp.mu.Lock()
+		turned, ended := sp.turnedAt, sp.ended
+		sp.mu.Unlock()
+		if turned < sequence {
+			doc, err := (&Bundle{sp}).read(ctx)
+			if err != nil {
+				return Receipt{}, err
+			}
+			if gone, err := sp.store.bundles.Ended(ctx, sp.id, doc, under); err != nil {
+				return Receipt{}, err
+			} else if gone {
+				ended = under
+				sp.turned(sequence, ended)
+			} else if ended, err = sp.turn(ctx, doc.Current.Generation, nil); err != nil {
+				if sp.store.sharedEngine() && errors.Is(err, ErrChanged) && ctx.Err() == nil {
+					continue
+				}
+				return Receipt{}, err
+			}
 		}
-		if ended, err = sp.turn(ctx, doc.Current.Generation, nil); err != nil {
-			return Receipt{}, err
-		}
+		return Receipt{Space: sp.id, Generation: ended.Generation, Epoch: ended.Epoch,
+			Grade: sp.store.epochs.Grade()}, nil
 	}
-	return Receipt{Space: sp.id, Generation: ended.Generation, Epoch: ended.Epoch, Grade: sp.store.grade()}, nil
 }
 
-func (s *Store) grade() Grade {
-	if _, ok := s.epochs.(*keystore.Memory); ok {
-		return GradeStore
-	}
-	return GradeKeyStore
-}
+// EpochKeys says where the epoch keys lie, without secrets, and what an erasure reaches there now.
+func (s *Store) EpochKeys() (place string, grade Grade) { return s.epochs.Name(), s.epochs.Grade() }
 
-// waiting returns the sequence number of the newest erasure that no turn has made final; zero: there is none.
-func (sp *Space) waiting() uint64 {
+// waiting returns the sequence number of the newest erasure that no turn has made final, and the pair that it was made
+// under; zero: there is none.
+func (sp *Space) waiting() (sequence uint64, under format.Pair) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	if sp.erasedAt > sp.turnedAt && sp.ring != nil {
-		return sp.erasedAt
+		return sp.erasedAt, sp.erasedUnder
 	}
-	return 0
+	return 0, format.Pair{}
 }
 
 const (
@@ -157,11 +173,12 @@ func (s *Store) eraseForever(ctx context.Context) {
 			if sp == nil {
 				continue // it was dropped
 			}
-			sequence := sp.waiting()
+			sequence, under := sp.waiting()
 			if sequence == 0 {
 				continue // somebody waited for it, or the space is locked and tells when it opens
 			}
-			if _, err := sp.turnPast(ctx, sequence); err != nil && sp.waiting() != 0 {
+			_, err := sp.turnPast(ctx, sequence, under)
+			if still, _ := sp.waiting(); err != nil && still != 0 {
 				s.report(Event{Kind: EraseDelayed, Space: sp.id, Err: err})
 				s.erasures.add(id)
 				rest = eraseRetry
@@ -198,5 +215,50 @@ func (s *Store) sweepEpochsOf(ctx context.Context, id SpaceID) error {
 	if err != nil || doc.State != keys.Active || len(doc.Epochs) != 1 {
 		return nil // damage is reported elsewhere; what a turn left for Retire stays
 	}
-	return s.bundles.EndEpochs(id, doc.Current.Epoch)
+	return s.bundles.EndEpochs(ctx, id, doc.Current.Epoch)
+}
+
+// namedStray is how many spaces a report of stray keys names.
+const namedStray = 20
+
+// reportStrayKeys reports the spaces that have epoch keys and no bundle: spaces that were dropped come back like that
+// when the place of the keys is restored from an older copy. The keys are not destroyed, for this is also what an older
+// copy of the data looks like.
+func (s *Store) reportStrayKeys(ctx context.Context) {
+	stray, err := s.strayKeys(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.report(Event{Kind: KeysStray, Note: "they could not be counted", Err: err})
+		}
+		return
+	}
+	if len(stray) == 0 {
+		return
+	}
+	note := fmt.Sprintf("%d spaces in %s:", len(stray), s.epochs.Name())
+	for _, space := range stray[:min(len(stray), namedStray)] {
+		note += " " + space.String()
+	}
+	s.report(Event{Kind: KeysStray, Note: note})
+}
+
+// strayKeys returns the spaces that have epoch keys and no bundle. Where processes share the store, one that is being
+// made by another process may be among them.
+func (s *Store) strayKeys(ctx context.Context) (stray []format.ID, err error) {
+	keyed, err := s.epochs.Spaces(ctx)
+	for _, space := range keyed {
+		if err != nil {
+			break
+		}
+		s.lifecycle.Lock() // a space that is being made has its key before its bundle
+		_, err = s.bundles.Row(ctx, SpaceID(space))
+		s.lifecycle.Unlock()
+		if errors.Is(err, ErrNoSpace) {
+			var left []uint32
+			if left, err = s.epochs.List(ctx, space); len(left) > 0 {
+				stray = append(stray, space)
+			}
+		}
+	}
+	return stray, err
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/lease"
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
@@ -24,13 +25,26 @@ var (
 	ErrGrace = errors.New("the space's lease has run out")
 	// ErrRecord is for Each: the opened bytes are no record of the table.
 	ErrRecord = errors.New("not a usable record")
-	// ErrInUse is for Open: another process has the data directory open.
+	// ErrLockedElsewhere is a cause of ErrLocked: another process that shares the store has locked the space, or has
+	// turned its keys to some that this process has to ask the key source for. Load opens it again.
+	ErrLockedElsewhere = errors.New("another process has locked it, or has changed its keys")
+	// ErrClaimed: the name is claimed already, by another process or in this one.
+	ErrClaimed = lease.ErrClaimed
+	// ErrClaimLost: the claim was given back, or could not be renewed in time.
+	ErrClaimLost = lease.ErrLost
+	// ErrInUse is for Open: another process has the data directory open, or the store, and does not share it.
 	ErrInUse = engine.ErrInUse
 	// ErrFull is every error of a volume that has too little free space.
 	ErrFull = engine.ErrFull
 	// ErrBroken is every error of a store whose disk failed. Close and reopen it; acknowledged writes are kept.
 	ErrBroken = engine.ErrBroken
 )
+
+// isGone reports whether an error says that a space cannot be looked into now, which is no failure of anchoring.
+func isGone(err error) bool {
+	return errors.Is(err, ErrLocked) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrGrace) ||
+		errors.Is(err, ErrClosed)
+}
 
 // RollbackError says that a space's state is older than its anchor, or another of the same age: the data, or what
 // belongs to one space, was put back from a copy. Spaces.AcceptRollback lets it open all the same. It is an

@@ -40,4 +40,5 @@ const (
 	RoomLow          = event.RoomLow
 	RoomRegained     = event.RoomRegained
 	RollbackAccepted = event.RollbackAccepted
+	KeysStray        = event.KeysStray
 )

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -345,25 +347,25 @@ func (e mortalEngine) Commit(
 func (e mortalEngine) Close() error { return nil }
 
 type mortalKeys struct {
-	keystore.Store
+	keystore.Place
 	m *Machine
 }
 
-func (k mortalKeys) Put(space format.ID, epoch uint32, sealed []byte) error {
-	return k.m.do(func() error { return k.Store.Put(space, epoch, sealed) })
+func (k mortalKeys) Put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error {
+	return k.m.do(func() error { return k.Place.Put(ctx, space, epoch, sealed) })
 }
 
-func (k mortalKeys) DestroyEpoch(space format.ID, epoch uint32) error {
-	return k.m.do(func() error { return k.Store.DestroyEpoch(space, epoch) })
+func (k mortalKeys) DestroyEpoch(ctx context.Context, space format.ID, epoch uint32) error {
+	return k.m.do(func() error { return k.Place.DestroyEpoch(ctx, space, epoch) })
 }
 
-func (k mortalKeys) Destroy(space format.ID) error {
-	return k.m.do(func() error { return k.Store.Destroy(space) })
+func (k mortalKeys) Destroy(ctx context.Context, space format.ID) error {
+	return k.m.do(func() error { return k.Place.Destroy(ctx, space) })
 }
 
 // Epochs lists the epochs of a space that have a key.
 func (m *Machine) Epochs(id SpaceID) []uint32 {
-	list, _ := m.keys.List(format.ID(id))
+	list, _ := m.keys.List(context.Background(), format.ID(id))
 	return list
 }
 
@@ -409,6 +411,12 @@ type Step struct {
 	Run         func(context.Context, *Store) error
 }
 
+// WithSettling returns a configuration to move epoch keys from, whose places settle in a time.
+func WithSettling(cfg Config, settling time.Duration) Config {
+	cfg.settling = settling
+	return cfg
+}
+
 // WithSteps returns the configuration of a program that knows further migrations, after the program's own.
 func WithSteps(cfg Config, further ...Step) Config {
 	cfg.migrations = slices.Clone(migrations)
@@ -422,7 +430,10 @@ func WithSteps(cfg Config, further ...Step) Config {
 
 // ForgetFormat makes the store what it was before stores had formats.
 func (s *Store) ForgetFormat(t testing.TB) {
-	err := s.root.Change(context.Background(), func(doc *keys.Instance) { doc.Format = keys.Format{} })
+	err := s.root.Change(context.Background(), func(doc *keys.Instance) error {
+		doc.Format = keys.Format{}
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -449,7 +460,7 @@ func (s *Store) AtRotation(at func(step string) error) {
 // PutBack writes rows into a store that is closed, as somebody with the disk can.
 func PutBack(t testing.TB, cfg Config, rows []Row) {
 	t.Helper()
-	eng, _, err := openEngine(cfg)
+	eng, _, err := openEngine(context.Background(), cfg)
 	if err == nil {
 		err = eng.Update(context.Background(), func(w engine.Writer) error {
 			for _, row := range rows {
@@ -502,12 +513,12 @@ func (s *Store) RootVersions(t testing.TB, anchors string) map[string][]uint32 {
 					}
 				}
 			}
-			epochs, err := s.epochs.List(format.ID(row.Space))
+			epochs, err := s.epochs.List(t.Context(), format.ID(row.Space))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, e := range epochs {
-				value, err := s.epochs.Get(format.ID(row.Space), e)
+				value, err := s.epochs.Get(t.Context(), format.ID(row.Space), e)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -522,3 +533,105 @@ func (s *Store) RootVersions(t testing.TB, anchors string) map[string][]uint32 {
 	mark("anchors", value)
 	return found
 }
+
+// OpenPausable opens a store with a shared memory engine, in a process that can be paused.
+func OpenPausable(ctx context.Context, cfg Config) (*Store, *Process, error) {
+	_, name, _ := strings.Cut(cfg.Engine, ":")
+	p := &Process{Engine: memory.Open(name)}
+	s, err := openOver(ctx, cfg, p, "")
+	return s, p, err
+}
+
+// Process is a process whose leases are not renewed while it is paused, and which does not know.
+type Process struct {
+	*memory.Engine
+
+	mu     sync.Mutex    // guards paused
+	paused chan struct{} // closed when it goes on; nil: it is not paused
+	before func()        // called before transactions that write to a space; nil: nothing
+}
+
+// BeforeCommit calls fn before each transaction that writes to a space and comes after an epoch key was put.
+func (p *Process) BeforeCommit(fn func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.before = fn
+}
+
+// Pause pauses the process, save for what the test has it do.
+func (p *Process) Pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = make(chan struct{})
+}
+
+// Resume lets it go on.
+func (p *Process) Resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.paused)
+	p.paused = nil
+}
+
+// Commit implements engine.Engine.
+func (p *Process) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
+	if scope == rowkey.LeaseScope {
+		p.mu.Lock()
+		paused := p.paused
+		p.mu.Unlock()
+		if paused != nil {
+			<-paused
+		}
+	} else if scope != (format.ID{}) {
+		epochs, err := p.Epochs().List(context.Background(), scope)
+		if err != nil {
+			return nil, err
+		}
+		p.mu.Lock()
+		before := p.before
+		p.mu.Unlock()
+		if before != nil && len(epochs) > 1 {
+			before()
+		}
+	}
+	return p.Engine.Commit(ctx, scope, fn)
+}
+
+// SweepEpochs destroys what a crash left of epoch keys, as Run does at its start.
+func (s *Store) SweepEpochs(ctx context.Context) error { return s.sweepEpochs(ctx) }
+
+// Epochs returns the epoch that a space's bundle has, and those that the key store has a key of.
+func (s *Store) Epochs(t testing.TB, id SpaceID) (current uint32, kept []uint32) {
+	doc, err := (&Bundle{s.Space(id)}).read(t.Context())
+	if err == nil {
+		kept, err = s.epochs.List(t.Context(), format.ID(id))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.Current.Epoch, kept
+}
+
+// IsTurning reports whether an error says that a turn must be finished first.
+func IsTurning(err error) bool { return errors.Is(err, keys.ErrTurning) }
+
+// KeepPlace has the rows that stores share by name kept until it is undone, also while no store is open.
+func KeepPlace(t testing.TB, name string) (undo func()) {
+	eng, _, err := openEngine(context.Background(), Config{Engine: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = eng.Close() }
+}
+
+// OpenWithoutKeys opens a store with the rows that others share and an empty key store.
+func OpenWithoutKeys(ctx context.Context, cfg Config) (*Store, error) {
+	_, name, _ := strings.Cut(cfg.Engine, ":")
+	return openOver(ctx, cfg, withoutKeys{memory.Open(name)}, "")
+}
+
+type withoutKeys struct{ *memory.Engine }
+
+func (withoutKeys) Epochs() *keystore.Memory { return &keystore.Memory{} }

@@ -57,7 +57,7 @@ func (s *Store) countNurseries(ctx context.Context) error {
 				from = nil
 				return nil
 			})
-			s.folds.note(id, counts)
+			s.folds.note(id, counts, nil)
 		}
 	}
 	return err

@@ -53,7 +53,7 @@ func inOneGroup(t *testing.T, sp *sealed.Space, all ...func(sealed.Tx) error) []
 // group is sealed. The others, one of which fails because of what another has written, must be as if it had not been
 // there.
 func TestMemberMeetsItsOwnDamageAlone(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s, err := sealed.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
@@ -117,8 +118,9 @@ func (s *Store) listSpaces(ctx context.Context) (exist, dropped []SpaceID, err e
 const removeBatch = 2_000
 
 // Drop removes a space for good: its wrapped data key first, then its epoch keys, and from there on no row of it opens,
-// in whatever copy. Its rows follow in transactions of bounded size; what a crash interrupts, Run finishes. A space
-// whose bundle is damaged can be dropped too. Errors: ErrNoSpace.
+// in whatever copy. Its rows follow in transactions of bounded size; what a crash or an outage interrupts, Run
+// finishes, or another Drop: one that returns nil has destroyed the epoch keys. A space whose bundle is damaged can be
+// dropped too. Errors: ErrNoSpace.
 func (p *Spaces) Drop(ctx context.Context, id SpaceID) error {
 	s := p.store
 	if id == Operator {
@@ -140,13 +142,33 @@ func (p *Spaces) Drop(ctx context.Context, id SpaceID) error {
 	delete(s.spaces, id)
 	s.mu.Unlock()
 	s.folds.forget(id)
-	s.anchors.Forget(id)
+	s.anchors.Forget(ctx, id)
 	s.report(Event{Kind: SpaceDropped, Space: id})
 	// Begun is begun: a caller who goes away must not leave the keys behind.
 	return s.removeDropped(context.WithoutCancel(ctx), format.ID(id))
 }
 
-// sweepDropped finishes what a crash interrupted.
+// sweepDroppedEvery is how long Run leaves between two looks for drops that were interrupted. The caller of a drop gets
+// the error, and repeats it; this is for drops that nobody repeats.
+const sweepDroppedEvery = time.Hour
+
+// sweepDroppedForever finishes drops that an outage interrupted, here or in another process.
+func (s *Store) sweepDroppedForever(ctx context.Context) {
+	tick := time.NewTicker(sweepDroppedEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil {
+			s.report(Event{Kind: EraseDelayed, Err: err})
+		}
+	}
+}
+
+// sweepDropped finishes drops that were interrupted.
 func (s *Store) sweepDropped(ctx context.Context) error {
 	_, dropped, err := s.listSpaces(ctx)
 	for _, id := range dropped {
@@ -158,7 +180,10 @@ func (s *Store) sweepDropped(ctx context.Context) error {
 func (s *Store) sweep(ctx context.Context, id SpaceID) error {
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
-	doc, err := s.bundles.Read(ctx, id)
+	doc, err := func() (keys.Doc, error) {
+		defer s.root.Hold()()
+		return s.bundles.Read(ctx, id)
+	}()
 	if errors.Is(err, ErrNoSpace) || err == nil && doc.State != keys.Dropped {
 		return nil // a Create was quicker, and did this first
 	}
@@ -169,13 +194,41 @@ func (s *Store) sweep(ctx context.Context, id SpaceID) error {
 }
 
 // removeDropped removes what is left of a space that is marked as dropped; the mark goes last. lifecycle is held.
+// Another process may do the same, and may have made a space of the same id since: each step looks at the mark.
 func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
-	if err := s.bundles.DropEpochs(SpaceID(space)); err != nil {
-		return fmt.Errorf("destroy the epoch keys of space %s: %w", SpaceID(space), err)
+	epochs, err := s.bundles.Epochs(ctx, SpaceID(space))
+	if err != nil {
+		return fmt.Errorf("list the epoch keys of space %s: %w", SpaceID(space), err)
 	}
 	mark := rowkey.OfSpace(space, rowkey.Bundle)
+	marked, row, doc := false, []byte(nil), keys.Doc{}
+	look := func(r engine.Reader) error {
+		defer s.root.Hold()()
+		now, ok, err := r.Get(mark)
+		if err != nil || !ok {
+			marked = false
+			return err
+		}
+		if row != nil {
+			marked = bytes.Equal(row, now)
+			return nil
+		}
+		doc, err = s.bundles.Decode(SpaceID(space), now)
+		marked, row = err == nil && doc.State == keys.Dropped, bytes.Clone(now)
+		return err
+	}
+	if err := s.engine.View(ctx, look); err != nil || !marked {
+		return err
+	}
+	if err := s.bundles.DropEpochs(ctx, SpaceID(space), doc, epochs); err != nil {
+		return fmt.Errorf("destroy the epoch keys of space %s: %w", SpaceID(space), err)
+	}
 	for done := false; !done; {
 		err := engine.CommitAndWait(ctx, s.engine, space, func(w engine.Writer) error {
+			if err := look(w); err != nil || !marked {
+				done = err == nil
+				return err
+			}
 			keys, err := rowkey.Collect(w, space[:], rowkey.After(space[:]), removeBatch)
 			if err != nil {
 				return err
@@ -200,4 +253,4 @@ func (s *Store) removeDropped(ctx context.Context, space format.ID) error {
 
 // AcceptRollback lets a space open whose state is older than its anchor, as after a restore. The caller keeps a
 // record of that.
-func (p *Spaces) AcceptRollback(id SpaceID) { p.store.anchors.Forget(id) }
+func (p *Spaces) AcceptRollback(id SpaceID) { p.store.anchors.Forget(context.Background(), id) }

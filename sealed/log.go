@@ -30,7 +30,7 @@ func (s *Store) Log(name string) *Log {
 	defer s.root.Hold()()
 	l := &Log{store: s}
 	if !s.isClosed() {
-		l.id = format.LogID(s.root.Of(1), s.root.Instance, name)
+		l.id = format.LogID(s.root.First(), s.root.Instance, name)
 	}
 	return l
 }
@@ -39,6 +39,16 @@ func (s *Store) Log(name string) *Log {
 // sequence number that the first of them will have; it may run more than once, and others that append at the same time
 // wait. An entry is at most MaxRecord bytes.
 func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error)) error {
+	return l.Extend(ctx, func(first uint64, _ Since) ([][]byte, error) { return fn(first) })
+}
+
+// Since yields the entries of a log from a sequence number on, as a transaction sees them. It is valid until the
+// function that has got it returns. Errors are those of Log.From.
+type Since func(first uint64) iter.Seq2[Entry, error]
+
+// Extend is Append for entries that depend on those before them, which another process may have appended: fn reads
+// them with since.
+func (l *Log) Extend(ctx context.Context, fn func(first uint64, since Since) ([][]byte, error)) error {
 	s := l.store
 	defer s.root.Hold()()
 	if s.isClosed() {
@@ -49,7 +59,7 @@ func (l *Log) Append(ctx context.Context, fn func(first uint64) ([][]byte, error
 		if err != nil {
 			return err
 		}
-		entries, err := fn(next)
+		entries, err := fn(next, func(first uint64) iter.Seq2[Entry, error] { return l.entries(w, max(first, 1)) })
 		if err != nil || len(entries) == 0 {
 			return err
 		}

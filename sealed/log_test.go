@@ -35,7 +35,7 @@ func entries(t *testing.T, l *sealed.Log, from uint64) (list []string) {
 }
 
 func TestLogKeepsOrderApartAndAcrossRestart(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s := open(t, cfg)
 	a, b := s.Log("a"), s.Log("b")
 	appendAll(t, a, "one", "two")

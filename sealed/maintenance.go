@@ -37,7 +37,10 @@ func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) e
 			return err
 		}
 	}
-	err = s.root.Change(ctx, func(doc *keys.Instance) { doc.Told = s.format })
+	err = s.root.Change(ctx, func(doc *keys.Instance) error {
+		doc.Told = s.format
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("remember that migrations were told: %w", err)
 	}

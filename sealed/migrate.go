@@ -118,7 +118,8 @@ func (s *Store) step(ctx context.Context, m migration) error {
 			return err
 		}
 	}
-	return s.root.Change(ctx, func(doc *keys.Instance) {
+	return s.root.Change(ctx, func(doc *keys.Instance) error {
 		doc.Number, doc.Since = m.Number, m.Since
+		return nil
 	})
 }

@@ -96,7 +96,7 @@ func TestMigrationsAreAList(t *testing.T) {
 // TestOlderStoresAreMigrated: a new store has the newest format and was through no migration; one from before formats,
 // or of an older one, goes through those it has missed, once, in order, and is told of until somebody has listened.
 func TestOlderStoresAreMigrated(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	var said []string
 	cfg.Report = func(e sealed.Event) {
 		if e.Kind == sealed.StoreMigrating || e.Kind == sealed.StoreMigrated {
@@ -246,7 +246,7 @@ func TestMigrationsKilledAreFinished(t *testing.T) {
 
 // TestMigrationsAreCancelled: the store does not open, and the next one goes on.
 func TestMigrationsAreCancelled(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	closeStore(t, open(t, cfg))
 	enough := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -352,7 +352,7 @@ func TestNewerStoresAreRefused(t *testing.T) {
 	if _, err := os.Stat(strings.TrimPrefix(there.Engine, "pebble:")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the refusal has made a data directory: %v", err)
 	}
-	older := save(t, open(t, config(t, "pebble")))
+	older := save(t, open(t, config(t, "lasting")))
 	refused("backup", sealed.Restore(t.Context(), there, bytes.NewReader(older.keyring), bytes.NewReader(b.data)))
 	_, err = open(t, config(t, "memory")).Backup().MendKeyring(t.Context(), bytes.NewReader(b.keyring))
 	refused("keyring", err)
@@ -367,7 +367,7 @@ func TestNewerStoresAreRefused(t *testing.T) {
 // TestRestoredBackupsAreMigrated: a backup from before a migration, with a keyring from after it, makes a store of the
 // older format, which goes through the migration again.
 func TestRestoredBackupsAreMigrated(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s := open(t, cfg)
 	put(t, create(t, s, spaceA), "x", note{"1", "text"})
 	old := save(t, s)

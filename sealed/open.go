@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -13,8 +14,10 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/lease"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/pebble"
+	"github.com/visage-face/visage/sealed/internal/postgres"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/tree"
 	"github.com/visage-face/visage/sealed/internal/volume"
@@ -27,7 +30,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if len(cfg.Protectors) == 0 {
 		return nil, errors.New("open sealed store: the instance root needs at least one protector")
 	}
-	eng, dir, err := openEngine(cfg)
+	eng, dir, err := openEngine(ctx, cfg)
 	if errors.Is(err, engine.ErrDamaged) {
 		err = &CorruptError{What: "storage engine", Err: err}
 	}
@@ -37,10 +40,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return openOver(ctx, cfg, eng, dir)
 }
 
-// openOver opens a store over an engine, which it closes when that fails. dir is the engine's directory, if it has one.
+// openOver opens a store over an engine, which it closes when that fails. dir is where the engine's rows lie; it is
+// empty for one that forgets.
 func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*Store, error) {
 	s := newStore(cfg, eng)
-	if err := s.open(ctx, cfg, dir); err != nil {
+	if err := s.open(ctx, cfg, eng, dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("open sealed store: %w", err), s.Close())
 	}
 	return s, nil
@@ -49,52 +53,132 @@ func openOver(ctx context.Context, cfg Config, eng engine.Engine, dir string) (*
 // newStore returns a store over an engine, with nothing opened.
 func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
-		report: cfg.Report, spaces: map[SpaceID]*Space{},
+		report: cfg.Report, spaces: map[SpaceID]*Space{}, shared: cfg.Shared && eng.Shared(),
 		steps: cfg.steps(),
 		folds: newFolds(), erasures: newErasures(), rotation: newRotation(),
 	}
 	if s.report == nil {
 		s.report = func(Event) {}
 	}
+	s.database, _ = eng.(*postgres.Engine)
 	s.volumes = volume.VolumesOf(eng)
-	s.engine = rowkey.Placed(s.volumes.Bound(eng), s.report)
+	s.life, s.end = context.WithCancelCause(context.Background())
+	s.leases = lease.New(s.life, rowkey.Placed(s.volumes.Bound(eng), s.report))
+	s.engine = s.leases.Guard()
+	if cfg.ReadOnly {
+		s.engine = readOnly{s.engine}
+	}
 	s.root = keys.NewRoot(s.engine, s.report)
 	s.anchors = keys.NewAnchors(s.root, cfg.AcceptRollback, s.report)
-	s.life, s.end = context.WithCancelCause(context.Background())
 	return s
 }
 
 // keepEpochs says where epoch keys lie. The root is open.
-func (s *Store) keepEpochs(in keystore.Store) {
+func (s *Store) keepEpochs(in keystore.Place) {
 	s.epochs, s.bundles = in, keys.NewBundles(s.root, s.engine, in, s.report)
 	s.env = tree.NewEnv(s.root.Instance, s.report)
 }
 
-func (s *Store) open(ctx context.Context, cfg Config, dir string) error {
+func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir string) error {
+	if eng.Shared() {
+		if err := s.engine.View(ctx, cfg.admit); err != nil { // before anything is written
+			return err
+		}
+	}
+	if cfg.ReadOnly {
+		return s.openReadOnly(ctx, cfg, eng)
+	}
 	f, err := s.root.Open(ctx, cfg.Protectors, s.newest())
 	if err != nil {
 		return err
 	}
 	s.format = f.Number
-	epochs, err := openEpochs(cfg, dir, s.root.Instance)
+	s.leases.Open(s.root, cfg.admit)
+	older := int(s.format) < len(s.steps)
+	err = s.leases.Join(ctx, older || !cfg.Shared)
+	if older && errors.Is(err, ErrInUse) {
+		err = fmt.Errorf("the store has format %d, and this program brings it to format %d, which others must not see "+
+			"happen: stop them first: %w", s.format, len(s.steps), err)
+	}
+	if err != nil {
+		return err
+	}
+	epochs, err := openEpochs(ctx, cfg, eng, s.root.Instance)
 	if err != nil {
 		return err
 	}
 	s.keepEpochs(epochs)
-	if dir == "" {
+	if dir == "" || cfg.keysElsewhere() {
 		cfg.KeyDir = "" // not used
 	}
 	s.volumes.SetDirs(cfg.KeyDir, cfg.AnchorDir)
-	if err := s.anchors.Open(cfg.AnchorDir); err != nil {
+	if err := s.openAnchors(ctx, cfg); err != nil {
 		return err
 	}
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
+	if cfg.Shared && older {
+		if err := s.leases.Share(ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.Spaces().Create(ctx, Operator); err != nil && !errors.Is(err, ErrExists) {
 		return fmt.Errorf("create the operator's space: %w", err)
+	} else if err != nil && s.shared {
+		return s.checkEpochs(ctx)
 	}
 	return nil
+}
+
+// checkEpochs makes sure that the key store is the one of the other processes: the first of them has put a key of the
+// operator's space into it.
+func (s *Store) checkEpochs(ctx context.Context) error {
+	defer s.root.Hold()()
+	for {
+		row, err := s.bundles.Row(ctx, Operator)
+		if err != nil {
+			return err
+		}
+		doc, err := s.bundles.Decode(Operator, row)
+		if err != nil {
+			return err
+		}
+		_, err = s.epochs.Get(ctx, format.ID(Operator), doc.Current.Epoch)
+		if !errors.Is(err, keystore.ErrNotFound) {
+			return err
+		}
+		if changed, rowErr := s.changedSince(ctx, Operator, row); !changed || rowErr != nil {
+			return errors.Join(fmt.Errorf("the epoch keys in %s are not those of the processes that share "+
+				"this store, or some are lost; all of them need the same: %w", s.epochs.Name(), err), rowErr)
+		}
+	}
+}
+
+// openReadOnly opens a store that is there, in which nothing is written: not that it is open here, either.
+func (s *Store) openReadOnly(ctx context.Context, cfg Config, eng engine.Engine) error {
+	row, empty, err := s.root.Row(ctx)
+	if err == nil && empty {
+		err = errors.New("there is no store")
+	}
+	if err != nil {
+		return err
+	}
+	doc, err := s.root.Unwrap(ctx, cfg.Protectors, row)
+	if err != nil {
+		return err
+	}
+	if s.format = doc.Number; int(s.format) != len(s.steps) {
+		return fmt.Errorf("the store has format %d and is only read, so it is not brought to format %d: start the "+
+			"server once", s.format, len(s.steps))
+	}
+	epochs, err := openEpochs(ctx, cfg, eng, s.root.Instance)
+	if err != nil {
+		return err
+	}
+	s.leases.Open(s.root, cfg.admit)
+	s.keepEpochs(epochs)
+	return s.openAnchors(ctx, cfg)
 }
 
 // onDisk is the scheme of the engine that lasts.
@@ -103,13 +187,17 @@ const onDisk = "pebble"
 // Pebble returns the Config.Engine that keeps a store in dir, an absolute directory, with Pebble.
 func Pebble(dir string) string { return onDisk + ":" + dir }
 
-// openEngine opens what cfg.Engine names, and returns its directory, which is empty for one that has none.
-func openEngine(cfg Config) (engine.Engine, string, error) {
+// openEngine opens what cfg.Engine names, and returns where its rows lie, which is empty for one that forgets.
+func openEngine(ctx context.Context, cfg Config) (engine.Engine, string, error) {
 	scheme, rest, _ := strings.Cut(cfg.Engine, ":")
+	if slices.Contains(postgres.Schemes, scheme) {
+		e, err := openPostgres(ctx, cfg)
+		return e, cfg.Engine, err
+	}
 	switch scheme {
 	case "memory":
 		if rest != "" {
-			return nil, "", fmt.Errorf("storage engine %q: nothing may follow \"memory:\"", cfg.Engine)
+			return memory.Open(rest), "", nil
 		}
 		return memory.New(), "", nil
 	case onDisk:
@@ -117,8 +205,10 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 			return nil, "", fmt.Errorf("storage engine %q: an absolute directory must follow \"%s:\"", cfg.Engine,
 				onDisk)
 		}
-		if err := keysApart(rest, cfg.KeyDir); err != nil {
-			return nil, "", err
+		if !cfg.keysElsewhere() {
+			if err := keysApart(rest, cfg.KeyDir); err != nil {
+				return nil, "", err
+			}
 		}
 		if err := durable.MkdirAll(rest); err != nil {
 			return nil, "", fmt.Errorf("make the data directory: %w", err)
@@ -126,8 +216,8 @@ func openEngine(cfg Config) (engine.Engine, string, error) {
 		e, err := pebble.Open(pebble.Config{Dir: rest, Logger: cfg.Logger, Reserve: cfg.Reserve, Admit: cfg.admit})
 		return e, rest, err
 	}
-	return nil, "", fmt.Errorf("storage engine %q is neither of %s, memory: (nothing after it)", cfg.Engine,
-		Pebble("/directory"))
+	return nil, "", fmt.Errorf("storage engine %q is neither of %s, memory: or memory:name, "+
+		"postgres://role@host/database", cfg.Engine, Pebble("/directory"))
 }
 
 // keysApart refuses a key directory inside the data directory or the other way round.
@@ -172,6 +262,7 @@ func (s *Store) Run(ctx context.Context) error {
 	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
 		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
 	}
+	s.reportStrayKeys(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var broken error
@@ -179,6 +270,7 @@ func (s *Store) Run(ctx context.Context) error {
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() { s.rotateForever(ctx) })
+	all.Go(func() { s.sweepDroppedForever(ctx) })
 	all.Go(func() {
 		if broken = s.volumes.Watch(ctx, s.engine, s.report); broken != nil {
 			stop()
@@ -193,7 +285,7 @@ func (s *Store) Run(ctx context.Context) error {
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
 func (s *Store) Close() error {
 	var anchored error
-	if s.epochs != nil && !s.isClosed() {
+	if _, only := s.engine.(readOnly); s.epochs != nil && !only && !s.isClosed() {
 		anchored = s.anchorSpaces(context.Background())
 		if volume.IsFull(anchored) { // the anchors from before hold on: data may be newer than they say
 			s.report(Event{Kind: AnchorDelayed, Err: anchored})
@@ -216,18 +308,60 @@ func (s *Store) Close() error {
 	for _, sp := range spaces {
 		sp.lock(ErrClosed)
 	}
+	s.leases.Close()
 	err := s.engine.Close() // waits for transactions, so the root is not used afterwards
 	for _, sp := range spaces {
 		sp.drain()
 	}
 	s.root.Free()
+	if s.epochs != nil {
+		s.epochs.Close()
+	}
 	return errors.Join(anchored, err)
 }
 
-// openEpochs opens the place of epoch keys that goes with an engine's directory, which is empty for one that has none.
-func openEpochs(cfg Config, dir string, instance format.ID) (keystore.Store, error) {
-	if dir == "" {
-		return &keystore.Memory{}, nil
+// ErrReadOnly is of a store that is open for reading only.
+var ErrReadOnly = errors.New("the store is open for reading only")
+
+// readOnly is an engine that is not written to.
+type readOnly struct{ engine.Engine }
+
+// Update implements engine.Engine.
+func (readOnly) Update(context.Context, func(engine.Writer) error) error { return ErrReadOnly }
+
+// Commit implements engine.Engine.
+func (readOnly) Commit(context.Context, format.ID, func(engine.Writer) error) (func() error, error) {
+	return nil, ErrReadOnly
+}
+
+// openEpochs opens the place of the epoch keys of an instance, whose data is in an engine.
+func openEpochs(ctx context.Context, cfg Config, eng engine.Engine, instance format.ID) (keystore.Place, error) {
+	if cfg.EpochVault != nil {
+		return keystore.InVault(cfg.EpochVault, instance, 0), nil
 	}
-	return keystore.Open(cfg.KeyDir, instance)
+	if cfg.EpochKeys != "" {
+		data, _ := eng.(*postgres.Engine)
+		k, err := postgres.OpenKeys(ctx, postgres.Config{URL: cfg.EpochKeys, PasswordFile: cfg.EpochKeysPasswordFile,
+			Logger: cfg.Logger}, instance, data)
+		if err != nil {
+			return nil, err // and no place, which a nil pointer would be
+		}
+		return k, nil
+	}
+	if m, ok := eng.(interface{ Epochs() *keystore.Memory }); ok {
+		return m.Epochs(), nil
+	}
+	d, err := keystore.Open(cfg.KeyDir, instance)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// openAnchors opens the anchors, in a directory or with the epoch keys.
+func (s *Store) openAnchors(ctx context.Context, cfg Config) error {
+	if in, ok := s.epochs.(keystore.Anchors); ok && cfg.AnchorDir == "" {
+		return s.anchors.OpenIn(ctx, in, s.epochs.Name())
+	}
+	return s.anchors.Open(cfg.AnchorDir, s.shared)
 }

@@ -11,7 +11,7 @@ import (
 // TestPortableValues: what was taken away opens in the same instance for the same purpose, after a restart too, and
 // nowhere else.
 func TestPortableValues(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s := open(t, cfg)
 	secret := []byte("what a customer takes away")
 	value, err := s.Portable("a").Seal(secret)

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/visage-face/visage/sealed/backup"
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 )
@@ -32,18 +33,30 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, data io.Rea
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	eng, dir, err := openEngine(cfg)
+	eng, _, err := openEngine(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	quiet := cfg
 	quiet.Report, quiet.AcceptRollback = nil, true
 	s := newStore(quiet, eng)
+	loader, _ := eng.(engine.Loader)
+	var keys keystore.Place
 	err = streams.Restore(ctx, backup.Target{
-		Root: s.root, Engine: s.engine, Report: s.report, Protectors: cfg.Protectors,
-		Epochs: func(instance format.ID) (keystore.Store, error) { return openEpochs(cfg, dir, instance) },
-		Since:  func(number uint32) string { return since(steps, number) },
+		Root: s.root, Engine: s.engine, Loader: loader, Report: s.report, Protectors: cfg.Protectors,
+		Alone: func(ctx context.Context) error {
+			s.leases.Open(s.root, cfg.admit)
+			return s.leases.Join(ctx, true)
+		},
+		Epochs: func(instance format.ID) (in keystore.Place, err error) {
+			keys, err = openEpochs(ctx, cfg, eng, instance)
+			return keys, err
+		},
+		Since: func(number uint32) string { return since(steps, number) },
 	})
+	if keys != nil {
+		keys.Close()
+	}
 	if err = errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}

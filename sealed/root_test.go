@@ -1,7 +1,9 @@
 package sealed_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +17,7 @@ import (
 // TestRootThatCannotBeHad: each way in which the root key of existing data cannot be had keeps its class and its words,
 // and changes nothing.
 func TestRootThatCannotBeHad(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s := open(t, cfg)
 	put(t, create(t, s, spaceA), "a", note{"1", "one"})
 	if err := s.Close(); err != nil {
@@ -60,7 +62,7 @@ func TestRootThatCannotBeHad(t *testing.T) {
 
 // TestProtectorsAreAdded: a protector given later opens the store alone from then on.
 func TestProtectorsAreAdded(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	first, second := cfg.Protectors[0],
 		sealed.Protector{Name: "second", Kind: "fake", Exposed: true, Source: sourcetest.NewFake("second")}
 	var events []sealed.EventKind
@@ -86,7 +88,7 @@ func TestProtectorsAreAdded(t *testing.T) {
 // TestOpenRefusals: what must not be opened is not, and stays as it is.
 func TestOpenRefusals(t *testing.T) {
 	dir := t.TempDir()
-	good := config(t, "pebble")
+	good := config(t, "lasting")
 	for _, c := range []struct{ name, engine, keys, says string }{
 		{"unknown engine", "bolt:" + dir, dir + "/k", "pebble:/directory, memory:"},
 		{"no engine", "", dir + "/k", "pebble:/directory, memory:"},
@@ -138,7 +140,7 @@ func TestSecondOpenerTouchesNothing(t *testing.T) {
 
 // TestLostKeyDirectoryIsSaid: data without its epoch keys opens nothing and says what is missing.
 func TestLostKeyDirectoryIsSaid(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	s := open(t, cfg)
 	put(t, create(t, s, spaceA), "a", note{"1", "one"})
 	if err := s.Close(); err != nil {
@@ -149,7 +151,39 @@ func TestLostKeyDirectoryIsSaid(t *testing.T) {
 	}
 	s = open(t, cfg)
 	err := s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil })
-	if err == nil || !strings.Contains(err.Error(), "key directory") {
-		t.Errorf("got %v, want it to speak of the key directory", err)
+	if err == nil || !strings.Contains(err.Error(), "restore the epoch keys") {
+		t.Errorf("got %v, want it to say that the epoch keys are missing", err)
+	}
+}
+
+// deaf is a source that says nothing of what one key has wrapped.
+type deaf struct {
+	*sourcetest.Fake
+	to string
+}
+
+func (d deaf) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	if ref.URI == d.to {
+		return nil, fmt.Errorf("no answer of %s: %w", d.to, keysource.ErrUnknown)
+	}
+	return nil, fmt.Errorf("%s is switched off: %w", ref.URI, keysource.ErrDenied)
+}
+
+// TestSilenceIsNotHidden: a refusal of one protector does not hide that another one of its kind has not answered, which
+// a start may wait for, in whatever order they were added.
+func TestSilenceIsNotHidden(t *testing.T) {
+	cfg := config(t, "pebble")
+	one, two := sourcetest.NewFake("one"), sourcetest.NewFake("two")
+	cfg.Protectors = []sealed.Protector{{Name: "fake", Kind: "fake", Source: one},
+		{Name: "fake 2", Kind: "fake", Source: two}}
+	closeStore(t, open(t, cfg))
+	for _, silent := range []string{"fake:one", "fake:two"} {
+		cfg.Protectors = []sealed.Protector{{Name: "fake", Kind: "fake",
+			Source: deaf{one, silent}}}
+		_, err := sealed.Open(t.Context(), cfg)
+		if !errors.Is(err, keysource.ErrUnknown) || !errors.Is(err, keysource.ErrDenied) ||
+			!strings.Contains(err.Error(), "no answer of "+silent) || !strings.Contains(err.Error(), "switched off") {
+			t.Errorf("while %s does not answer: %v", silent, err)
+		}
 	}
 }

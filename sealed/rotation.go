@@ -2,12 +2,14 @@ package sealed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -30,7 +32,7 @@ func (s *Store) rotateForever(ctx context.Context) {
 		s.rotation.failed(err)
 		failing = err != nil
 		again := tick.C
-		if !failing {
+		if !failing && !s.sharedEngine() { // else the process that does it may end before
 			again = nil
 		}
 		select {
@@ -62,15 +64,29 @@ func (s *Store) finishRotation(ctx context.Context) error {
 	if err != nil || !rotating {
 		return err
 	}
+	claim, err := s.Claim(ctx, "root rotation", rotationClaim)
+	if errors.Is(err, ErrClaimed) {
+		return nil // another process does it
+	}
+	if err != nil {
+		return err
+	}
+	defer claim.Release()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(claim.Context(), func() { stop(context.Cause(claim.Context())) })()
 	err = s.rotation.begin(stepSettle, 0, 0)
 	if err == nil {
 		err = s.root.Settle(ctx)
 	}
 	if err == nil {
+		err = s.leases.Settle(ctx, s.rootVersion())
+	}
+	if err == nil {
 		err = s.rotation.begin(stepAnchors, 0, 0)
 	}
 	if err == nil {
-		err = s.anchors.Rewrite()
+		err = s.anchors.Rewrite(ctx)
 	}
 	if err == nil {
 		err = s.resealSpaces(ctx)
@@ -86,6 +102,14 @@ func (s *Store) finishRotation(ctx context.Context) error {
 	}
 	defer s.root.Hold()()
 	return s.root.Rotated(ctx)
+}
+
+// rotationClaim is how long a rotation waits for a process that does not answer any more.
+const rotationClaim = 30 * time.Second
+
+func (s *Store) rootVersion() uint32 {
+	defer s.root.Hold()()
+	return s.root.Current().Version
 }
 
 // resealSpaces seals the bundles of all spaces anew, and then their epoch keys.
@@ -130,11 +154,22 @@ func (s *Store) resealBundle(ctx context.Context, id SpaceID) error {
 
 // carryEpochs seals the epoch keys of a space once more. Nobody changes or destroys keys of the space meanwhile: one
 // that was destroyed must not come back.
-func (s *Store) carryEpochs(_ context.Context, id SpaceID) error {
+func (s *Store) carryEpochs(ctx context.Context, id SpaceID) error {
 	defer s.Space(id).keyed()()
 	s.lifecycle.Lock()
 	defer s.lifecycle.Unlock()
-	return s.bundles.Carry(id)
+	if err := s.bundles.Carry(ctx, id); err != nil || !s.sharedEngine() {
+		return err
+	}
+	// Another process may have destroyed a key at the moment that it was put back: the bundle tells.
+	doc, err := s.bundles.Read(ctx, id)
+	if errors.Is(err, ErrNoSpace) || err == nil && (doc.State != keys.Active || len(doc.Epochs) == 0) {
+		return nil // who removes what it left has the keys listed anew
+	}
+	if err != nil {
+		return err
+	}
+	return s.bundles.EndEpochs(ctx, id, doc.Epochs[0].Number)
 }
 
 // resealBatch is how many entries of logs one transaction seals anew.

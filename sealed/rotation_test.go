@@ -63,7 +63,7 @@ func addFile(t *testing.T, name string) (path string, p sealed.Protector) {
 
 // TestProtectorsComeAndGo: each change of protectors holds over restarts, and what would leave none is refused.
 func TestProtectorsComeAndGo(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	w := watch(&cfg)
 	path, onDisk := addFile(t, "file")
 	cfg.Protectors = []sealed.Protector{onDisk}
@@ -163,7 +163,7 @@ const (
 
 func newRotating(t *testing.T) *rotating {
 	t.Helper()
-	r := &rotating{cfg: config(t, "pebble"), vault: sourcetest.NewFake("vault")}
+	r := &rotating{cfg: config(t, "lasting"), vault: sourcetest.NewFake("vault")}
 	r.cfg.AnchorDir = filepath.Join(t.TempDir(), "anchors")
 	_, r.keyFile = addFile(t, "file")
 	r.cfg.Protectors = append([]sealed.Protector{r.keyFile}, r.cfg.Protectors...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/test/postgres"
 )
 
 type note struct {
@@ -22,21 +24,39 @@ var notes = sealed.NewTable[note]("notes", 1)
 
 var spaceA = sealed.SpaceID{1, 2, 3}
 
+// onPostgres has the suite run over PostgreSQL in place of the embedded engines: VISAGE_TEST_ENGINE=postgres.
+var onPostgres = os.Getenv("VISAGE_TEST_ENGINE") == "postgres"
+
 // engines are the configurations every behaviour must hold on.
 func engines(t *testing.T, run func(t *testing.T, cfg sealed.Config)) {
 	t.Helper()
-	for _, name := range []string{"memory", "pebble"} {
+	names := []string{"memory", "pebble"}
+	if onPostgres {
+		names = []string{"postgres"}
+	}
+	for _, name := range names {
 		t.Run(name, func(t *testing.T) { run(t, config(t, name)) })
 	}
 }
 
+// config returns the configuration of an empty store: over "memory", "pebble", "postgres", or "lasting", which is the
+// one of the last two that the run is about.
 func config(t *testing.T, engine string) sealed.Config {
 	t.Helper()
+	if engine == "lasting" {
+		engine = "pebble"
+		if onPostgres {
+			engine = "postgres"
+		}
+	}
 	cfg := sealed.Config{Engine: "memory:",
 		Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}}
 	if engine == "pebble" {
 		dir := t.TempDir()
 		cfg.Engine, cfg.KeyDir = "pebble:"+filepath.Join(dir, "data"), filepath.Join(dir, "keys")
+	}
+	if engine == "postgres" {
+		cfg.Engine, cfg.KeyDir = postgres.Shared(t).Database(t), t.TempDir()
 	}
 	return cfg
 }
@@ -175,7 +195,7 @@ func TestTransactionsReadTheirWritesAndRollBack(t *testing.T) {
 }
 
 func TestManyRecordsFoldAndSurviveRestart(t *testing.T) {
-	cfg := config(t, "pebble")
+	cfg := config(t, "lasting")
 	want := map[string]string{}
 	func() {
 		s := open(t, cfg)

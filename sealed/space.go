@@ -9,6 +9,7 @@ import (
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/commit"
+	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -25,7 +26,7 @@ func newSpace(s *Store, id SpaceID) *Space {
 		Env: s.env, Space: id, Engine: s.engine, Volumes: s.volumes,
 		// it holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow
 		Exempt: id == Operator,
-		Open:   sp.stillOpen, Note: sp.note,
+		Open:   sp.stillOpen, Begin: sp.compare, Note: sp.note,
 	})
 	sp.lease, sp.end = context.WithCancelCause(s.life)
 	return sp
@@ -39,10 +40,27 @@ func (sp *Space) Lease() context.Context {
 	return sp.lease
 }
 
-// within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between: then
-// fn, which has found the head of the root container under other ones and has done nothing yet, runs again.
+// Sequence returns the sequence of the key bundle that the open keys were last held against, which happens in each
+// transaction of a store that can be shared. Like a lease it says under which keys something was read, but another
+// process can tell from it whether it knows these keys. ok is false while the space is not open.
+func (sp *Space) Sequence() (sequence uint64, ok bool) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if sp.ring == nil || sp.closedLocked() != nil {
+		return 0, false
+	}
+	return sp.ring.Sequence(), true
+}
+
+// maxOlder is how often in a row a transaction may meet keys that are older than those which are open: a snapshot can
+// be, a database cannot.
+const maxOlder = 20
+
+// within runs fn with the space's keys. A snapshot may be older than the keys when these were turned in between, and
+// the keys older than a snapshot when another process has turned them: then fn, which has found that out before all
+// else and has done nothing yet, runs again.
 func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint64) error) error {
-	for {
+	for older := 0; ; {
 		ring, fence, err := sp.enter(ctx)
 		if err != nil {
 			return err
@@ -52,18 +70,62 @@ func (sp *Space) within(ctx context.Context, fn func(ring *keys.Ring, fence uint
 			defer sp.leave(ring) // after a panic of fn as well
 			turns := ring.Turns()
 			err := fn(ring.Ring, fence)
-			again = errors.Is(err, tree.ErrStale) && (ring.Turns() != turns || sp.stillOpen(fence) != nil)
+			switch {
+			case err == nil:
+			case errors.Is(err, keys.ErrTurned):
+				err = sp.follow(ctx, ring)
+				again = err == nil
+			case errors.Is(err, keys.ErrOlder):
+				older++
+				again = older < maxOlder
+			case errors.Is(err, tree.ErrStale):
+				again = ring.Turns() != turns || sp.stillOpen(fence) != nil
+			}
 			return err
 		}()
-		if again {
-			continue
+		if again && ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		if errors.Is(err, tree.ErrStale) {
-			return sp.store.report.Corrupt(&CorruptError{Space: sp.id, Container: rowkey.Root.String(), What: "head",
-				Err: err})
+		if !again {
+			return sp.notOpen(err)
 		}
-		return err
 	}
+}
+
+// notOpen makes of what a transaction has found about the keys what its caller is told, who may be in a transaction of
+// another space. Where another process has closed the space, it is closed here too.
+func (sp *Space) notOpen(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, keys.ErrFenced), errors.Is(err, keys.ErrForeign):
+		sp.lock(ErrLockedElsewhere)
+		return fmt.Errorf("%w: %w: %v", ErrLocked, ErrLockedElsewhere, err)
+	case errors.Is(err, keys.ErrGone):
+		sp.store.forget(sp)
+		return ErrNoSpace
+	case errors.Is(err, keys.ErrOlder):
+		return sp.store.report.Corrupt(&CorruptError{Space: sp.id, What: "bundle", Err: fmt.Errorf("%w: %v",
+			ErrRollback, err)})
+	case errors.Is(err, tree.ErrStale):
+		return sp.store.report.Corrupt(&CorruptError{Space: sp.id, Container: rowkey.Root.String(), What: "head",
+			Err: err})
+	}
+	return err
+}
+
+// follow brings the keys to what another process has made of them. The ring is in use.
+func (sp *Space) follow(ctx context.Context, ring *openKeys) error {
+	defer sp.store.root.Hold()()
+	return sp.store.bundles.Follow(ctx, sp.id, ring.Ring)
+}
+
+// compare is called in each transaction, before it reads anything else: see keys.Bundles.Compare.
+func (sp *Space) compare(ring *keys.Ring, r engine.Reader) error {
+	if !sp.store.sharedEngine() {
+		return nil
+	}
+	return sp.store.bundles.Compare(r, sp.id, ring)
 }
 
 // enter counts the caller in and returns the keys, opening them if the service's key suffices.
@@ -233,6 +295,12 @@ func (sp *Space) load(ctx context.Context, src keysource.Source) error {
 	return sp.openRing(ctx, src, fence)
 }
 
+func (sp *Space) isOpen() bool {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.ring != nil && sp.closedLocked() == nil
+}
+
 // openRing opens the keys and publishes them, unless the space was locked since fence was read. loading is held.
 func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint64) error {
 	ring, erased, err := sp.store.openKeys(ctx, sp.id, src)
@@ -251,8 +319,8 @@ func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint6
 	}
 	sp.ring = &openKeys{Ring: ring, left: make(chan struct{})}
 	sp.until = time.Time{}
-	if erased > 0 { // deleted, and then a crash came
-		sp.erasedAt = max(sp.erasedAt, erased)
+	if erased.Erased { // deleted, and then a crash came
+		sp.erasedAt, sp.erasedUnder = max(sp.erasedAt, erased.Sequence), erased.Pair
 		sp.store.erasures.add(sp.id)
 	}
 	sp.store.report(Event{Kind: SpaceOpened, Space: sp.id})
@@ -277,13 +345,13 @@ func (s *Store) Space(id SpaceID) *Space {
 // note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
 // the root container, or the anchor, does not know yet, and erasures that wait for a turn.
 func (sp *Space) note(transactions int, c tree.Changes) {
-	sp.store.folds.note(sp.id, c.Rows)
+	sp.store.folds.note(sp.id, c.Rows, c.Nursery)
 	sp.mu.Lock()
 	for _, id := range c.Touched {
 		sp.dirty[id] = true
 	}
-	if len(c.Gone) > 0 {
-		sp.erasedAt = max(sp.erasedAt, c.Sequence)
+	if len(c.Gone) > 0 && c.Sequence > sp.erasedAt {
+		sp.erasedAt, sp.erasedUnder = c.Sequence, c.Pair
 	}
 	waiting := sp.erasedAt > sp.turnedAt
 	sp.mu.Unlock()
@@ -293,6 +361,18 @@ func (sp *Space) note(transactions int, c tree.Changes) {
 	if len(c.Touched) > 0 {
 		sp.store.anchors.Committed(transactions)
 	}
+}
+
+// forget drops what is known of a space that another process has dropped.
+func (s *Store) forget(sp *Space) {
+	sp.lock(ErrNoSpace)
+	s.mu.Lock()
+	if s.spaces[sp.id] == sp {
+		delete(s.spaces, sp.id)
+	}
+	s.mu.Unlock()
+	s.folds.forget(sp.id)
+	s.anchors.Forget(s.life, sp.id)
 }
 
 // known returns a space that has been used since the start; nil if it has not, or was dropped.

@@ -13,23 +13,46 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/lease"
+	"github.com/visage-face/visage/sealed/internal/postgres"
 	"github.com/visage-face/visage/sealed/internal/tree"
 	"github.com/visage-face/visage/sealed/internal/volume"
 )
 
 // Config says where a Store keeps its rows and its keys.
 type Config struct {
-	// Engine is the storage engine: what Pebble returns, or "memory:", which forgets. Required.
+	// Engine is the storage engine: what Pebble returns; the URL of a PostgreSQL database without a password (see
+	// docs/operations/postgres.md); or "memory:", which forgets. With a name after it, as in "memory:tests", it is one
+	// that all stores of this process share which are opened with the same name, as processes share a database; it
+	// forgets when the last of them is closed. Required.
 	Engine string
+	// PasswordFile has the password of the database's role as its first line. Empty: what PostgreSQL's own programs
+	// would use. Unused with other engines.
+	PasswordFile string
+	// Shared says that other processes may have the same store open at the same time. All of them have to say so. It
+	// matters only with an engine that can be shared; without it, Open answers ErrInUse while another process has the
+	// store open, and keeps others out.
+	Shared bool
 	// KeyDir is the directory of epoch keys. It must not lie inside the engine's directory, so that a copy of the data
-	// holds no key. Required, but unused with "memory:", which keeps its epoch keys in memory too.
+	// holds no key. Required, but unused with "memory:", which keeps its epoch keys in memory too, and where they lie
+	// elsewhere.
 	KeyDir string
+	// EpochKeys says where epoch keys lie instead: the URL of a PostgreSQL database on another server than the data,
+	// without a password (see docs/operations/epoch-keys.md). Empty: in EpochVault or KeyDir.
+	EpochKeys string
+	// EpochKeysPasswordFile has the password of the role of EpochKeys as its first line.
+	EpochKeysPasswordFile string
+	// EpochVault is a key-value store with versions that epoch keys lie in instead. Nil: in EpochKeys or KeyDir.
+	EpochVault EpochVault
+	// ReadOnly opens a store that is there for verification and the like: nothing is written, not even that it is open
+	// here, so other processes may have it open, whatever they say of sharing, if the engine can be shared.
+	ReadOnly bool
 	// Protectors of the instance root, at least one. A new store is created under all of them; an existing one opens
 	// with the first that answers, and is then protected by the others as well.
 	Protectors []Protector
 	// AnchorDir is a directory, best on another volume or machine than the data, where the newest states of spaces are
-	// kept: data that is older is refused. Empty: going back to an older copy of a whole space is not seen after a
-	// restart.
+	// kept: data that is older is refused. Empty: they are kept with the epoch keys, unless these lie in a directory or
+	// in memory; then going back to an older copy of a whole space is not seen after a restart.
 	AnchorDir string
 	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is
 	// reported.
@@ -42,8 +65,15 @@ type Config struct {
 	// Logger gets what the engine says. May be nil.
 	Logger *slog.Logger
 
-	migrations []migration // tests have others; nil: those of the program
+	migrations []migration   // tests have others; nil: those of the program
+	settling   time.Duration // of a move of epoch keys; tests have another; zero: defaultSettling
 }
+
+// keysElsewhere reports whether epoch keys lie elsewhere than in a directory of this machine.
+func (c Config) keysElsewhere() bool { return c.EpochKeys != "" || c.EpochVault != nil }
+
+// EpochVault is a key-value store with versions, such as the KV engine of HashiCorp Vault, that keeps epoch keys.
+type EpochVault = keystore.KV
 
 // Protector is one way to wrap the instance root key.
 type Protector = keys.Protector
@@ -52,19 +82,23 @@ type Protector = keys.Protector
 type Store struct {
 	engine  engine.Engine
 	volumes *volume.Volumes
-	epochs  keystore.Store
+	epochs  keystore.Place
 	format  uint32      // of the store; it changes while the store opens, and not after
 	steps   []migration // that the program knows
 	root    *keys.Root
-	bundles *keys.Bundles // nil: the root is not open yet
-	rings   arena.Slab    // what the keys of open spaces lie in
-	report  event.Report
+	// the engine, when it is one over PostgreSQL
+	database *postgres.Engine
+	bundles  *keys.Bundles // nil: the root is not open yet
+	rings    arena.Slab    // what the keys of open spaces lie in
+	report   event.Report
 
 	life context.Context // ends when the store closes; every lease descends from it
 	end  context.CancelCauseFunc
 
 	env *tree.Env // of trees; nil: the root is not open yet
 
+	shared   bool // other processes may have the store open
+	leases   *lease.Leases
 	folds    *folds
 	erasures *erasures
 	anchors  *keys.Anchors
@@ -79,6 +113,9 @@ type Store struct {
 
 // Instance identifies the store for ever.
 func (s *Store) Instance() string { return SpaceID(s.root.Instance).String() }
+
+// sharedEngine reports whether other processes may change rows, be it that they took this one for dead.
+func (s *Store) sharedEngine() bool { return s.engine.Shared() }
 
 func (s *Store) isClosed() bool {
 	s.mu.Lock()
@@ -105,10 +142,11 @@ type Space struct {
 	going  []*openKeys // rings that have users left and take no new ones
 
 	// containers whose newest state the root container, or in its own case the anchor, does not know
-	dirty    map[format.ID]bool
-	erasedAt uint64      // the root container's sequence number at the newest erasure
-	turnedAt uint64      // at the newest turn; see turned
-	ended    format.Pair // what that turn ended
+	dirty       map[format.ID]bool
+	erasedAt    uint64      // the root container's sequence number at the newest erasure
+	erasedUnder format.Pair // the keys that were current then
+	turnedAt    uint64      // at the newest turn; see turned
+	ended       format.Pair // what that turn ended
 }
 
 // openKeys are the keys of an open space, and who uses them. The space's mu guards it.

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"context"
+	"errors"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -22,7 +23,8 @@ func (sp *Space) keyed() (done func()) {
 }
 
 // turn turns the head of the root container to a generation that the bundle has, and a fresh epoch. It returns the pair
-// that has ended. keying is held.
+// that has ended. Where another process has turned the keys, or changes them meanwhile, it follows and says ErrChanged.
+// keying is held.
 func (sp *Space) turn(ctx context.Context, generation uint32, src keysource.Source) (ended format.Pair, err error) {
 	ring, fence, err := sp.enter(ctx)
 	if err != nil {
@@ -34,10 +36,20 @@ func (sp *Space) turn(ctx context.Context, generation uint32, src keysource.Sour
 	ended, err = sp.store.bundles.Turn(ctx, sp.id, ring.Ring, generation, src,
 		func(pair format.Pair, put func(engine.Writer) error) error { return r.commit(ctx, pair, put) })
 	if err != nil {
-		return ended, err
+		return ended, sp.overtaken(ctx, ring, err)
 	}
 	sp.turned(r.sequence, ended)
 	return ended, nil
+}
+
+// overtaken follows another process that was quicker to change the keys.
+func (sp *Space) overtaken(ctx context.Context, ring *openKeys, err error) error {
+	if errors.Is(err, keys.ErrTurned) || errors.Is(err, keys.ErrOlder) {
+		if err = sp.store.bundles.Follow(ctx, sp.id, ring.Ring); err == nil {
+			return ErrChanged
+		}
+	}
+	return sp.notOpen(err)
 }
 
 // reseal is the transaction of a turn.
@@ -53,6 +65,9 @@ func (r *reseal) commit(ctx context.Context, pair format.Pair, put func(engine.W
 	return r.sp.writing.Raw(ctx, func(w engine.Writer) error {
 		t := tree.NewWriter(r.sp.store.env, r.sp.id, r.ring, w)
 		defer t.Finish()
+		if err := r.sp.compare(r.ring, w); err != nil {
+			return err
+		}
 		if err := t.OpenRoot(); err != nil {
 			return err
 		}

@@ -33,6 +33,8 @@ type records interface {
 	// Whole prepares a container to be read as a whole.
 	Whole(container format.ID) (all *tree.Tx, aside bool, err error)
 	Corrupt(what string, container, id format.ID, err error) error
+	// Below calls fn with the rows that the transaction reads, as the engine has them.
+	Below(fn func(engine.Reader) error) error
 }
 
 // tx is a Reader and a Tx.
@@ -77,6 +79,9 @@ func (sp *Space) view(ctx context.Context, fn func(*tree.Tx) error) error {
 		return sp.store.engine.View(ctx, func(r engine.Reader) error {
 			t := tree.NewReader(sp.store.env, sp.id, ring, r)
 			defer t.Finish()
+			if err := sp.compare(ring, r); err != nil {
+				return err
+			}
 			if err := t.OpenRoot(); err != nil {
 				return err
 			}

@@ -156,18 +156,14 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 	if err := s.openClosed(ctx, id, doc); err != nil && !errors.Is(err, ErrLocked) {
 		return found(err)
 	}
-	_, err = s.epochs.Get(format.ID(id), doc.Current.Epoch) // an older one may be on its way out
+	_, err = s.epochs.Get(ctx, format.ID(id), doc.Current.Epoch) // an older one may be on its way out
 	if errors.Is(err, keystore.ErrNotFound) {
-		v.found(
-			id,
-			s.report.Corrupt(&CorruptError{Space: id, What: "epoch key",
-				Err: fmt.Errorf("%w; restore the key directory from its newest copy", err)}),
-		)
+		v.found(id, s.bundles.MissingEpoch(id, err))
 	} else if err != nil {
 		return fmt.Errorf("read epoch key %d: %w", doc.Current.Epoch, err)
 	}
-	if err := s.anchors.CheckBundle(id, doc.Sequence); err != nil {
-		v.found(id, err)
+	if err := found(s.anchors.CheckBundle(ctx, id, doc)); err != nil {
+		return err
 	}
 	var tally tree.Counts
 	defer func() { v.count(tally) }()
@@ -181,11 +177,15 @@ func (s *Store) verifyClosed(ctx context.Context, id SpaceID, v *verification) e
 // openClosed opens the keys of a space that is locked although it needs no customer's key, as far as its root
 // container; then they are wiped again.
 func (s *Store) openClosed(ctx context.Context, id SpaceID, doc keys.Doc) error {
+	left, err := s.anchors.Left(ctx, id)
+	if err != nil {
+		return err
+	}
 	ring, err := keys.NewRing(&s.rings)
 	if err != nil {
 		return err
 	}
 	defer ring.Free()
-	_, err = s.openRing(ctx, id, doc, ring, nil)
+	_, err = s.openRing(ctx, id, doc, ring, nil, left)
 	return err
 }

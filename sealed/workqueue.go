@@ -36,8 +36,9 @@ func newFolds() *folds {
 	return &folds{counts: map[containerRef]*foldCount{}, due: map[containerRef]bool{}, wake: make(chan struct{}, 1)}
 }
 
-// note counts rows that were committed.
-func (f *folds) note(space SpaceID, rows map[format.ID]int) {
+// note counts rows that were committed. nursery says how many containers have now, those of other processes included,
+// where that is known.
+func (f *folds) note(space SpaceID, rows, nursery map[format.ID]int) {
 	if len(rows) == 0 {
 		return
 	}
@@ -53,7 +54,11 @@ func (f *folds) note(space SpaceID, rows map[format.ID]int) {
 			c = &foldCount{limit: foldRows}
 			f.counts[ref] = c
 		}
-		if c.rows += n; c.rows >= c.limit {
+		c.rows += n
+		if all, ok := nursery[container]; ok {
+			c.rows = all
+		}
+		if c.rows >= c.limit {
 			f.due[ref] = true
 			select {
 			case f.wake <- struct{}{}:

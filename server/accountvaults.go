@@ -12,7 +12,9 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/weakkey"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/sealed"
 )
 
 // accountVaults implements account.Vaults with the vaults of this instance.
@@ -23,7 +25,9 @@ type accountVaults struct {
 
 // Check implements account.Vaults (management contract §5.2: unknown, without purge protection, in another region or
 // tenant). Every vault of this instance has soft delete.
-func (v accountVaults) Check(ctx context.Context, location string, key visage.KeyRef) ([]account.VaultCheck, error) {
+func (v accountVaults) Check(
+	ctx context.Context, of account.Account, key visage.KeyRef,
+) ([]account.VaultCheck, error) {
 	unknown := func(err error) []account.VaultCheck {
 		return []account.VaultCheck{{Precondition: custody.VaultKnown, Err: err}}
 	}
@@ -32,6 +36,9 @@ func (v accountVaults) Check(ctx context.Context, location string, key visage.Ke
 		return unknown(err), nil
 	}
 	if name == "" {
+		if err := v.admit(ctx, of, key); err != nil {
+			return unknown(err), nil
+		}
 		return nil, nil
 	}
 	vault, err := v.vaults.Vault(ctx, name)
@@ -42,7 +49,21 @@ func (v accountVaults) Check(ctx context.Context, location string, key visage.Ke
 	if err != nil {
 		return nil, err
 	}
-	return v.check(location, vault), nil
+	return v.check(of.Location, vault), nil
+}
+
+// admit refuses a key outside this instance that an account may not use: one that protects the root key, or that is in
+// a store whose description leaves the account out.
+func (v accountVaults) admit(ctx context.Context, of account.Account, key visage.KeyRef) error {
+	if err := v.server.requireNotRoot(ctx, v.store, key); err != nil {
+		return err
+	}
+	if v.server.keyStores.Set().Require(key) != nil {
+		return nil // in Azure, by the application of the settings
+	}
+	return v.server.keyStores.Set().Permit(key, stores.Asker{Path: v.instance.accountPath(of), Holds: func() bool {
+		return v.custody.DependsOn(sealed.SpaceID(of.ID), key)
+	}})
 }
 
 // Locate implements account.Vaults.

@@ -158,12 +158,13 @@ func (w *populatedServer) routes(t *testing.T) map[string][]route {
 // bodies are the bodies for the operations of vaults, by the name of their type: a vault reads the body before it looks
 // up the key. All other planes decide on the caller first, and get invalid JSON.
 var bodies = map[string]string{
-	"vault.blobBody":   `{"value":"AAAA"}`,
-	"vault.createBody": `{"kty":"EC","crv":"P-256"}`,
-	"vault.importBody": `{"key":{"kty":"EC","crv":"P-256","x":"AA","y":"AA","d":"AA"}}`,
-	"vault.updateBody": `{}`,
-	"vault.policyBody": `{}`,
-	"vault.useBody":    `{"alg":"RSA-OAEP-256","value":"AAAA","digest":"AAAA","signature":"AAAA"}`,
+	"vault.blobBody":    `{"value":"AAAA"}`,
+	"vault.createBody":  `{"kty":"EC","crv":"P-256"}`,
+	"vault.importBody":  `{"key":{"kty":"EC","crv":"P-256","x":"AA","y":"AA","d":"AA"}}`,
+	"vault.updateBody":  `{}`,
+	"vault.policyBody":  `{}`,
+	"vault.releaseBody": `{"target":"a.b.c"}`,
+	"vault.useBody":     `{"alg":"RSA-OAEP-256","value":"AAAA","digest":"AAAA","signature":"AAAA"}`,
 }
 
 // ask makes a request and classifies the answer in a word.

@@ -123,7 +123,10 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, backup io.R
 func (c Config) restore(
 	ctx context.Context, keyring io.ReadSeeker, backup io.Reader, protectors ...sealed.Protector,
 ) error {
-	return sealed.Restore(ctx, sealed.Config{
-		Engine: c.engine(), KeyDir: c.keysDir(), Protectors: protectors, Logger: c.Logger,
-	}, keyring, backup)
+	place, err := c.place()
+	if err != nil {
+		return err
+	}
+	place.AnchorDir, place.Reserve, place.Protectors = "", 0, protectors
+	return sealed.Restore(ctx, place, keyring, backup)
 }

@@ -141,8 +141,8 @@ func (w *populatedServer) vaults(t *testing.T, inGroup string) {
 			permissions)
 	}
 	policies := strings.Join([]string{
-		policy("operator", `"all","purge","rotate","getrotationpolicy","setrotationpolicy"`), policy("all", `"all"`),
-		policy("reader", `"get","list"`),
+		policy("operator", `"all","purge","release","rotate","getrotationpolicy","setrotationpolicy"`),
+		policy("all", `"all"`), policy("reader", `"get","list"`),
 	}, ",")
 	for name, rbac := range map[string]bool{"policies": false, "roles": true} {
 		body := fmt.Sprintf(`{"location":"local","properties":{"tenantId":%q,"sku":{"family":"A","name":"standard"},
@@ -371,14 +371,14 @@ func (w *populatedServer) vaultCallers() []kind {
 		kind{name: "Key Vault Crypto Officer, where policies decide", token: token("crypto officer"), host: byPolicy,
 			rule: free(always("403"))},
 		kind{name: "a policy with all", token: token("all"), host: byPolicy, rule: func(r route) string {
-			if strings.Contains(r.pattern, "/rotat") || r.method == http.MethodDelete &&
-				strings.HasPrefix(r.pattern, "/deletedkeys/") {
+			if strings.Contains(r.pattern, "/rotat") || strings.HasSuffix(r.pattern, "/release") ||
+				r.method == http.MethodDelete && strings.HasPrefix(r.pattern, "/deletedkeys/") {
 				return "403"
 			}
 			return "in"
 		}},
-		kind{name: "a policy with all, purge, rotate and rotation policies", token: token("operator"), host: byPolicy,
-			rule: always("in")},
+		kind{name: "a policy with all, purge, release, rotate and rotation policies", token: token("operator"),
+			host: byPolicy, rule: always("in")},
 		kind{name: "a policy with get and list, where roles decide", token: token("reader"), host: byRole,
 			rule: free(always("403"))},
 		kind{name: "Owner of the subscription, which is no role on keys", token: token("owner"), host: byRole,

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,8 +19,10 @@ import (
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource/recovery"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keyvault"
+	"github.com/visage-face/visage/sealed"
 )
 
 // Config configures a server. The zero value of a field means its default.
@@ -27,6 +31,23 @@ type Config struct {
 	// the epoch keys, never inside data/), operator.json and ca.pem. It is created with mode 0700 if it does not exist.
 	// Default: see DefaultDir.
 	Dir string
+
+	// Engine is the storage engine of the sealed store, as sealed.Config has it: the URL of a PostgreSQL database,
+	// without a password (docs/operations/postgres.md). Default: Pebble in <Dir>/data.
+	Engine string
+
+	// StorePasswordFile has the password of the database's role as its first line. Default: what PostgreSQL's own
+	// programs use.
+	StorePasswordFile string
+
+	// EpochKeys is where the epoch keys lie: file:// with the absolute path of a folder that replicas share, the
+	// address of a folder in a KV engine of HashiCorp Vault or OpenBao, or the URL of a PostgreSQL database on another
+	// server than the data (docs/operations/epoch-keys.md). It holds no secret. Default: <Dir>/keys.
+	EpochKeys string
+
+	// EpochKeysSecretFile has, in its first line, what the login to EpochKeys needs: the token, the secret id or the
+	// JWT for a KV engine, or the password of the database's role.
+	EpochKeysSecretFile string
 
 	// Listen is the address of the one listener, host:port. A port of 0 takes a free one; see Server.Ready. Default:
 	// "127.0.0.1:8443", which only this machine can reach.
@@ -113,6 +134,28 @@ type Config struct {
 	// key can send requests into the server's network. Default: false.
 	AllowPrivateURLs bool
 
+	// Shared runs the server as one of several replicas: further servers, each with a Dir of its own, may have the same
+	// store open at the same time. All of them must say so, and use the same settings for keys, models and addresses:
+	// docs/operations/cluster.md. It needs an Engine that can be shared. Default: false, and a store that is open
+	// elsewhere is not opened.
+	Shared bool
+
+	// PeerListen is the address, host:port, at which this replica answers others for its partitions of large
+	// collections, by mutual TLS with certificates of the instance's own. It needs Shared. Default: none; each
+	// collection is searched by this replica alone.
+	PeerListen string
+
+	// PeerAddress is the address, host:port, at which other replicas reach PeerListen. Default: that of PeerListen.
+	PeerAddress string
+
+	// PartitionBytes is the memory of the largest collection that each replica searches as a whole, in bytes; larger
+	// ones are cut into partitions of at most that size. It should be the same for all replicas. Default: half of
+	// GalleryBytes.
+	PartitionBytes int64
+
+	// PartitionCopies is how many replicas have each partition. Default: 2.
+	PartitionCopies int
+
 	// Anchors is the folder for anchors, an absolute path, best on another volume: data that is older than its anchor
 	// is refused. Default: <Dir>/keys/anchors, which detects a rollback of the data alone.
 	Anchors string
@@ -197,6 +240,14 @@ type Config struct {
 	// while no other one opens the root key. Default: 5 min.
 	RootKeyWait time.Duration
 
+	// RecoveryRecipients are the fingerprints of those for whom a recovery kit may be made by the management plane, as
+	// recovery.Fingerprint has them. Default: none; kits are made by commands on this machine alone.
+	RecoveryRecipients []string
+
+	// RecoveryThreshold is how many recipients a recovery kit that is made must need at least, 1 to 255, whoever makes
+	// it. Default: 1.
+	RecoveryThreshold int
+
 	// Version is the version of the program, for pages about the instance. Default: it is not shown.
 	Version string
 
@@ -256,6 +307,10 @@ func (c Config) withDefaults() (Config, error) {
 	bad := func(setting, format string, args ...any) {
 		mistakes = append(mistakes, fmt.Errorf("%s: %s", setting, fmt.Sprintf(format, args...)))
 	}
+	if c.Shared && c.Engine == "" {
+		bad("shared", "needs a store that several servers can open, and the data directory is one server's: leave it "+
+			"out, or set store to the URL of a database")
+	}
 	if c.Dir == "" {
 		dir, err := DefaultDir()
 		if err != nil {
@@ -272,6 +327,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.takePublicURL(bad)
 	setDefault(&c.Domain, "localhost")
 	setDefault(&c.GalleryBytes, 1<<30)
+	setDefault(&c.PartitionBytes, c.GalleryBytes/2)
+	setDefault(&c.PartitionCopies, 2)
 	setDefault(&c.Rate, int(visage.S0.Limits().Requests))
 	setDefault(&c.VaultRate, 400)
 	setDefault(&c.ManagementRate, 100)
@@ -304,6 +361,14 @@ func (c Config) withDefaults() (Config, error) {
 		if net.ParseIP(n) == nil && !hostPattern.MatchString(strings.TrimPrefix(n, "*.")) {
 			bad("names", "must be host names in lower case or IP addresses; got %q", n)
 		}
+	}
+	if c.onDatabase() {
+		if err := sealed.CheckDatabase(c.Engine); err != nil {
+			bad("store", "%v", err)
+		}
+	}
+	if err := c.checkEpochKeys(); err != nil {
+		bad("epoch-keys", "%v", err)
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("cert-file", "a certificate and its key go together: set both cert-file and key-file, or neither")
@@ -361,6 +426,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Connections < minConnections {
 		bad("connections", "must be at least %d; got %d", minConnections, c.Connections)
 	}
+	c.checkPartitions(bad)
 	if c.GalleryBytes < minGalleryBytes {
 		bad("gallery-memory", "must be at least 1 MiB; got %d bytes", c.GalleryBytes)
 	}
@@ -372,6 +438,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.RootKeyWait < 0 || c.RootKeyWait > maxRootKeyWait {
 		bad("root-key-wait", "must be between 0 and %v; got %v", maxRootKeyWait, c.RootKeyWait)
+	}
+	if c.RecoveryThreshold < 0 || c.RecoveryThreshold > recovery.MaxRecipients {
+		bad("recovery-threshold", "must be between 1 and %d; got %d", recovery.MaxRecipients, c.RecoveryThreshold)
+	}
+	for _, name := range c.RecoveryRecipients {
+		if b, err := hex.DecodeString(name); err != nil || len(b) != sha256.Size || name != strings.ToLower(name) {
+			bad("recovery-recipient",
+				"must be the SHA-256 of a public key, 64 hexadecimal digits in lower case; got %q", name)
+		}
 	}
 	c.checkIdentityEndpoint(bad)
 	seen := map[string]bool{}

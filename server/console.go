@@ -29,7 +29,8 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 	}
 	return console.New(console.Config{
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
-		KeyStores: consoleStores{managedStores{s.keyStores}},
+		KeyStores: consoleStores{managedStores{s.keyStores}, l.custody.KeyExpiries},
+		RootKeys:  consoleRootKey{l.rootKeys},
 		History:   l.history, Figures: l.metrics,
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,
 		AccountPath: l.instance.accountPath, VaultPath: l.instance.vaultPath,

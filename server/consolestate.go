@@ -84,12 +84,14 @@ func (i instance) State() console.State {
 	if err != nil {
 		return s // the store is closing, and the page with it
 	}
-	s.RootVersion, s.RootExposed = root.Version, root.Exposed
-	s.RootKit, s.RootProved = root.Kit, root.Proved
-	s.RootRotating, s.RootDelayed = root.Rotation.Running, root.Rotation.Err != nil
+	s.Root = console.RootKey{
+		Version: root.Version, Made: root.Made, Exposed: root.Exposed, Kit: root.Kit, Proved: root.Proved,
+		Ignored: root.Ignored, Rotating: root.Rotation.Running, Delayed: root.Rotation.Err != nil,
+		Done: root.Rotation.Done, Total: root.Rotation.Total,
+	}
 	for _, p := range root.Protectors {
-		s.RootKeys = append(s.RootKeys, console.RootKey{
-			Name: p.Name, Exposed: p.Exposed, Configured: p.Attached, Tested: p.Tested,
+		s.Root.Protectors = append(s.Root.Protectors, console.Protector{
+			Name: p.Name, Entry: p.Entry, Exposed: p.Exposed, Configured: p.Attached, Tested: p.Tested,
 		})
 	}
 	return s

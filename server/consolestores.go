@@ -6,42 +6,55 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/console"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/server/registry"
 )
 
 // consoleStores implements console.KeyStores.
-type consoleStores struct{ managedStores }
+type consoleStores struct {
+	managedStores
 
-// methodField is the field of a description with the method of login.
-const methodField = "login.method"
+	dates func() []custody.KeyExpiry
+}
 
-// Kinds implements console.KeyStores: it has the kinds that a form can describe.
+// Kinds implements console.KeyStores.
 func (consoleStores) Kinds() []console.KeyStoreKind {
 	var all []console.KeyStoreKind
 	for _, k := range stores.Kinds() {
-		if len(k.Methods) == 0 { // a form could not offer its logins
-			continue
-		}
-		told := console.KeyStoreKind{Scheme: k.Scheme, About: k.About}
-		var used []string
+		told := console.KeyStoreKind{Scheme: k.Scheme, About: k.About, Settings: k.Library}
 		for _, m := range k.Methods {
-			told.Methods = append(told.Methods, m.Name)
-			used = slices.Concat(used, m.Needs, m.May)
-		}
-		for _, field := range stores.Fields() {
-			name, ofLogin := strings.CutPrefix(field, "login.")
-			if field != methodField && (!ofLogin || slices.Contains(used, name)) {
-				told.Fields = append(told.Fields, field)
-			}
+			told.Methods = append(told.Methods, describedBy(k, m))
 		}
 		all = append(all, told)
 	}
 	return all
+}
+
+// describedBy is a method of login with the fields that a description has with it, in the order of stores.Fields.
+func describedBy(k stores.Kind, m stores.Method) console.KeyStoreMethod {
+	told := console.KeyStoreMethod{Name: m.Name}
+	for _, field := range stores.Fields() {
+		needs, may := k.Needs, k.May
+		name, ofLogin := strings.CutPrefix(field, "login.")
+		if ofLogin {
+			needs, may = m.Needs, m.May
+		}
+		needed := slices.Contains(needs, name)
+		ofAccess := field == stores.ResourcesField
+		if needed || ofAccess && m.Alike {
+			told.Needs = append(told.Needs, field)
+		}
+		if needed || ofAccess || slices.Contains(may, name) {
+			told.Fields = append(told.Fields, field)
+		}
+	}
+	return told
 }
 
 // Stores implements console.KeyStores.
@@ -62,9 +75,17 @@ func (c consoleStores) shown(ctx context.Context, by visage.Caller, e registry.E
 	if err != nil {
 		return console.KeyStore{}, err
 	}
+	var expires time.Time
+	for _, key := range c.dates() {
+		if key.Key.Vault == e.Store.Address && (expires.IsZero() || key.Ends.Before(expires)) {
+			expires = key.Ends
+		}
+	}
 	return console.KeyStore{
-		ID: e.ID, Address: e.Store.Address, Kind: stores.KindAt(e.Store.Address), Login: e.Store.Login.Method,
-		Settings: e.Origin == registry.FromSettings, Added: e.Added, Fault: e.Fault, Fields: e.Store.Values(),
+		Expires: expires,
+		ID:      e.ID, Address: e.Store.Address, Kind: stores.KindAt(e.Store.Address), Login: e.Store.Login.Method,
+		Settings: e.Origin == registry.FromSettings, Added: e.Added, Fault: e.Fault, Unnamed: e.Unnamed,
+		Fields:    e.Store.Values(),
 		Resources: names, Others: others, Answer: e.Last.Class, Answered: e.Last.At, Took: e.Last.Took,
 	}, nil
 }
@@ -82,6 +103,12 @@ func (c consoleStores) Add(
 		return console.KeyStore{}, err
 	}
 	return c.shown(ctx, by, e)
+}
+
+// Restrict implements console.KeyStores.
+func (c consoleStores) Restrict(ctx context.Context, by visage.Caller, id, resources string) error {
+	_, err := c.SetResources(ctx, by, id, stores.SplitResources(resources))
+	return err
 }
 
 // Try implements console.KeyStores.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/sealed"
 )
 
 // openCustody opens the custody of the resources' keys. It may use rooms of l that are opened later, since it calls
@@ -27,6 +29,11 @@ import (
 func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*custody.Custody, error) {
 	assert := func(ctx context.Context, as visage.PrincipalID, audience string) (string, time.Time, error) {
 		return l.identities.Assertion(ctx, string(as), audience)
+	}
+	// Polls alone use an assertion twice. What confirms a refusal, and what is checked before a change, must not rest
+	// on one from before.
+	recently := func(ctx context.Context, as visage.PrincipalID, audience string) (string, time.Time, error) {
+		return l.identities.RecentAssertion(ctx, string(as), audience)
 	}
 	var err error
 	if s.keyStores, err = s.openRegistry(ctx, l, assert); err != nil {
@@ -44,9 +51,10 @@ func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
 		azure:  func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
-		stores: func() *stores.Connections { return s.keyStores.Set().Connect(assert) },
+		stores: func() *stores.Connections { return s.keyStores.Set().Connect(assert, l.asker) },
 	}
-	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure), sync.OnceValue(fresh.stores)}
+	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure),
+		sync.OnceValue(func() *stores.Connections { return s.keyStores.Set().Connect(recently, l.asker) })}
 	return custody.New(ctx, custody.Config{
 		Store: l.store,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
@@ -54,6 +62,9 @@ func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*
 		},
 		Watch: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return s.openKey(l, shared, key, as)
+		},
+		Kept: func(key visage.KeyRef, as visage.PrincipalID) func(sealed.Reader) error {
+			return s.keyStores.Kept(s.today(key), as)
 		},
 		Today: s.today, Polled: l.polled, Audit: l.audit, Policy: custody.Policy{Grace: s.cfg.KeyGrace}, Logger: s.log,
 	})
@@ -110,6 +121,37 @@ func (s *Server) refuseForeign(key visage.KeyRef) error {
 		"This instance cannot use the vault %s: use one of its own vaults, whose addresses end in .%s, or configure "+
 			"an application in Azure.",
 		key.Vault, s.vaultsOrigin().Host())
+}
+
+// rootAddresses are the addresses of the key stores that the settings name for the root key.
+func (c Config) rootAddresses() []string {
+	var all []string
+	for _, entry := range c.RootKeys {
+		if root, err := stores.ParseKey(entry, "", ""); err == nil {
+			all = append(all, root.Vault)
+		}
+	}
+	return all
+}
+
+// requireNotRoot refuses a key that protects the root key, which is the operator's alone: one that the settings name,
+// or that was added while the server ran.
+func (s *Server) requireNotRoot(ctx context.Context, store *sealed.Store, key visage.KeyRef) error {
+	root, err := store.RootKey().State(ctx)
+	if err != nil {
+		return err
+	}
+	entries := slices.Clone(s.cfg.RootKeys)
+	for _, p := range root.Protectors {
+		entries = append(entries, p.Entry)
+	}
+	for _, entry := range entries {
+		if root, err := stores.ParseKey(entry, "", ""); err == nil && root.SameKey(key) {
+			return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot protect a resource, "+
+				"since it protects the root key of this instance: use another key.", key)
+		}
+	}
+	return nil
 }
 
 // requireStore refuses a key that is in no store outside this instance which it can use: in Azure, or in a store that

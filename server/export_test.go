@@ -12,10 +12,12 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server/drill"
 	"github.com/visage-face/visage/server/registry"
 )
 
@@ -31,6 +33,11 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 	path := instanceRecord{SubscriptionID: s.operator.SubscriptionID}.accountPath(a)
 	p, err := s.identities.EnsureManaged(ctx, s.operator.TenantID, path, identity.SystemAssigned)
 	return sealed.SpaceID(a.ID), visage.PrincipalID(p.ID), err
+}
+
+// VerifyAudit verifies the audit log while the server runs. Call it after Ready.
+func (s *Server) VerifyAudit(ctx context.Context) (audit.Report, error) {
+	return s.audit.Load().Verify(ctx)
 }
 
 // Accounts returns the server's resources. Call it after Ready.
@@ -132,3 +139,13 @@ func (s *Server) RootStores() int {
 	defer s.cfg.rootStores.mu.Unlock()
 	return len(s.cfg.rootStores.sets)
 }
+
+// Rehearsals returns what rehearses on copies of this server, and the source of these copies. started is told of each
+// copy that has started.
+func (s *Server) Rehearsals(by visage.Caller, started func(*Server)) (*drill.Room, drill.Source, error) {
+	room, err := drill.New(drill.Config{Dir: s.cfg.Dir, Copies: copies{s.cfg, s.origin, started}})
+	return room, rehearsalSource{s.backups, by}, err
+}
+
+// MayAnswerLater reports whether a start waits for a protector of the root key.
+var MayAnswerLater = mayAnswerLater

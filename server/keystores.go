@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server/registry"
 )
 
@@ -20,16 +22,19 @@ func (c Config) keyStoresDir() string {
 	return cmp.Or(c.keyStoreFiles, filepath.Join(c.Dir, keyStoresFolder))
 }
 
-// newCalls makes the record of calls to all kinds of stores.
-func newCalls() *registry.Calls {
+// keyStoreKinds are the kinds of stores, as metrics name them.
+func keyStoreKinds() []string {
 	all := []string{ownVaultKind, azureKind}
 	for _, k := range stores.Kinds() {
 		if k.Scheme != "https" {
 			all = append(all, k.Scheme)
 		}
 	}
-	return registry.NewCalls(all...)
+	return all
 }
+
+// newCalls makes the record of calls to all kinds of stores.
+func newCalls() *registry.Calls { return registry.NewCalls(keyStoreKinds()...) }
 
 // openRegistry opens the list of key stores. It may use rooms of l that are opened later.
 func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Assert) (*registry.Registry, error) {
@@ -53,6 +58,23 @@ func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Asse
 			}
 			return names, found.Others, err
 		},
+		Users: func(ctx context.Context, by visage.Caller, address string) (
+			users []registry.User, unchanged func(sealed.Reader) (bool, error), err error,
+		) {
+			all, unchanged, err := l.accounts.DependentOn(ctx, by, visage.KeyRef{Vault: address})
+			for _, d := range all {
+				var u registry.User
+				if d.Account.Name != "" {
+					u.Path = l.instance.accountPath(d.Account)
+				}
+				if d.Visible {
+					u.Name = d.Account.Name
+				}
+				users = append(users, u)
+			}
+			return users, unchanged, err
+		},
+		Asker: l.asker, Instance: s.cfg.rootAddresses(),
 		Identity: func(ctx context.Context, resource string) (visage.PrincipalID, error) {
 			of, err := l.accounts.Get(ctx, resource)
 			if err != nil {
@@ -65,6 +87,23 @@ func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Asse
 			return visage.PrincipalID(of.Identity.System.PrincipalID), nil
 		},
 	})
+}
+
+// asker returns the resource that asks for a key as an identity.
+func (l *layers) asker(key visage.KeyRef, as visage.PrincipalID) stores.Asker {
+	p, err := l.identities.Principal(string(as))
+	if err != nil {
+		return stores.Asker{}
+	}
+	name := p.Resource[strings.LastIndexByte(p.Resource, '/')+1:]
+	of, err := l.accounts.Get(context.Background(), name)
+	if err != nil {
+		of, err = l.accounts.GetDeleted(context.Background(), name) // that is being recovered
+	}
+	its := err == nil && strings.EqualFold(l.instance.accountPath(of), p.Resource)
+	return stores.Asker{Path: p.Resource, Holds: func() bool {
+		return its && l.custody.DependsOn(sealed.SpaceID(of.ID), key)
+	}}
 }
 
 // managedStores implements armapi.KeyStores.
@@ -100,6 +139,17 @@ func (m managedStores) AddStore(ctx context.Context, by visage.Caller, descripti
 			"key store, as docs/operations/key-stores.md has it: %v.", err)
 	}
 	e, err := m.Add(ctx, by, s)
+	if err != nil {
+		return armwire.KeyStore{}, err
+	}
+	return m.told(ctx, by, e)
+}
+
+// SetStoreResources implements armapi.KeyStores.
+func (m managedStores) SetStoreResources(
+	ctx context.Context, by visage.Caller, id string, resources []string,
+) (armwire.KeyStore, error) {
+	e, err := m.SetResources(ctx, by, id, resources)
 	if err != nil {
 		return armwire.KeyStore{}, err
 	}
@@ -170,6 +220,10 @@ func (m managedStores) told(ctx context.Context, by visage.Caller, e registry.En
 	}
 	if !e.Added.IsZero() {
 		told.Added = e.Added.UTC().Format(time.RFC3339)
+	}
+	if e.Unnamed {
+		told.Warning = "all resources log in to it alike, and its description has no field \"resources\" that lists " +
+			"those that may use it: only keys that are in use already can be used"
 	}
 	return told, nil
 }

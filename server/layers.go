@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -26,6 +28,7 @@ import (
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/metrics"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/server/registry"
 )
 
 // layers are the rooms of a running server.
@@ -36,8 +39,10 @@ type layers struct {
 	custody   *custody.Custody
 	accounts  *account.Accounts
 	face      *face.Service
+	parts     *partitions // nil: collections are searched here alone
 	metrics   *metrics.Recorder
 	vaults    *keyvault.Service
+	keyStores *registry.Registry
 	authority *authority           // nil when certificates come from elsewhere, or there are none
 	expiry    *prometheus.GaugeVec // of certificates
 
@@ -52,6 +57,7 @@ type layers struct {
 	forOperator Operator
 	backups     backups
 	rootKeys    rootKeys
+	replicas    replicas
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
 	console     *console.Console  // likewise
@@ -61,7 +67,7 @@ type layers struct {
 // open opens the rooms from the bottom up, and adds their closing functions to opened.
 func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	l := &layers{log: s.log}
-	empty, err := isEmpty(s.cfg.dataDir())
+	empty, err := s.cfg.isNew()
 	if err != nil {
 		return nil, fmt.Errorf("read the data directory: %w", err)
 	}
@@ -86,12 +92,19 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 			return nil, err
 		}
 	}
-	s.log.Info("store opened", "format", store.Maintenance().Format())
+	keys, grade := store.EpochKeys()
+	s.log.Info("store opened", "format", store.Maintenance().Format(), "epoch_keys", keys, "erasure_grade",
+		string(grade))
 	s.tellPacks(l.packs)
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
 	}
 	l.history = audit.Read(store)
+	started, err := s.startAlone(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	defer started()
 	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
 		return nil, err
 	}
@@ -103,13 +116,14 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	s.custody.Store(l.custody)
+	l.keyStores = s.keyStores
 	if l.instance, err = openInstance(ctx, l.store); err != nil {
 		return nil, err
 	}
 	if l.identities, err = s.openIdentities(ctx, l); err != nil {
 		return nil, err
 	}
-	l.forOperator, err = ensureOperator(ctx, l.identities, l.instance, filepath.Join(s.cfg.Dir, OperatorFile))
+	l.forOperator, err = ensureOperator(ctx, l, filepath.Join(s.cfg.Dir, OperatorFile))
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +154,22 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
 		return nil, err
 	}
-	l.face, err = face.New(face.Config{
+	faces := face.Config{
 		Store: l.store, Models: l.packs.models(), Packs: l.packs.open, Resources: l.accounts.IDs,
 		GalleryBytes: s.cfg.GalleryBytes, Audit: l.audit, Logger: s.log,
-	})
-	if err != nil {
+	}
+	if l.parts = s.openPartitions(l); l.parts != nil {
+		faces.Partitions = l.parts
+	}
+	if l.face, err = face.New(faces); err != nil {
 		return nil, err
 	}
 	s.face.Store(l.face)
+	if l.parts != nil {
+		if err := l.parts.join(ctx, s.cfg, l.face, opened); err != nil {
+			return nil, err
+		}
+	}
 	return l, nil
 }
 
@@ -210,7 +232,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	l.backups = backups{l.store, l.audit, newBackups()}
-	l.rootKeys = rootKeys{l.store, s.cfg, l.audit}
+	l.replicas = replicas{l.store}
+	l.rootKeys = rootKeys{l.store, s.cfg, l.audit, l.custody}
 	identities := s.directory(l.identities, l.forOperator)
 	management, err := armapi.New(armapi.Config{
 		Accounts: l.accounts, Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID,
@@ -219,6 +242,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Vaults: l.vaults, VaultAddress: s.vaultAddress, May: l.identities.May, IsOperator: l.identities.IsOperator,
 		Authority: s.Endpoint() + "/" + l.instance.TenantID, Backups: l.backups,
 		RootKeys:   l.rootKeys,
+		Replicas:   l.replicas,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
 		KeyStores: managedStores{s.keyStores}, Remedies: s.remedies,
@@ -257,7 +281,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Holders:  holders{proving, l.accounts, s.origin},
 		Openness: l.accounts,
 		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
-		Answered: l.answered, Logger: s.log,
+		Answered: l.answered, Replicas: l.store.Replicas, Logger: s.log,
 	}
 	h, err := api.New(gate)
 	if err != nil {
@@ -277,8 +301,13 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
-		newFormat(l.store), l.packs, rootMetrics{l.store})
-	all = append(all, s.calls.Collector())
+		newFormat(l.store), l.packs, rootMetrics{l.store},
+		keyExpiryMetrics{l.custody.KeyExpiries, s.kindOf},
+		databaseMetrics{l.store}, replicaMetrics{l.store})
+	all = append(all, s.calls.Collectors()...)
+	if l.parts != nil {
+		all = append(all, l.parts.scatter.Collectors()...)
+	}
 	all = append(all, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range all {
 		if err := registry.Register(c); err != nil {
@@ -321,20 +350,38 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
+// readyWait is how long the database may take to answer. Load balancers ask every few seconds.
+const readyWait = 2 * time.Second
+
 // readyz answers whether the server accepts requests: not before everything is open, and not while it stops. Revoked
 // keys are listed but do not affect the status, since the other resources are served. With a full disk the answer is
-// "degraded" instead of "ok", with the same status, since everything but new data is served.
+// "degraded" instead of "ok", with the same status, since everything but new data is served. A database that does not
+// answer within readyWait makes it 503: nothing can be served without.
 func (s *Server) readyz(l *layers) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.serving.Load() {
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
 			return
 		}
-		if full := storage(l.store); full == "" {
+		ctx, stop := context.WithTimeout(r.Context(), readyWait)
+		defer stop()
+		full := storage(l.store)
+		switch err := l.store.Ping(ctx); {
+		case errors.Is(err, sealed.ErrReadOnlyDatabase):
+			full += "storage: the database is read-only: whatever writes is refused with 503; reading goes on\n"
+		case err != nil:
+			s.log.Warn("the database does not answer", "err", err)
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		if full == "" {
 			healthz(w, r)
 		} else {
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			fmt.Fprint(w, "degraded\n"+full)
+		}
+		if l.store.Shared() {
+			fmt.Fprintf(w, "replicas: %d\n", l.store.Replicas())
 		}
 		encryption(w, l.custody)
 		fmt.Fprint(w, l.packs.lines())

@@ -17,8 +17,8 @@ import (
 // Face API count for the resource, all for the instance.
 func TestMetricsAreKept(t *testing.T) {
 	cfg := server.Config{Dir: filepath.Join(t.TempDir(), "visage")}
-	s := servertest.Start(t, cfg)
 	begin := time.Now()
+	s := servertest.Start(t, cfg)
 	send := func(path, header, value string) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)

@@ -13,12 +13,15 @@ import (
 	"github.com/visage-face/visage/vision/pack"
 )
 
-// PackFolders returns the folders in which model packs are searched, in order: the one in a server's directory, and the
-// one that setup fills in the working directory or beside the program.
+// PackFolders returns the folders in which model packs are searched, in order: the one in a server's directory, the one
+// that setup fills in the working directory or beside the program, and the one of an installed package.
 func PackFolders(dir string) []string {
 	folders := []string{filepath.Join(dir, "packs")}
 	for _, base := range bases() {
 		folders = append(folders, filepath.Join(base, "models", "packs"))
+	}
+	if p := prefix(); p != "" {
+		folders = append(folders, filepath.Join(p, "share", "visage", "packs"))
 	}
 	return folders
 }
@@ -56,7 +59,7 @@ func isPack(folder string) bool {
 }
 
 // FindLibrary returns the path of the ONNX Runtime library: the requested one or, when that is empty, the one for this
-// machine in the npm package onnxruntime-node.
+// machine in the npm package onnxruntime-node, or the one of an installed package.
 func FindLibrary(asked string) (string, error) {
 	if asked != "" {
 		return asked, nil
@@ -70,18 +73,23 @@ func FindLibrary(asked string) (string, error) {
 			runtime.GOARCH,
 			errors.ErrUnsupported)
 	}
-	var looked []string
+	var folders []string
 	for _, base := range bases() {
-		at := filepath.Join(base, "models", "node_modules", "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch)
+		folders = append(folders,
+			filepath.Join(base, "models", "node_modules", "onnxruntime-node", "bin", "napi-v6", runtime.GOOS, arch))
+	}
+	if p := prefix(); p != "" {
+		folders = append(folders, filepath.Join(p, "lib", "visage"))
+	}
+	for _, at := range folders {
 		found, err := filepath.Glob(filepath.Join(at, pattern))
 		if err == nil && len(found) > 0 {
 			return found[0], nil
 		}
-		looked = append(looked, at)
 	}
 	return "", fmt.Errorf(
 		"no ONNX Runtime library in %s: \"make setup\" fetches it, or set its path with --library: %w",
-		strings.Join(looked, ", "), fs.ErrNotExist)
+		strings.Join(folders, ", "), fs.ErrNotExist)
 }
 
 // bases are the folders that may contain models/: the working directory, and the parent of the program's folder.
@@ -90,8 +98,19 @@ func bases() []string {
 	if wd, err := os.Getwd(); err == nil {
 		all = append(all, wd)
 	}
-	if exe, err := os.Executable(); err == nil {
-		all = append(all, filepath.Dir(filepath.Dir(exe)))
+	if p := prefix(); p != "" {
+		all = append(all, p)
 	}
 	return slices.Compact(all)
+}
+
+// prefix is the parent of the program's folder, such as /usr for /usr/bin/visage: packages and archives have packs in
+// its share/visage/packs and the ONNX Runtime library in its lib/visage. It is empty if the system does not say where
+// the program is.
+func prefix() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(filepath.Dir(exe))
 }

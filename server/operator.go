@@ -91,9 +91,10 @@ var operatorRoles = []string{identity.Owner, identity.CognitiveUser, identity.Va
 // ensureOperator creates the operator's application if it is missing, and returns the content for operator.json. If the
 // file is missing, or its secret is not the operator's, the operator gets a new secret: anyone who can start the server
 // controls it already.
-func ensureOperator(
-	ctx context.Context, identities *identity.Directory, rec instanceRecord, path string,
-) (Operator, error) {
+//
+// Replicas share one secret: that of the file, if it is the operator's, or else the one that another replica has kept.
+func ensureOperator(ctx context.Context, l *layers, path string) (Operator, error) {
+	identities, rec := l.identities, l.instance
 	on, err := ReadOperator(path)
 	if errors.Is(err, owned.ErrNotOwned) {
 		return Operator{}, fmt.Errorf("%w; or delete it, and the next start writes a new one with a new secret", err)
@@ -123,6 +124,13 @@ func ensureOperator(
 			return Operator{}, fmt.Errorf("assign a role to the operator: %w", err)
 		}
 	}
+	kept, err := l.sharedSecret(ctx)
+	if err != nil {
+		return Operator{}, err
+	}
+	if kept != "" && identities.HasSecret(p.ID, kept) {
+		on.ClientSecret = kept
+	}
 	if !identities.HasSecret(p.ID, on.ClientSecret) {
 		// first, since there must always be one
 		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
@@ -132,6 +140,11 @@ func ensureOperator(
 			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil {
 				return Operator{}, fmt.Errorf("remove the operator's former secret: %w", err)
 			}
+		}
+	}
+	if on.ClientSecret != kept {
+		if err := l.shareSecret(ctx, on.ClientSecret); err != nil {
+			return Operator{}, err
 		}
 	}
 	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID,

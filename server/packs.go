@@ -312,6 +312,11 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 	}
 	now := l.packs.choice
 	if before := known.String(); !first && before != now.String() {
+		if remembered && l.store.Replicas() > 1 {
+			return fmt.Errorf("other replicas serve with the model packs %s, and this one is to serve with %s: "+
+				"templates of different packs cannot be compared; give all replicas the same --model and --pack, or "+
+				"stop them all to change packs", before, now.String())
+		}
 		if err := l.audit.Append(ctx, audit.Event{
 			Kind: audit.OperatorAction, Outcome: audit.Done, Details: map[audit.Detail]string{
 				audit.DetailOperation: "model-packs", audit.DetailBefore: before, audit.DetailAfter: now.String(),

@@ -1,9 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/visage-face/visage"
@@ -11,6 +14,7 @@ import (
 	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/env"
 	"github.com/visage-face/visage/keysource/file"
+	"github.com/visage-face/visage/keysource/hashivault"
 	"github.com/visage-face/visage/keysource/passphrase"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keysource/tpm"
@@ -25,6 +29,8 @@ import (
 type protector struct {
 	kind    string // as the store remembers it; where a passphrase is read from is not part of it
 	exposed bool   // anyone who copies the disk has the key too
+	secret  bool   // somebody may know what it wraps with, such as the one who named it
+	spelled string // its entry in the one spelling of its kind, which holds no secret; empty: the entry itself
 	// open returns the source. On the first start of an instance, create makes the key where it is missing.
 	open func(create bool) (keysource.Source, error)
 }
@@ -40,28 +46,49 @@ func (c Config) protector(entry string) (protector, error) {
 	}
 	switch scheme {
 	case "file":
-		return protector{"file", true, func(create bool) (keysource.Source, error) {
+		return protector{kind: "file", exposed: true, secret: true, open: func(create bool) (keysource.Source, error) {
 			return openKeyFile(at, c.dataDir(), create)
 		}}, nil
 	case "env":
-		return protector{"env", false, opened(env.New(at))}, nil
+		return protector{kind: "env", secret: true, open: opened(env.New(at))}, nil
 	case "passphrase-env":
-		return protector{"passphrase", false, opened(passphrase.FromEnv(at))}, nil
+		return protector{kind: "passphrase", secret: true, open: opened(passphrase.FromEnv(at))}, nil
 	case "passphrase-file":
-		return protector{"passphrase", false, opened(passphrase.FromFile(at))}, nil
+		return protector{kind: "passphrase", secret: true, open: opened(passphrase.FromFile(at))}, nil
 	case "tpm":
 		source, err := tpm.New(at)
 		if err != nil {
 			return protector{}, err
 		}
-		return protector{"tpm", false, opened(source)}, nil
+		path, _, _ := strings.Cut(at, ",")
+		return protector{kind: "tpm", secret: !tpmDevice.MatchString(path), open: opened(source)}, nil
 	}
 	if stores.Knows(entry) {
 		return c.storedProtector(entry)
 	}
-	return protector{}, fmt.Errorf("%q is none of file:PATH, env:NAME, passphrase-env:NAME, passphrase-file:PATH, "+
-		"tpm:DEVICE, nor the identifier of a key in a key store", entry)
+	// It is not quoted: it may be a passphrase that somebody took for the protector.
+	return protector{}, errors.New("the entry is none of file:PATH, env:NAME, passphrase-env:NAME, " +
+		"passphrase-file:PATH, tpm:DEVICE, nor the identifier of a key in a key store")
 }
+
+// spelled returns how the audit log names an entry of Config.RootKeys. Of one that cannot be read, which may have a PIN
+// or a password in it, that is its scheme alone; empty: it has none that is known.
+func (c Config) spelled(entry string) string {
+	p, err := c.protector(entry)
+	switch {
+	case err == nil && p.spelled != "":
+		return p.spelled
+	case err == nil:
+		return entry
+	case stores.Knows(entry):
+		return stores.KindAt(entry) + ":"
+	}
+	return ""
+}
+
+// tpmDevice is what Linux calls TPMs. Any other path, /dev/shm and /dev/../tmp among them, leads to whatever listens
+// there.
+var tpmDevice = regexp.MustCompile(`^/dev/tpm(rm)?[0-9]{1,5}$`)
 
 func openKeyFile(path, dataDir string, create bool) (keysource.Source, error) {
 	src, err := file.New(path, dataDir)
@@ -148,6 +175,73 @@ func (s *Server) openKey(
 	return s.calls.Observe(s.kindOf(key), key, s.keyStores.Set().Require(key) == nil, src), nil
 }
 
-// engine is the storage engine of the server. The switch over all engines is that of sealed.Open, since nothing else
-// can open one.
-func (c Config) engine() string { return sealed.Pebble(c.dataDir()) }
+// place is where the server's store lies. The switch over all engines is that of sealed.Open, since nothing else can
+// open one.
+func (c Config) place() (sealed.Config, error) {
+	return c.epochKeys(sealed.Config{
+		Engine: cmp.Or(c.Engine, sealed.Pebble(c.dataDir())), PasswordFile: c.StorePasswordFile,
+		KeyDir: c.keysDir(), AnchorDir: c.anchorDir(), Logger: c.Logger, Reserve: uint64(c.DiskReserve),
+	})
+}
+
+// The forms of Config.EpochKeys.
+const (
+	epochKeysFolder = "file://"
+	epochKeysForms  = "file:///FOLDER, " + hashivault.KVForm + ", or postgres://role@host/database"
+)
+
+// epochKeys says in cfg where the epoch keys lie. The address was checked before.
+func (c Config) epochKeys(cfg sealed.Config) (sealed.Config, error) {
+	dir, local := strings.CutPrefix(c.EpochKeys, epochKeysFolder)
+	switch {
+	case local:
+		cfg.KeyDir = dir
+	case isDatabase(c.EpochKeys):
+		cfg.EpochKeys, cfg.EpochKeysPasswordFile = c.EpochKeys, c.EpochKeysSecretFile
+	case c.EpochKeys != "":
+		vault, err := hashivault.OpenKV(c.EpochKeys, c.EpochKeysSecretFile)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.EpochVault = vault
+	}
+	return cfg, nil
+}
+
+// checkEpochKeys reports what is wrong with the place of the epoch keys. Nothing is connected to.
+func (c Config) checkEpochKeys() error {
+	dir, local := strings.CutPrefix(c.EpochKeys, epochKeysFolder)
+	switch {
+	case c.EpochKeys == "":
+		return nil
+	case local && !filepath.IsAbs(dir):
+		return errors.New("after file:// an absolute path is needed, such as file:///srv/visage-keys")
+	case local:
+		return nil
+	case isDatabase(c.EpochKeys):
+		return sealed.CheckDatabase(c.EpochKeys)
+	case !strings.HasPrefix(strings.ToLower(c.EpochKeys), hashivault.Scheme+"://"):
+		return errors.New("must be one of " + epochKeysForms) // it is not quoted: it may hold a secret
+	case c.EpochKeysSecretFile == "":
+		return errors.New("a KV engine needs epoch-keys-secret-file, with the secret of the login")
+	}
+	return hashivault.CheckKV(c.EpochKeys)
+}
+
+func isDatabase(address string) bool {
+	return strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://")
+}
+
+// onDatabase reports whether the store lies in a PostgreSQL database.
+func (c Config) onDatabase() bool {
+	return isDatabase(c.Engine)
+}
+
+// isNew reports whether no server has used the folder of data yet. A store that lies elsewhere is never known to be
+// new before it is open.
+func (c Config) isNew() (bool, error) {
+	if c.Engine != "" {
+		return false, nil
+	}
+	return isEmpty(c.dataDir())
+}

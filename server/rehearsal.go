@@ -48,7 +48,7 @@ func (s *Server) rehearse(
 		return nil, visage.Refuse(visage.Conflict, "CustomerManagedKeyNotEnabled",
 			"The data of resource %q is encrypted with the service's key: there is nothing to revoke.", of.Name)
 	}
-	return s.drills.Run(ctx, rehearsalSource{s.backups, by}, of.Name, progress)
+	return s.drills.Run(ctx, rehearsalSource{s.backups, by}, drill.Plan{Resource: of.Name}, progress)
 }
 
 // rehearsalSource copies a running server for a rehearsal.
@@ -86,13 +86,14 @@ func piped(write func(io.Writer) error, read func(io.Reader) error) error {
 
 // copies makes copies of a server for rehearsals.
 type copies struct {
-	cfg    Config
-	origin visage.Origin
+	cfg     Config
+	origin  visage.Origin
+	started func(*Server) // is told of each server that has started; nil: nobody wants to know
 }
 
 // Copies returns how rehearsals copy a server with these settings that clients reach at an origin. The copies have the
 // server's root key, domain, public port and application in Azure.
-func Copies(cfg Config, origin visage.Origin) drill.Copies { return copies{cfg, origin} }
+func Copies(cfg Config, origin visage.Origin) drill.Copies { return copies{cfg: cfg, origin: origin} }
 
 func (c copies) config(dir string) (Config, error) {
 	copied := Config{
@@ -143,11 +144,14 @@ func (c copies) Start(ctx context.Context, dir string) (drill.Access, func() err
 		return drill.Access{}, nil, err
 	case <-srv.Ready():
 	}
+	if c.started != nil {
+		c.started(srv)
+	}
 	op := srv.Operator()
 	return drill.Access{
 		Endpoint: op.Endpoint, Listen: op.Listen, CAFile: op.CAFile, TenantID: op.TenantID,
 		SubscriptionID: op.SubscriptionID, Group: op.ResourceGroup, ClientID: op.ClientID,
-		ClientSecret: op.ClientSecret, VaultsDomain: vaultLabel,
+		ClientSecret: op.ClientSecret, VaultsDomain: vaultLabel, Revocation: srv.revocation,
 	}, func() error { cancel(); return <-ended }, nil
 }
 

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/keysource/tpm"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -69,45 +69,65 @@ func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, firs
 }
 
 // mayAnswerLater reports whether a root that was not opened may open later: a protector gave no answer that is not a
-// file, a variable or a passphrase, whose absence does not end by itself.
+// file, a variable or a passphrase, whose absence does not end by itself. A TPM that is locked out is not asked again,
+// which may prolong that.
 func mayAnswerLater(err error) bool {
 	root, ok := errors.AsType[*sealed.RootError](err)
 	return ok && slices.ContainsFunc(root.Tried, func(p sealed.ProtectorError) bool {
 		kind, _, _ := strings.Cut(p.Name, " ")
-		return !slices.Contains([]string{"file", "env", "passphrase"}, kind) && errors.Is(p.Err, keysource.ErrUnknown)
+		return !slices.Contains([]string{"file", "env", "passphrase"}, kind) &&
+			errors.Is(p.Err, keysource.ErrUnknown) && !errors.Is(p.Err, tpm.ErrLockedOut)
 	})
 }
 
 // rootStores are the key stores that protect the root key, with their connections.
 type rootStores struct {
 	mu   sync.Mutex // guards sets
-	sets []*stores.Set
+	sets []rootStore
 }
 
-func (r *rootStores) add(set *stores.Set) {
+// rootStore is the key store of one protector.
+type rootStore struct {
+	entry string // of the settings
+	set   *stores.Set
+}
+
+func (r *rootStores) add(entry string, set *stores.Set) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sets = append(r.sets, set)
+	r.sets = append(r.sets, rootStore{entry, set})
 }
 
 // forget ends the helpers of the store of a protector that is not used after all.
 func (r *rootStores) forget(source keysource.Source) {
-	in, stored := source.(impatient)
-	if !stored {
-		return
+	if in, stored := source.(impatient); stored {
+		r.end(func(s rootStore) bool { return s.set == in.set })
 	}
+}
+
+// removed ends the helpers of the store of a protector that was removed.
+func (r *rootStores) removed(entry string) {
+	r.end(func(s rootStore) bool { return s.entry == entry })
+}
+
+func (r *rootStores) end(which func(rootStore) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sets = slices.DeleteFunc(r.sets, func(set *stores.Set) bool { return set == in.set })
-	in.set.Close()
+	r.sets = slices.DeleteFunc(r.sets, func(s rootStore) bool {
+		if which(s) {
+			s.set.Close()
+			return true
+		}
+		return false
+	})
 }
 
 // close ends the helpers of the stores.
 func (r *rootStores) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, set := range r.sets {
-		set.Close()
+	for _, s := range r.sets {
+		s.set.Close()
 	}
 	r.sets = nil
 	return nil
@@ -121,7 +141,7 @@ func (c Config) storedProtector(entry string) (protector, error) {
 		return protector{}, err
 	}
 	scheme, _, _ := strings.Cut(entry, ":")
-	return protector{kind: strings.ToLower(scheme), open: func(bool) (keysource.Source, error) {
+	return protector{kind: strings.ToLower(scheme), spelled: key.String(), open: func(bool) (keysource.Source, error) {
 		all := c.KeyStores
 		if c.KeyStoresFile != "" {
 			read, err := stores.Read(c.KeyStoresFile)
@@ -143,12 +163,12 @@ func (c Config) storedProtector(entry string) (protector, error) {
 			if err != nil {
 				return nil, err
 			}
-			source, err := set.Connect(noIdentity).Open(key, rootPrincipal)
+			source, err := set.OpenForInstance(key, rootPrincipal)
 			if err != nil {
 				set.Close()
 				return nil, err
 			}
-			c.rootStores.add(set)
+			c.rootStores.add(entry, set)
 			return impatient{source, set}, nil
 		}
 		return nil, fmt.Errorf("the key store %s of the root key is not in the settings (key-stores): one that was "+
@@ -159,11 +179,6 @@ func (c Config) storedProtector(entry string) (protector, error) {
 // rootPrincipal stands for an identity where the names of keys have one. The ids of identities are UUIDs, so that no
 // resource reaches the key of the root key.
 const rootPrincipal = "root"
-
-// noIdentity asserts no identity: the root key is not a resource.
-func noIdentity(context.Context, visage.PrincipalID, string) (string, time.Time, error) {
-	return "", time.Time{}, errors.New("the root key has no identity")
-}
 
 // impatient ends calls of a source that take too long, as calls without an answer.
 type impatient struct {

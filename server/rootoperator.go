@@ -13,15 +13,18 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/sealed"
 )
 
 // rootKeys manages the root key of the running server, and records what is done with it.
 type rootKeys struct {
-	store *sealed.Store
-	cfg   Config
-	audit audit.Recorder
+	store   *sealed.Store
+	cfg     Config
+	audit   audit.Recorder
+	custody *custody.Custody
 }
 
 // RootKey implements armapi.RootKeys.
@@ -57,13 +60,30 @@ func moment(t time.Time) *time.Time {
 }
 
 // AddProtector implements armapi.RootKeys. Of a key file that does not exist, it makes a new one.
-func (k rootKeys) AddProtector(ctx context.Context, by visage.Caller, entry string) (armwire.RootKey, error) {
+func (k rootKeys) AddProtector(
+	ctx context.Context, by visage.Caller, want armwire.RootProtectorRequest,
+) (armwire.RootKey, error) {
+	entry := want.Entry
 	e := k.event(audit.RootProtect, by)
-	e.KeyID = entry
+	e.KeyID = k.cfg.spelled(entry)
 	err := func() error {
+		local, err := k.cfg.isLocal(want.Local, armwire.RootProtectorRequest{Entry: entry})
+		if err != nil {
+			return err
+		}
 		p, err := k.cfg.protector(entry)
 		if err != nil {
 			return visage.Refuse(visage.Invalid, "InvalidRootProtector", "The protector cannot be used: %v.", err)
+		}
+		if !local && p.secret {
+			return visage.Refuse(visage.Denied, "RootProtectorNotLocal", "The protector %s is not added: the sender "+
+				"of this request may know its secret, which would open the root key even when their credentials are "+
+				"withdrawn. Run \"visage root add\" on the machine of the service, as its user, or name the "+
+				"protector in the setting root-key.", entry)
+		}
+		if key, err := stores.ParseKey(entry, "", ""); err == nil && len(k.custody.Uses(key)) > 0 {
+			return visage.Refuse(visage.Conflict, "RootProtectorInUse", "The key %s cannot protect the root key, "+
+				"since it protects a resource: use another key.", key)
 		}
 		source, err := p.open(true)
 		if err != nil {
@@ -87,8 +107,29 @@ func (k rootKeys) AddProtector(ctx context.Context, by visage.Caller, entry stri
 func (k rootKeys) RemoveProtector(ctx context.Context, by visage.Caller, name string) error {
 	e := k.event(audit.RootUnprotect, by)
 	e.Set(audit.DetailSubject, name)
+	entry := k.entryOf(ctx, name)
 	err := refuseRoot(k.store.RootKey().Remove(ctx, name), name)
+	if err == nil && entry != "" {
+		k.cfg.rootStores.removed(entry)
+	}
 	return audit.Answer(ctx, k.audit, err, e.Ended(err))
+}
+
+// protectorOpens is the answer of a protector that opens the root key, to a test.
+const protectorOpens = "opens"
+
+// entryOf returns how the settings named a protector when it was added; empty: it is not known.
+func (k rootKeys) entryOf(ctx context.Context, name string) string {
+	state, err := k.store.RootKey().State(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, p := range state.Protectors {
+		if p.Name == name {
+			return p.Entry
+		}
+	}
+	return ""
 }
 
 // TestProtectors implements armapi.RootKeys.
@@ -111,7 +152,7 @@ func (k rootKeys) TestProtectors(ctx context.Context, by visage.Caller) (armwire
 		switch err, asked := said[p.Name]; {
 		case !asked:
 		case err == nil:
-			p.Answer = "opens"
+			p.Answer = protectorOpens
 		default:
 			p.Answer = err.Error()
 		}

@@ -1,10 +1,14 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/fips140"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +17,11 @@ import (
 
 	api "github.com/miekg/pkcs11"
 
+	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/keysource/tpm"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/test/keystores"
@@ -124,6 +131,100 @@ func TestStartWaitsForAProtector(t *testing.T) {
 		t.Errorf("at the bound: %v", err)
 	}
 	vault.Seal(false)
+}
+
+// TestRemovedProtectorEndsItsStore: of a protector that was removed, no connections to its key store are kept.
+func TestRemovedProtectorEndsItsStore(t *testing.T) {
+	cfg := storedRoot(t, keystores.StartVault(t))
+	path := filepath.Join(t.TempDir(), "root.key")
+	cfg.RootKeys = append(cfg.RootKeys, "file:"+path)
+	key := make([]byte, 32)
+	rand.Read(key) // never fails: the runtime ends the process instead
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := realm{servertest.Start(t, cfg), t}
+	if n := r.RootStores(); n != 1 {
+		t.Fatalf("connections to %d key stores, want 1", n)
+	}
+	r.call(http.StatusNoContent, "", r.Token(t, managementPlane), "DELETE",
+		"/providers/Visage.Operations/rootKey/protectors/hashivault", "")
+	if n := r.RootStores(); n != 0 {
+		t.Errorf("connections to %d key stores are kept, want none", n)
+	}
+}
+
+// TestKeyOfTheRootKeyProtectsNoResource: no resource can name the key of a store that protects the root key.
+func TestKeyOfTheRootKeyProtectsNoResource(t *testing.T) {
+	vault := keystores.StartVault(t)
+	cfg := storedRoot(t, vault)
+	cfg.AutoApprove = true
+	r := realm{servertest.Start(t, cfg), t}
+	token := r.Token(t, managementPlane)
+	r.call(http.StatusCreated, "", token, "PUT", groupPath+"/vip",
+		`{"kind":"Face","location":"local","sku":{"name":"E0"},"identity":{"type":"SystemAssigned"}}`)
+	answer := r.call(http.StatusBadRequest, "InvalidKeyVaultProperties", token, "PATCH", groupPath+"/vip",
+		fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVaultUri":%q,"keyName":"root"}}}}`,
+			"hashivault://"+vault.Address+"/transit"))
+	if says := fmt.Sprint(answer["error"]); !strings.Contains(says, "protects the root key") {
+		t.Errorf("it says %s", says)
+	}
+}
+
+// TestLockedOutTPMIsNotAskedAgain: a start does not wait for a TPM that is locked out, which asking again may prolong.
+func TestLockedOutTPMIsNotAskedAgain(t *testing.T) {
+	silent := func(err error) error {
+		return &sealed.RootError{Tried: []sealed.ProtectorError{{Name: "tpm", Err: err}}}
+	}
+	if !server.MayAnswerLater(silent(keysource.ErrUnknown)) {
+		t.Error("a TPM that gives no answer is not waited for")
+	}
+	if server.MayAnswerLater(silent(errors.Join(keysource.ErrUnknown, tpm.ErrLockedOut))) {
+		t.Error("a TPM that is locked out is asked again")
+	}
+}
+
+// TestRefusedEntriesAreNotRecorded: what somebody pastes in place of a protector or of a key store, such as a URI with
+// a PIN, gets neither into the audit log nor into the log.
+func TestRefusedEntriesAreNotRecorded(t *testing.T) {
+	const canary = "c4n4ry"
+	var log bytes.Buffer // read after the server has stopped
+	r := realm{servertest.Start(t, server.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}), t}
+	token := r.Token(t, managementPlane)
+	for _, entry := range []string{
+		"pkcs11:token=HSM;object=main?pin-value=" + canary, "pkcs11:pin-" + canary,
+		"hashivault://user:" + canary + "@vault.example.com/transit/keys/root", "correct horse " + canary,
+		"correct:" + canary, canary, "kmip://user:" + canary + "@kms.example.com/keys/root",
+	} {
+		r.call(http.StatusBadRequest, "InvalidRootProtector", token, "POST",
+			"/providers/Visage.Operations/rootKey/protectors", fmt.Sprintf(`{"entry":%q}`, entry))
+	}
+	for _, address := range []string{
+		"hashivault://user:" + canary + "@vault.example.com/transit", canary,
+		"kmip://user:" + canary + "@kms.example.com",
+		"awskms://user:" + canary + "@eu-central-1/111122223333", "https://user:" + canary + "@v1.vault.azure.net",
+	} {
+		r.call(http.StatusBadRequest, "InvalidKeyStore", token, "POST", "/providers/Visage.Operations/keyStores",
+			fmt.Sprintf(`{"address":%q,"login":{"method":"token","secretFile":"/x"}}`, address))
+	}
+	if err := r.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for _, e := range entries(t, r.Dir()) {
+		if strings.Contains(fmt.Sprintf("%+v", e), canary) {
+			t.Errorf("recorded: %+v", e)
+		}
+		if e.Outcome == audit.Refused && (e.Kind == audit.RootProtect || e.Kind == audit.OperatorAction) {
+			refused++
+		}
+	}
+	if refused != 12 {
+		t.Errorf("%d refusals are recorded, want 12", refused)
+	}
+	if strings.Contains(log.String(), canary) {
+		t.Error("the log has what was refused")
+	}
 }
 
 // TestRootKeyInAToken: a key in a token of PKCS#11 protects the root key, under a label that no key of a resource has.

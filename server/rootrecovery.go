@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -20,11 +21,31 @@ import (
 func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.RecoveryRequest) (any, error) {
 	var kit recovery.Kit
 	err := func() error {
+		local, err := k.cfg.isLocal(want.Local,
+			armwire.RecoveryRequest{Recipients: want.Recipients, Threshold: want.Threshold})
+		if err != nil {
+			return err
+		}
+		if least := k.cfg.RecoveryThreshold; max(want.Threshold, 1) < least {
+			return visage.Refuse(visage.Denied, "RecoveryThresholdTooLow", "No recovery kit is made that %d of its "+
+				"recipients open: the setting recovery-threshold demands %d at least. Name %d recipients or more, and "+
+				"use \"visage recovery create\" with --threshold %d.", max(want.Threshold, 1), least, least, least)
+		}
 		var recipients []recovery.Recipient
 		for _, text := range want.Recipients {
 			key, err := recovery.ParseRecipient([]byte(text))
 			if err != nil {
 				return refuseKit(err)
+			}
+			name, err := recovery.Fingerprint(key)
+			if err != nil {
+				return err
+			}
+			if !local && !slices.Contains(k.cfg.RecoveryRecipients, name) {
+				return visage.Refuse(visage.Denied, "RecoveryRecipientNotAllowed", "No recovery kit is made for the "+
+					"recipient %s, which the setting recovery-recipient does not name: a kit opens the root key even "+
+					"when the credentials of this request are withdrawn. Run \"visage recovery create\" on the "+
+					"machine of the service, as its user, or name the recipient in the setting.", name)
 			}
 			recipients = append(recipients, key)
 		}
@@ -36,7 +57,7 @@ func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.Re
 	e := k.event(audit.RootKit, by)
 	e.Set(audit.DetailSubject, kit.ID)
 	if err == nil {
-		e.Set(audit.DetailAfter, openers(kit))
+		e.Set(audit.DetailAfter, openers(kit, func(recovery.Sealed) bool { return true }))
 	}
 	if err := audit.Answer(ctx, k.audit, err, e.Ended(err)); err != nil {
 		return nil, err
@@ -44,14 +65,20 @@ func (k rootKeys) MakeKit(ctx context.Context, by visage.Caller, want armwire.Re
 	return kit, nil
 }
 
-// openers says who opens a kit, by the beginnings of the fingerprints of their keys.
-func openers(kit recovery.Kit) string {
+// openers says how many recipients of a kit are needed, and names those that are meant by the beginnings of the
+// fingerprints of their keys.
+func openers(kit recovery.Kit, meant func(recovery.Sealed) bool) string {
 	text := fmt.Sprintf("%d of", kit.Threshold)
 	for _, s := range kit.Shares {
-		text += " " + s.Recipient[:16]
+		if meant(s) && len(s.Recipient) > fingerprintStart {
+			text += " " + s.Recipient[:fingerprintStart]
+		}
 	}
 	return text
 }
+
+// fingerprintStart is how many digits of a fingerprint the audit log has.
+const fingerprintStart = 16
 
 // refuseKit puts a refusal of a recovery kit into words.
 func refuseKit(err error) error {
@@ -93,12 +120,8 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.rootStores.close()) }()
-	empty, err := isEmpty(cfg.dataDir())
-	if err == nil && empty {
-		err = fs.ErrNotExist
-	}
-	if err != nil {
-		return fmt.Errorf("there is no data in %s: %w", cfg.dataDir(), err)
+	if err := cfg.hasData(ctx); err != nil {
+		return err
 	}
 	if err := cfg.makeFolders(); err != nil {
 		return err
@@ -107,15 +130,39 @@ func Recover(ctx context.Context, cfg Config, kit recovery.Kit, shares []recover
 	if err != nil {
 		return err
 	}
-	store, err := sealed.Open(ctx, sealed.Config{
-		Engine: cfg.engine(), KeyDir: cfg.keysDir(),
-		Protectors: append([]sealed.Protector{kitProtector(kit, shares)}, protectors...),
-		Logger:     cfg.Logger, AnchorDir: cfg.anchorDir(), Reserve: uint64(cfg.DiskReserve),
-	})
+	place, err := cfg.place()
 	if err != nil {
 		return err
 	}
-	return store.Close()
+	place.Protectors = append([]sealed.Protector{kitProtector(kit, shares)}, protectors...)
+	store, err := sealed.Open(ctx, place)
+	if err != nil {
+		return err
+	}
+	return errors.Join(auditRecovery(ctx, store, kit, shares, cfg.Logger), store.Close())
+}
+
+// auditRecovery records that a kit has opened the root key, and with whose shares. If the process ends before, the
+// entry is missing, although the root key is wrapped anew: whoever has enough shares can open the data without this
+// program too, so nothing depends on the entry.
+func auditRecovery(
+	ctx context.Context, store *sealed.Store, kit recovery.Kit, shares []recovery.Share, logger *slog.Logger,
+) error {
+	log, err := audit.Open(ctx, audit.Config{Store: store, Logger: logger})
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- log.Run(running) }()
+	e := instanceEvent(audit.RootRecover)
+	e.Set(audit.DetailSubject, kit.ID)
+	e.Set(audit.DetailAfter, openers(kit, func(s recovery.Sealed) bool {
+		return slices.ContainsFunc(shares, func(open recovery.Share) bool { return open.Number == s.Number })
+	}))
+	err = errors.Join(log.Append(ctx, e), log.Settle(ctx))
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // kitProtector is a recovery kit in the place of the protectors.

@@ -195,7 +195,8 @@ func (s *Server) serve(
 		// malformed requests and failed handshakes
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 2) // room for the listener and the background, neither of which may block
+	failed := make(chan error, 3) // room for the listeners and the background, none of which may block
+	note := s.noteFor(l)
 	go func() {
 		if certificates == nil {
 			failed <- hs.Serve(listener)
@@ -203,6 +204,16 @@ func (s *Server) serve(
 			failed <- hs.ServeTLS(listener, "", "")
 		}
 	}()
+	if l.parts != nil {
+		go func() {
+			if err := l.parts.serve(); err != nil {
+				failed <- err
+			}
+		}()
+	}
+	if err := announce(ctx, l.store, note); err != nil {
+		s.log.Warn("other replicas do not know this one yet", "err", err)
+	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services run longer than the requests
 	l.inner.serve(l.forInner)
 	worked := make(chan error, 1)
@@ -217,10 +228,14 @@ func (s *Server) serve(
 	s.log.Info("stopping", "drain_timeout", s.cfg.DrainTimeout)
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer done()
+	s.leave(drain, l.store, note)
 	if drainErr := hs.Shutdown(drain); drainErr != nil {
 		s.log.Warn("requests cut off", "err", drainErr)
 		drainErr = hs.Close()
 		err = errors.Join(err, drainErr)
+	}
+	if l.parts != nil { // after the requests, which it may be asked for as well
+		err = errors.Join(err, l.parts.stop(drain))
 	}
 	stopWork()
 	return errors.Join(err, <-worked, l.inner.stop()) // connections to the own vaults end after their users
@@ -234,6 +249,7 @@ func background(ctx context.Context, l *layers, failed chan<- error) error {
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
 		"identities": l.identities.Run,
 		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run, "console": l.console.Run,
+		"key stores": l.keyStores.Run,
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,30 +22,44 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 	if err := c.makeFolders(); err != nil {
 		return nil, false, err
 	}
-	if first, err = isEmpty(c.dataDir()); err != nil {
+	if first, err = c.isNew(); err != nil {
 		return nil, false, fmt.Errorf("read the data directory: %w", err)
 	}
-	protectors, err := c.protectors(first)
+	protectors, err := c.protectors(first || c.Engine != "")
 	if err != nil {
 		return nil, false, err
 	}
-	store, err = sealed.Open(ctx, sealed.Config{
-		Engine: c.engine(), KeyDir: c.keysDir(), Protectors: protectors, Report: note, Logger: c.Logger,
-		AnchorDir: c.anchorDir(), AcceptRollback: c.AcceptRollback, Reserve: uint64(c.DiskReserve),
-	})
+	place, err := c.place()
+	if err != nil {
+		return nil, false, err
+	}
+	place.Protectors, place.Report = protectors, note
+	place.AcceptRollback, place.Shared = c.AcceptRollback, c.Shared
+	store, err = sealed.Open(ctx, place)
+	if err == nil && c.Engine != "" {
+		if first, err = isNewStore(ctx, store); err != nil {
+			return nil, false, errors.Join(err, store.Close())
+		}
+	}
 	return store, first, err
 }
 
-// anchorDir is the folder of the anchors.
+// anchorDir is the folder of the anchors; empty: they lie with the epoch keys.
 func (c Config) anchorDir() string {
-	if c.Anchors != "" {
+	dir, local := strings.CutPrefix(c.EpochKeys, epochKeysFolder)
+	switch {
+	case c.Anchors != "":
 		return c.Anchors
+	case local:
+		return filepath.Join(dir, "anchors")
+	case c.EpochKeys != "":
+		return ""
 	}
 	return filepath.Join(c.keysDir(), "anchors")
 }
 
 func (c Config) makeFolders() error {
-	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir(), c.keyStoresDir()} {
+	for _, dir := range []string{c.Dir, c.dataDir(), c.keysDir(), c.keyStoresDir(), c.localDir()} {
 		if err := durable.MkdirAll(dir); err != nil {
 			return fmt.Errorf("create folder: %w", err)
 		}
@@ -53,7 +68,7 @@ func (c Config) makeFolders() error {
 	if err := owned.CheckFolder(c.Dir); err != nil {
 		return err
 	}
-	for _, dir := range []string{c.dataDir(), c.keysDir(), c.keyStoresDir()} {
+	for _, dir := range []string{c.dataDir(), c.keysDir(), c.keyStoresDir(), c.localDir()} {
 		if err := owned.CheckDir(dir); err != nil {
 			return err
 		}
@@ -68,15 +83,31 @@ func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, err := isEmpty(cfg.dataDir())
+	if err := cfg.hasData(ctx); err != nil {
+		return nil, err
+	}
+	store, _, err := cfg.openStore(ctx, nil)
+	return store, err
+}
+
+// hasData returns an error that wraps fs.ErrNotExist if there is no data.
+func (c Config) hasData(ctx context.Context) error {
+	where := c.dataDir()
+	empty, err := c.isNew()
+	if err == nil && c.onDatabase() {
+		where = "the database"
+		var place sealed.Config
+		if place, err = c.place(); err == nil {
+			empty, err = sealed.DatabaseIsEmpty(ctx, place)
+		}
+	}
 	if err == nil && empty {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, fmt.Errorf("there is no data in %s: %w", cfg.dataDir(), err)
+		return fmt.Errorf("there is no data in %s: %w", where, err)
 	}
-	store, _, err := cfg.openStore(ctx, nil)
-	return store, err
+	return nil
 }
 
 func isEmpty(dir string) (bool, error) {
@@ -95,7 +126,7 @@ func newEvents() *prometheus.CounterVec {
 	}, []string{"kind"})
 	for _, kind := range []sealed.EventKind{
 		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
-		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed,
+		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed, sealed.KeysStray,
 	} {
 		v.WithLabelValues(string(kind))
 	}
@@ -118,6 +149,9 @@ func (s *Server) note(e sealed.Event) {
 	s.auditStore(e)
 	if c := s.custody.Load(); c != nil && e.Kind == sealed.SpaceDropped {
 		c.Forget(e.Space)
+	}
+	if c := s.custody.Load(); c != nil && errors.Is(e.Err, sealed.ErrLockedElsewhere) && e.Space != sealed.Operator {
+		c.LockedElsewhere(e.Space)
 	}
 	if m := s.metrics.Load(); m != nil && e.Kind == sealed.SpaceDropped {
 		m.Forget(visage.ResourceID(e.Space))
@@ -143,6 +177,12 @@ func (s *Server) note(e sealed.Event) {
 			append(attrs, "err", e.Err)...)
 	case sealed.AnchorDelayed, sealed.EraseDelayed, sealed.RootDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
+	case sealed.KeysStray:
+		if e.Err != nil {
+			attrs = append(attrs, "err", e.Err)
+		}
+		s.log.Warn("the place of epoch keys has keys of resources that do not exist: if it was restored from an older "+
+			"copy, they open what was purged since; docs/operations/epoch-keys.md says how to remove them", attrs...)
 	case sealed.RootIgnored:
 		s.log.Warn("a protector of the root key was removed, and the settings still name it: it is not used; remove "+
 			"it from the settings, or add it again with \"visage root add\"", attrs...)

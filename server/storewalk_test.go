@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -266,19 +265,7 @@ func walkTheft(t *testing.T, store customerStore) {
 		t.Fatal(err)
 	}
 	store.revoke(t, faces)
-	loot := filepath.Join(t.TempDir(), "loot")
-	if err := os.CopyFS(loot, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	err := filepath.WalkDir(loot, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		return os.Chmod(path, 0o600) // the service refuses keys that others can read
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	loot := copied(t, dir)
 	breakOpen(t, loot, w.space)
 
 	thief := startStoreWalk(t, store, loot)

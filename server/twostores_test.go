@@ -6,7 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/ovh/kmip-go"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api/armapi/armwire"
@@ -14,15 +15,48 @@ import (
 	"github.com/visage-face/visage/test/keystores"
 )
 
-// TestTwoStores protects a resource by a key in a HashiCorp Vault and by one in a vault of this instance. The first
-// store goes silent while the data is in use, and answers again; the second key refuses, and then the first.
+// TestTwoStores protects a resource by a key in a store of each kind and by one in a vault of this instance.
 func TestTwoStores(t *testing.T) {
-	t.Parallel() // the fail-over takes a minute
-	store := transit{keystores.StartVault(t)}
+	t.Run("transit", func(t *testing.T) {
+		store := transit{keystores.StartVault(t)}
+		walkTwoStores(t, store, store.Seal)
+	})
+	t.Run("AWS", func(t *testing.T) {
+		store := newAWSStore(t)
+		walkTwoStores(t, store, store.Down)
+	})
+	t.Run("Google", func(t *testing.T) {
+		store := google{keystores.StartCloudKMS(t)}
+		walkTwoStores(t, store, func(silent bool) {
+			if silent {
+				store.Fail("cloudkms", http.StatusServiceUnavailable, "UNAVAILABLE", "Try again.", "")
+			} else {
+				store.Fail("cloudkms", 0, "", "", "")
+			}
+		})
+	})
+	t.Run("KMIP", func(t *testing.T) {
+		store := keyManager{keystores.StartKMIP(t)}
+		walkTwoStores(t, store, func(silent bool) {
+			if silent {
+				store.Refuse(kmip.ResultReasonGeneralFailure)
+			} else {
+				store.Refuse(0)
+			}
+		})
+	})
+	t.Run("HSM", func(t *testing.T) { walkTwoStores(t, &hsm{HSM: keystores.StartSoftHSM(t)}, nil) })
+	t.Run("Azure", func(t *testing.T) { walkTwoStores(t, newFederated(t), nil) })
+}
+
+// walkTwoStores has the first store of two go silent while the data is in use, and answer again before another one may
+// serve; then the second key refuses, and then the first. TestFailoverInRealTime waits for the fail-over. A nil silence
+// is that of a store whose tests have none.
+func walkTwoStores(t *testing.T, store customerStore, silence func(silent bool)) {
 	w := newStoreWalk(t, store)
-	store.makeKey(t, "faces")
-	store.grant(t, w.who, "faces")
-	if says := w.protect(t, "vip", "faces", ""); says != "" {
+	key := store.makeKey(t, "faces")
+	store.grant(t, w.who, key)
+	if says := w.protect(t, "vip", key, ""); says != "" {
 		t.Fatal(says)
 	}
 	settled := func(s custody.Status) bool {
@@ -33,7 +67,7 @@ func TestTwoStores(t *testing.T) {
 		`{"name":"g"}`); status != http.StatusOK {
 		t.Fatalf("make a group: %d %s", status, body)
 	}
-	first := visage.KeyRef{Vault: w.address, Name: "faces"}
+	first := visage.KeyRef{Vault: w.address, Name: key}
 
 	w.vault(t, "spare", "local", true, w.who)
 	w.keys = vaultClient(t, w.Server, "spare")
@@ -66,22 +100,24 @@ func TestTwoStores(t *testing.T) {
 			t.Fatalf("%s: %d %s", what, status, body)
 		}
 	}
-	store.Seal(true)
-	w.Custody().Recheck(first)
-	w.within(t, 90*time.Second, 100*time.Millisecond, "the fail-over", func(s custody.Status) bool {
+	if silence != nil {
+		silence(true)
+		w.Custody().Recheck(first)
+		w.until(t, "the silence", func(s custody.Status) bool { return s.Stores[0].Silent() })
 		served("while the first store is silent")
-		return s.Serving == 1
-	})
-	served("by the second store")
-	store.Seal(false)
-	w.Custody().Recheck(first)
-	w.until(t, "the return", func(s custody.Status) bool { return settled(s) && s.Serving == 0 })
+		if s := w.stores(t); s[0].Serving || s[1].Serving {
+			t.Errorf("in the first minute of the silence: %+v", s)
+		}
+		silence(false)
+		w.Custody().Recheck(first)
+		w.until(t, "the return", func(s custody.Status) bool { return settled(s) && s.Serves(0) })
+	}
 
 	w.allow(t, spare, false)
 	w.Custody().Recheck(spare)
 	w.until(t, "the alarm", func(s custody.Status) bool { return s.Stores[1].Refuses() })
 	served("although the second key refuses")
-	store.revoke(t, "faces")
+	store.revoke(t, key)
 	w.allow(t, spare, true)
 	w.Custody().Recheck(first)
 	w.until(t, "the lock", func(s custody.Status) bool { return s.Condition == custody.Revoked })
@@ -92,7 +128,7 @@ func TestTwoStores(t *testing.T) {
 	if status, body := change("removeStore", first); status != http.StatusConflict {
 		t.Errorf("the revoked key is removed: %d %s", status, body)
 	}
-	store.grant(t, w.who, "faces")
+	store.grant(t, w.who, key)
 	w.Custody().Recheck(first)
 	w.until(t, "the restoration", settled)
 	if status, body := change("removeStore", first); status != http.StatusAccepted {
@@ -105,4 +141,15 @@ func TestTwoStores(t *testing.T) {
 		t.Errorf("removed: %+v", s)
 	}
 	served("by the remaining key")
+}
+
+// stores returns what the management plane says of the stores of the resource "vip".
+func (w *storeWalk) stores(t *testing.T) []armwire.StoreKey {
+	t.Helper()
+	status, body := w.armed(t, http.MethodGet, "vip", "")
+	var answer armwire.Account
+	if err := json.Unmarshal([]byte(body), &answer); status != http.StatusOK || err != nil {
+		t.Fatalf("get the resource: %d %s", status, body)
+	}
+	return answer.Properties.Encryption.Status.Stores
 }

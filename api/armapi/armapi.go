@@ -55,6 +55,8 @@ type Config struct {
 	Backups Backups
 	// KeyStores manages the stores of customers' keys beside key vaults. Required.
 	KeyStores KeyStores
+	// Replicas tells the operator which processes serve the instance. Required.
+	Replicas Replicas
 	// RootKeys manages the root key of the instance for the operator. Required.
 	RootKeys RootKeys
 	// Remedies says how to mend what a key lacks. Required.
@@ -70,12 +72,12 @@ func New(cfg Config) (api.Plane, error) {
 	if cfg.Vaults == nil || cfg.VaultAddress == nil || cfg.May == nil || cfg.Authority == "" || cfg.Rate == nil ||
 		cfg.Backups == nil || cfg.IsOperator == nil || cfg.People == nil ||
 		cfg.Identities == nil || cfg.AuditEvents == nil || cfg.Retentions == nil ||
-		cfg.KeyStores == nil || cfg.RootKeys == nil ||
+		cfg.KeyStores == nil || cfg.RootKeys == nil || cfg.Replicas == nil ||
 		cfg.Remedies == nil {
 		return api.Plane{},
 			errors.New(
 				"make management plane: vaults, their address, may, is operator, rate, authority, backups, " +
-					"root keys, identities, people, audit events, retentions, key stores and " +
+					"root keys, replicas, identities, people, audit events, retentions, key stores and " +
 					"remedies are required",
 			)
 	}
@@ -137,7 +139,7 @@ func (p *plane) routes() []api.Route {
 	for _, some := range []func(routeMaker) []api.Route{
 		p.accountRoutes, p.encryptionRoutes, p.deletedRoutes, p.offerRoutes, p.requestRoutes, p.subscriptionRoutes,
 		p.vaultRoutes,
-		p.backupRoutes, p.rootKeyRoutes, p.keyStoreRoutes, p.checkRoutes,
+		p.backupRoutes, p.replicaRoutes, p.rootKeyRoutes, p.keyStoreRoutes, p.checkRoutes,
 		p.identityRoutes, p.peopleRoutes, p.roleRoutes, p.auditRoutes, p.retentionRoutes,
 		p.metadataRoutes,
 		p.resourceRoutes, p.groupRoutes, p.providerRoutes, p.assignmentRoutes, p.absentRoutes,

@@ -43,6 +43,12 @@ func (p *plane) checkEncryption(r *api.Request) (any, error) {
 	if found.Key != (visage.KeyRef{}) {
 		answer.Key = found.Key.String()
 	}
+	if told := found.Answer; told != nil {
+		answer.Answer = &armwire.EncryptionAnswer{
+			Class: told.Class, Milliseconds: float64(told.Took.Microseconds()) / 1000,
+			KeyVersion: told.Key.Ref.Version, KeyType: told.Key.KeyType, Expires: stampOf(told.Key.Expires),
+		}
+	}
 	for _, f := range found.Findings {
 		if f.State == account.NotKnown && found.Elsewhere && (f.Precondition == account.SameRegion ||
 			f.Precondition == account.SameTenant) {

@@ -34,6 +34,7 @@ func encryptionOf(e account.Encryption) *armwire.Encryption {
 	w := &armwire.Encryption{KeySource: keySourceService, Status: &armwire.EncryptionStatus{
 		State: string(s.Condition), Since: stampOf(s.Since), Code: s.Code, Reason: s.Reason, Version: s.Version,
 		PrincipalID: string(s.As), LastSuccess: stampOf(s.LastSuccess), NextCheck: stampOf(s.NextCheck),
+		Expires: stampOf(s.KeyExpires),
 	}}
 	if e.Key == (visage.KeyRef{}) && e.VaultURI != "" { // the state of its key cannot be read
 		w.KeySource, w.Key = keySourceCustomer, &armwire.KeyVaultProperties{VaultURI: e.VaultURI}
@@ -71,7 +72,7 @@ func storesOf(e account.Encryption) (all []armwire.StoreKey) {
 		inUse.Version = store.Version
 		all = append(all, armwire.StoreKey{
 			Key: inUse.String(), KeyVersion: store.Key.Version, Answer: store.Answer, Cause: store.Cause,
-			Serving: e.Status.Code == "" && i == e.Status.Serving, LastSuccess: stampOf(store.LastSuccess),
+			Serving: e.Status.Serves(i), LastSuccess: stampOf(store.LastSuccess),
 			NextCheck: stampOf(store.NextCheck), Expires: stampOf(store.KeyExpires),
 		})
 	}

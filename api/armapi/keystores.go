@@ -16,6 +16,9 @@ type KeyStores interface {
 	Store(ctx context.Context, by visage.Caller, id string) (armwire.KeyStore, error)
 	// AddStore adds the store of a description in JSON. Refusals: InvalidKeyStore, KeyStoreExists.
 	AddStore(ctx context.Context, by visage.Caller, description []byte) (armwire.KeyStore, error)
+	// SetStoreResources changes which resources may use a store. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
+	// InvalidKeyStore, KeyStoreInUse.
+	SetStoreResources(ctx context.Context, by visage.Caller, id string, resources []string) (armwire.KeyStore, error)
 	// RemoveStore removes a store that no resource uses. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
 	// KeyStoreInUse.
 	RemoveStore(ctx context.Context, by visage.Caller, id string) error
@@ -39,6 +42,9 @@ func (p *plane) keyStoreRoutes(route routeMaker) []api.Route {
 				Body: armwire.KeyStoreBody{}, Answer: armwire.KeyStore{}}),
 		route(http.MethodGet, store, p.forOperator(p.getKeyStore),
 			api.Doc{Summary: "Get a key store", Answer: armwire.KeyStore{}}),
+		route(http.MethodPatch, store, p.forOperator(p.changeKeyStore),
+			api.Doc{Summary: "Change which resources may use a key store", Body: armwire.KeyStoreChange{},
+				Answer: armwire.KeyStore{}}),
 		route(http.MethodDelete, store, p.forOperator(p.removeKeyStore),
 			api.Doc{Summary: "Remove a key store that no resource uses", Status: http.StatusNoContent}),
 		route(http.MethodPost, store+"/test", p.forOperator(p.testKeyStore),
@@ -66,6 +72,14 @@ func (p *plane) addKeyStore(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return api.Reply{Status: http.StatusCreated, Body: made}, nil
+}
+
+func (p *plane) changeKeyStore(r *api.Request) (any, error) {
+	var change armwire.KeyStoreChange
+	if err := read(r, &change); err != nil {
+		return nil, err
+	}
+	return p.KeyStores.SetStoreResources(r.Context(), r.Caller(), r.Path("store"), change.Resources)
 }
 
 func (p *plane) removeKeyStore(r *api.Request) (any, error) {

@@ -14,7 +14,7 @@ type RootKeys interface {
 	// RootKey says how the root key stands. It asks no protector.
 	RootKey(ctx context.Context) (armwire.RootKey, error)
 	// AddProtector adds the protector of an entry of the settings, after it has proved that it opens what it wraps.
-	AddProtector(ctx context.Context, by visage.Caller, entry string) (armwire.RootKey, error)
+	AddProtector(ctx context.Context, by visage.Caller, want armwire.RootProtectorRequest) (armwire.RootKey, error)
 	// RemoveProtector removes a protector by its name.
 	RemoveProtector(ctx context.Context, by visage.Caller, name string) error
 	// TestProtectors asks every protector to open the root key.
@@ -73,7 +73,7 @@ func (p *plane) addProtector(r *api.Request) (any, error) {
 	if err := read(r, &body); err != nil {
 		return nil, err
 	}
-	return answerRootKey(p.RootKeys.AddProtector(r.Context(), r.Caller(), body.Entry))
+	return answerRootKey(p.RootKeys.AddProtector(r.Context(), r.Caller(), body))
 }
 
 func (p *plane) makeKit(r *api.Request) (any, error) {

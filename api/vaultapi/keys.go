@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/keyvault"
 )
@@ -73,6 +74,27 @@ func (p *plane) get(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return p.bundle(k), nil
+}
+
+// attest refuses an attestation, which only hardware modules give, after it has looked for the key.
+func (p *plane) attest(r *api.Request) (any, error) {
+	k, err := p.Vaults.Key(r.Context(), r.Caller(), ref(r))
+	if err != nil {
+		return nil, err
+	}
+	return nil, visage.Refuse(visage.Denied, "Forbidden", "The key %s has no attestation: keys of this vault are in "+
+		"software, and only a hardware module attests its keys. Get the key without it.", p.kid(k.Ref))
+}
+
+func (p *plane) release(r *api.Request) (any, error) {
+	var body releaseBody
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	if body.Target == "" {
+		return nil, badParameter("The body needs the property target, the attestation of the environment.")
+	}
+	return nil, p.Vaults.Release(r.Context(), r.Caller(), ref(r))
 }
 
 func (p *plane) update(r *api.Request) (any, error) {

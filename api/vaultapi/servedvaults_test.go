@@ -107,7 +107,7 @@ func newServedVaults(t testing.TB, policies ...keyvault.AccessPolicy) *servedVau
 	if policies == nil {
 		policies = []keyvault.AccessPolicy{{ObjectID: alice,
 			Keys: []keyvault.Permission{keyvault.All, keyvault.MayPurge,
-				keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy}}}
+				keyvault.MayRotate, keyvault.MayGetRotationPolicy, keyvault.MaySetRotationPolicy, keyvault.MayRelease}}}
 	}
 	r.vault("safe", func(v *keyvault.Vault) { v.Policies = policies })
 	return r

@@ -130,6 +130,8 @@ func (p *plane) routes() []api.Route {
 		route(http.MethodPut, oneKey+"/rotationpolicy", p.permitted(keyvault.MaySetRotationPolicy, p.setPolicy),
 			api.Doc{Summary: "Set the rotation policy of a key", Body: policyBody{}, Answer: policyBody{}}),
 		route(http.MethodGet, oneVersion, p.get, api.Doc{Summary: "Get a version of a key", Answer: keyBundle{}}),
+		route(http.MethodGet, oneVersion+"/attestation", p.attest,
+			api.Doc{Summary: "Refused: only hardware modules attest their keys"}),
 		route(http.MethodPatch, oneVersion, p.permitted(keyvault.MayUpdate, p.update),
 			api.Doc{Summary: "Change a version of a key", Body: updateBody{}, Answer: keyBundle{}}),
 		route(http.MethodGet, allDeleted, p.listDeleted,
@@ -149,6 +151,11 @@ func (p *plane) routes() []api.Route {
 			route(http.MethodPatch, pattern, p.permitted(keyvault.MayUpdate, p.update),
 				api.Doc{Summary: "Change a key", Body: updateBody{}, Answer: keyBundle{}}),
 			route(http.MethodDelete, pattern, p.remove, api.Doc{Summary: "Delete a key", Answer: deletedBundle{}}))
+	}
+	for _, pattern := range []string{oneKey, oneVersion} {
+		routes = append(routes, route(http.MethodPost, pattern+"/release",
+			p.permitted(keyvault.MayRelease, p.release),
+			api.Doc{Summary: "Refused: no key leaves a vault", Body: releaseBody{}}))
 	}
 	for path, op := range operations {
 		use := api.Doc{Summary: "Use a key to " + string(op), Body: useBody{}, Answer: useAnswer{}}

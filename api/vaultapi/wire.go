@@ -289,6 +289,13 @@ func operationsOf(names []string) []keyvault.Operation {
 	return ops
 }
 
+// releaseBody asks for the release of a key to an attested environment.
+type releaseBody struct {
+	Target string `json:"target"` // the attestation of the environment, a JSON Web Token
+	Nonce  string `json:"nonce"`
+	Enc    string `json:"enc"`
+}
+
 // noRelease refuses a release policy: keys never leave the vault.
 func noRelease(policy json.RawMessage) error {
 	if len(policy) > 0 && string(policy) != "null" {

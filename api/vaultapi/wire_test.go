@@ -158,6 +158,34 @@ func TestAKeyCalledRestore(t *testing.T) {
 	must[azkeys.GetKeyResponse](t)(c.GetKey(t.Context(), "restore", "", nil))
 }
 
+// TestClientCannotReleaseKeys: no key leaves a vault, with whatever permissions; the official client is told why.
+func TestClientCannotReleaseKeys(t *testing.T) {
+	r := newServedVaults(t)
+	c := r.client(r.base, alice)
+	version := createRSA(t, c, "k1").Key.KID.Version()
+	asked := azkeys.ReleaseParameters{TargetAttestationToken: to.Ptr("a.b.c")}
+	_, err := c.Release(t.Context(), "k1", version, asked, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "")
+	if err == nil || !strings.Contains(err.Error(), "never leave it") {
+		t.Errorf("the release says %v", err)
+	}
+	_, err = c.GetKeyAttestation(t.Context(), "k1", version, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "")
+	if err == nil || !strings.Contains(err.Error(), "no attestation") {
+		t.Errorf("the attestation says %v", err)
+	}
+	must[azkeys.UpdateKeyResponse](t)(c.UpdateKey(t.Context(), "k1", version, azkeys.UpdateKeyParameters{
+		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)}}, nil))
+	_, err = c.Release(t.Context(), "k1", version, asked, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "KeyDisabled")
+	r.vault("closed", func(v *keyvault.Vault) {
+		v.Policies = []keyvault.AccessPolicy{{ObjectID: alice, Keys: []keyvault.Permission{keyvault.All}}}
+	})
+	closed := r.client(strings.Replace(r.base, "safe", "closed", 1), alice)
+	_, err = closed.Release(t.Context(), "k1", version, asked, nil)
+	wantError(t, err, http.StatusForbidden, "Forbidden", "AccessDenied") // "all" does not include it
+}
+
 func TestRefusalsOfTheWire(t *testing.T) {
 	r := newServedVaults(t)
 	createRSA(t, r.client(r.base, alice), "k1")
@@ -214,6 +242,10 @@ func TestRefusalsOfTheWire(t *testing.T) {
 		{"key that is not deleted", "GET", "/deletedkeys/k1" + v, "", 404, "KeyNotFound"},
 		{"not deleted, to recover", "POST", "/deletedkeys/k1/recover" + v, "", 404, "KeyNotFound"},
 		{"random bytes of a vault", "POST", "/rng" + v, `{"count":1}`, 404, "NotFound"},
+		{"release", "POST", "/keys/k1/release" + v, `{"target":"a.b.c"}`, 403, "Forbidden"},
+		{"release to nobody", "POST", "/keys/k1/release" + v, `{}`, 400, "BadParameter"},
+		{"release of an unknown key", "POST", "/keys/k2/release" + v, `{"target":"a.b.c"}`, 404, "KeyNotFound"},
+		{"attestation of an unknown key", "GET", "/keys/k2/1/attestation" + v, "", 404, "KeyNotFound"},
 		{"odd method", "PUT", "/keys/k1/create" + v, `{}`, 405, "MethodNotAllowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -16,12 +16,15 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/backup"
 	"github.com/visage-face/visage/cmd/visage/internal/bench"
 	"github.com/visage-face/visage/cmd/visage/internal/build"
+	"github.com/visage-face/visage/cmd/visage/internal/cluster"
 	"github.com/visage-face/visage/cmd/visage/internal/cmk"
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/console"
+	"github.com/visage-face/visage/cmd/visage/internal/database"
 	"github.com/visage-face/visage/cmd/visage/internal/demo"
 	"github.com/visage-face/visage/cmd/visage/internal/drill"
 	"github.com/visage-face/visage/cmd/visage/internal/environment"
+	"github.com/visage-face/visage/cmd/visage/internal/health"
 	"github.com/visage-face/visage/cmd/visage/internal/identity"
 	"github.com/visage-face/visage/cmd/visage/internal/key"
 	"github.com/visage-face/visage/cmd/visage/internal/models"
@@ -32,6 +35,7 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/root"
 	"github.com/visage-face/visage/cmd/visage/internal/serve"
 	"github.com/visage-face/visage/cmd/visage/internal/settings"
+	"github.com/visage-face/visage/cmd/visage/internal/size"
 	"github.com/visage-face/visage/cmd/visage/internal/store"
 	"github.com/visage-face/visage/cmd/visage/internal/vault"
 	"github.com/visage-face/visage/cmd/visage/internal/verify"
@@ -64,14 +68,16 @@ func main() {
 // program puts the commands together.
 func program() *cobra.Command {
 	r := command.Root("visage", "Visage recognises faces, keeps them encrypted, and speaks the Azure AI Face API.")
-	command.AddGroup(r, "Service", serve.Command(), environment.Command(), demo.Command(), build.Command())
+	command.AddGroup(r, "Service", serve.Command(), health.Command(), cluster.Command(), environment.Command(),
+		demo.Command(), build.Command())
 	command.AddGroup(r, "Resources and their data", resource.Command(), cmk.Command(), retention.Command(),
 		retention.HoldCommand(), auditlog.Command(), auditlog.ReceiptCommand())
 	command.AddGroup(r, "Keys and identities", vault.Command(), key.Command(), store.Command(),
 		identity.Command(),
 		person.Command(), console.Command())
 	command.AddGroup(r, "Operation", backup.Command(), backup.KeyringCommand(), backup.RestoreCommand(),
-		root.Command(), recovery.Command(), verify.Command(), drill.Command())
+		root.Command(), recovery.Command(), verify.Command(), drill.Command(), size.Command(),
+		database.Command())
 	command.AddGroup(r, "Recognition", models.Command(), models.EvaluateCommand(), bench.Command())
 	r.AddCommand(settings.Topic())
 	r.Version = build.Version() // for "visage --version"; "visage version" says more

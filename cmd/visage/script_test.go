@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +27,11 @@ import (
 	"github.com/visage-face/visage/cmd/visage/internal/command"
 	"github.com/visage-face/visage/cmd/visage/internal/operator"
 	"github.com/visage-face/visage/identity"
+	"github.com/visage-face/visage/keysource/recovery"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/test/keystores"
+	"github.com/visage-face/visage/test/postgres"
 )
 
 func TestMain(m *testing.M) {
@@ -62,7 +65,8 @@ type runningKey struct{}
 // such as revoked: unlocking has the key asked, and does not wait for the answer. "vault DIR" starts a HashiCorp Vault
 // with the key "faces", whose address is in $STORE and whose authority is in $CA from then on, and "permit DIR NAME"
 // lets a resource use that key. "site DIR" serves the files of a folder over HTTPS, at $ISSUER and with the authority
-// in $SITECA, and "server DIR issuer=URL" starts a server whose tokens for key stores state that issuer.
+// in $SITECA, and "server DIR issuer=URL" starts a server whose tokens for key stores state that issuer. "database"
+// makes an empty PostgreSQL database, at $DATABASE, and "server DIR engine=URL" starts a server over it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -80,16 +84,27 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": func(ts *testscript.TestScript, _ bool, args []string) {
 				cfg := server.Config{}
-				for _, arg := range args[1:] { // protectors of the root key, the issuer, or the address of a proxy
+				for _, arg := range args[1:] { // protectors of the root key, recipients, the issuer, a proxy
 					if entry, ok := strings.CutPrefix(arg, "root-key="); ok {
 						cfg.RootKeys = append(cfg.RootKeys, entry)
 					} else if issuer, ok := strings.CutPrefix(arg, "issuer="); ok {
 						cfg.FederationIssuer = issuer
+					} else if name, ok := strings.CutPrefix(arg, "recipient="); ok {
+						cfg.RecoveryRecipients = append(cfg.RecoveryRecipients, name)
+					} else if url, ok := strings.CutPrefix(arg, "engine="); ok {
+						cfg.Engine = url
+					} else if least, ok := strings.CutPrefix(arg, "recovery-threshold="); ok {
+						n, err := strconv.Atoi(least)
+						ts.Check(err)
+						cfg.RecoveryThreshold = n
 					} else {
 						cfg.PublicURL, cfg.PlainHTTP = arg, true
 					}
 				}
 				startServer(ts, args[0], cfg)
+			},
+			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("DATABASE", postgres.Shared(t).Database(t))
 			},
 			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(ts.Value(runningKey{}).(*running).stop())
@@ -149,6 +164,9 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				private, err := x509.MarshalPKCS8PrivateKey(key)
 				ts.Check(err)
+				fingerprint, err := recovery.Fingerprint(&key.PublicKey)
+				ts.Check(err)
+				ts.Setenv(strings.ToUpper(args[0]), fingerprint)
 				for name, block := range map[string]*pem.Block{
 					".pem": {Type: "PUBLIC KEY", Bytes: public}, ".key": {Type: "PRIVATE KEY", Bytes: private},
 				} {

@@ -94,6 +94,7 @@ func TestAnswers(t *testing.T) {
 		"mismatch":     {400, document("SignatureDoesNotMatch", `x-amz-security-token:TOKEN`), keysource.ErrUnknown, "", "the clock of this machine"},
 		"no principal": {400, document("UnrecognizedClientException", `The security token is invalid`), keysource.ErrDenied, keysource.NoIdentity, ""},
 		"new code":     {400, document("SomethingElse", "new"), keysource.ErrUnknown, "", "new"},
+		"long code":    {400, document(strings.Repeat("x", 1<<16), ""), keysource.ErrUnknown, "", "xxx"},
 		"gateway":      {502, document("AccessDeniedException", ""), keysource.ErrUnknown, "", "status 502"},
 		"in order":     {200, document("AccessDeniedException", ""), keysource.ErrUnknown, "", "names no key"},
 		"html":         {403, "<html>AccessDeniedException</html>", keysource.ErrUnknown, "", `status 403 without a document of AWS`},
@@ -129,8 +130,8 @@ func TestAnswers(t *testing.T) {
 				return
 			}
 			want(t, err, c.class, c.reason, c.says)
-			if got != nil || strings.Contains(err.Error(), "TOKEN") {
-				t.Errorf("got %q and %v", got, err)
+			if got != nil || strings.Contains(err.Error(), "TOKEN") || len(err.Error()) > 1000 {
+				t.Errorf("got %q and %.1000v", got, err)
 			}
 		})
 	}
@@ -161,14 +162,16 @@ func TestStates(t *testing.T) {
 		"replicas":         {state("PendingReplicaDeletion", ""), keysource.ErrDenied, keysource.Missing, `replicas in other regions`},
 		"import":           {state("PendingImport", ""), keysource.ErrDenied, keysource.Disabled, `waits for its material`},
 		"import due":       {state("PendingImport", fmt.Sprintf(`,"ValidTo":%d`, future)), keysource.ErrDenied, keysource.Disabled, "waits"},
-		"expired":          {state("PendingImport", fmt.Sprintf(`,"ValidTo":%d`, past)), keysource.ErrExpired, keysource.Expired, "expired on"},
+		"expired":          {state("PendingImport", fmt.Sprintf(`,"ValidTo":%d`, past)), keysource.ErrDenied, keysource.Expired, "expired on"},
 		"unavailable":      {state("Unavailable", ""), keysource.ErrUnknown, "", `state "Unavailable"`},
 		"creating":         {state("Creating", ""), keysource.ErrUnknown, "", `state "Creating"`},
 		"updating":         {state("Updating", ""), keysource.ErrUnknown, "", `state "Updating"`},
 		"enabled":          {state("Enabled", ""), keysource.ErrUnknown, "", "KMSInvalidStateException: is pending"},
 		"no answer":        {"", keysource.ErrUnknown, "", "could not be read"},
-		"not allowed":      {document("AccessDeniedException", "no"), keysource.ErrUnknown, "", "could not be read"},
-		"another key":      {strings.Replace(state("Disabled", ""), "1234abcd", "9999abcd", 1), keysource.ErrUnknown, "", `could not be read`},
+		"not allowed":      {document("AccessDeniedException", "no"), keysource.ErrDenied, keysource.Permission, `AccessDeniedException: no`},
+		"not found":        {document("NotFoundException", "no"), keysource.ErrDenied, keysource.Missing, `NotFoundException: no`},
+		"throttled":        {document("ThrottlingException", "no"), keysource.ErrUnknown, "", `could not be read: ThrottlingException`},
+		"another key":      {strings.Replace(state("Disabled", ""), "1234abcd", "9999abcd", 1), keysource.ErrWrong, "", `AWS answered for key`},
 	} {
 		s := fake(t, func(w http.ResponseWriter, operation string) {
 			body := c.about

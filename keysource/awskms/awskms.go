@@ -15,13 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
@@ -52,10 +48,10 @@ type Config struct {
 
 // Servers opens sources over the keys of one store, which share the connections to it. It is safe for concurrent use.
 type Servers struct {
-	at              place
-	kms             kms.Options // but for the credentials
-	sts             *sts.Client
-	credentialsLife time.Duration
+	at                      place
+	client                  *http.Client
+	endpoint, loginEndpoint string // of KMS and of STS, without a slash
+	credentialsLife         time.Duration
 }
 
 // NewServers returns the servers that cfg leads to. Nothing is sent yet.
@@ -72,19 +68,7 @@ func NewServers(cfg Config) (*Servers, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := answer.Client(cfg.Roots, cfg.Dial, maxAnswer)
-	return &Servers{
-		at: at,
-		kms: kms.Options{
-			Region: at.region, BaseEndpoint: &endpoint, HTTPClient: answers{client, jsonAnswer},
-			Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		},
-		sts: sts.New(sts.Options{
-			Region: at.region, BaseEndpoint: &loginEndpoint, HTTPClient: answers{client, xmlAnswer},
-			Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true, Credentials: aws.AnonymousCredentials{},
-		}),
-		credentialsLife: credentialsLife,
-	}, nil
+	return &Servers{at, answer.Client(cfg.Roots, cfg.Dial, maxAnswer), endpoint, loginEndpoint, credentialsLife}, nil
 }
 
 // Listener returns the host and port of KMS that cfg leads to; empty if NewServers does not accept it.
@@ -153,8 +137,34 @@ const (
 
 // The wrapping algorithms.
 const (
-	symmetric = types.EncryptionAlgorithmSpecSymmetricDefault
-	oaep      = types.EncryptionAlgorithmSpecRsaesOaepSha256
+	symmetric = "SYMMETRIC_DEFAULT"
+	oaep      = "RSAES_OAEP_SHA_256"
+)
+
+// The requests and answers of the operations, as the reference of the API of KMS has them.
+type (
+	encryptRequest struct {
+		KeyID     string `json:"KeyId"`
+		Plaintext []byte
+		Algorithm string            `json:"EncryptionAlgorithm"`
+		Context   map[string]string `json:"EncryptionContext,omitempty"`
+	}
+	encryptAnswer struct {
+		KeyID          string `json:"KeyId"` // an ARN
+		CiphertextBlob []byte
+		Algorithm      string `json:"EncryptionAlgorithm"`
+	}
+	decryptRequest struct {
+		KeyID          string `json:"KeyId"`
+		CiphertextBlob []byte
+		Algorithm      string            `json:"EncryptionAlgorithm"`
+		Context        map[string]string `json:"EncryptionContext,omitempty"`
+	}
+	decryptAnswer struct {
+		KeyID     string `json:"KeyId"` // an ARN
+		Plaintext []byte
+		Algorithm string `json:"EncryptionAlgorithm"`
+	}
 )
 
 // encryptionContext is the label as AWS takes it; nil for no label.
@@ -189,13 +199,12 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	case label != nil:
 		form = labelled
 	}
-	answered, err := ask(ctx, s, (*kms.Client).Encrypt, &kms.EncryptInput{
-		KeyId: &s.arn, Plaintext: inner, EncryptionAlgorithm: algorithm, EncryptionContext: label,
-	})
+	var answered encryptAnswer
+	err = s.ask(ctx, "Encrypt", encryptRequest{s.arn, inner, algorithm, label}, &answered)
 	if err != nil {
 		return nil, keysource.Ref{}, s.explained(ctx, "wrap", err)
 	}
-	if err := s.mineAnswered(answered.KeyId, answered.EncryptionAlgorithm, algorithm); err != nil {
+	if err := s.mineAnswered(answered.KeyID, answered.Algorithm, algorithm); err != nil {
 		return nil, keysource.Ref{}, s.classified("wrap", err)
 	}
 	if len(answered.CiphertextBlob) == 0 {
@@ -217,18 +226,18 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 	if len(blob) < 2 || blob[0] < unlabelled || blob[0] > byRSA {
 		return nil, s.failure("unwrap", keysource.ErrWrong, "", "this source makes no wrapped keys of this form")
 	}
-	request := &kms.DecryptInput{KeyId: &s.arn, CiphertextBlob: blob[1:], EncryptionAlgorithm: symmetric}
+	request := decryptRequest{KeyID: s.arn, CiphertextBlob: blob[1:], Algorithm: symmetric}
 	switch blob[0] {
 	case labelled:
-		request.EncryptionContext = encryptionContext(keysource.LabelOf(ctx))
+		request.Context = encryptionContext(keysource.LabelOf(ctx))
 	case byRSA:
-		request.EncryptionAlgorithm = oaep
+		request.Algorithm = oaep
 	}
-	answered, err := ask(ctx, s, (*kms.Client).Decrypt, request)
-	if err != nil {
+	var answered decryptAnswer
+	if err := s.ask(ctx, "Decrypt", request, &answered); err != nil {
 		return nil, s.explained(ctx, "unwrap", err)
 	}
-	if err := s.mineAnswered(answered.KeyId, answered.EncryptionAlgorithm, request.EncryptionAlgorithm); err != nil {
+	if err := s.mineAnswered(answered.KeyID, answered.Algorithm, request.Algorithm); err != nil {
 		clear(answered.Plaintext)
 		return nil, s.classified("unwrap", err)
 	}
@@ -262,8 +271,8 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 		enabled = false
 	}
 	return keysource.Description{
-		Ref: s.ref(), Algorithm: k.algorithm(), Enabled: enabled, Expires: aws.ToTime(k.ValidTo),
-		KeyType: string(k.KeySpec), Bits: bits[k.KeySpec], Unfit: k.unfit(s.servers.at.partition),
+		Ref: s.ref(), Algorithm: k.algorithm(), Enabled: enabled, Expires: k.ValidTo.Time,
+		KeyType: k.Spec, Bits: bits[k.Spec], Unfit: k.unfit(s.servers.at.partition),
 	}, nil
 }
 
@@ -279,12 +288,12 @@ func (s *Source) mine(verb string, ref keysource.Ref) error {
 }
 
 // mineAnswered checks that an answer is of this key and of the algorithm that was asked for.
-func (s *Source) mineAnswered(arn *string, by, asked types.EncryptionAlgorithmSpec) error {
+func (s *Source) mineAnswered(arn, by, asked string) error {
 	switch {
-	case aws.ToString(arn) == "":
+	case arn == "":
 		return errors.New("the answer names no key")
-	case *arn != s.arn:
-		return anotherKey(*arn)
+	case arn != s.arn:
+		return anotherKey(arn)
 	case by != asked:
 		return &keysource.Error{Class: keysource.ErrWrong,
 			Text: fmt.Sprintf("AWS answered with the algorithm %.60q, and %s was asked for", by, asked)}

@@ -3,28 +3,33 @@ package awskms
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/smithy-go"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
-// session is a login. It has a client of its own, since those of the SDK keep the key that they derive from a secret as
-// long as the access key has the same id, even when the secret is another one.
+// session is a login.
 type session struct {
-	client *kms.Client
+	credentials aws.Credentials
+	// its own, since a signer keeps the key that it derives from a secret as long as the access key has the same id,
+	// even when the secret is another one
+	signer *v4.Signer
 	until  time.Time // when it is replaced; zero: there is none
 }
 
@@ -41,52 +46,49 @@ func timed(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, deadline, errSlow)
 }
 
-// operation is an operation of KMS.
-type operation[I, O any] func(*kms.Client, context.Context, *I, ...func(*kms.Options)) (*O, error)
-
-// ask makes one call of KMS. explained and classified turn its error into one of a key source.
-func ask[I, O any](ctx context.Context, s *Source, call operation[I, O], request *I) (*O, error) {
-	answered, err := askAs(ctx, s, call, request)
+// ask makes one call of KMS and decodes its answer. explained and classified turn its error into one of a key source.
+func (s *Source) ask(ctx context.Context, operation string, request, into any) error {
+	err := s.askAs(ctx, operation, request, into)
 	switch cause := context.Cause(ctx); {
 	case err == nil || cause == nil:
-		return answered, err
+		return err
 	case errors.Is(cause, errSlow):
-		return nil, errSlow
+		return errSlow
 	default:
-		return nil, ended{cause}
+		return ended{cause}
 	}
 }
 
 // askAs makes a call with credentials. A refusal of credentials that were used before says nothing of the key: they may
 // have been replaced since.
-func askAs[I, O any](ctx context.Context, s *Source, call operation[I, O], request *I) (*O, error) {
+func (s *Source) askAs(ctx context.Context, operation string, request, into any) error {
 	current, fresh, err := s.loggedIn(ctx, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answered, err := call(current.client, ctx, request)
-	if err != nil && !fresh && says(err, "UnrecognizedClientException", "ExpiredTokenException") {
-		if current, _, err = s.loggedIn(ctx, current.client); err != nil {
-			return nil, err
+	err = s.servers.call(ctx, current, operation, request, into)
+	if !fresh && says(err, "UnrecognizedClientException", "ExpiredTokenException") {
+		if current, _, err = s.loggedIn(ctx, current.signer); err != nil {
+			return err
 		}
-		answered, err = call(current.client, ctx, request)
+		err = s.servers.call(ctx, current, operation, request, into)
 	}
-	return answered, err
+	return err
 }
 
 // minSecret is the least length of a secret access key; those of AWS have 40 characters. The certified cryptographic
 // module refuses to derive keys from shorter ones than 10.
 const minSecret = 16
 
-// loggedIn returns a session whose client is not the given one, and whether it is new.
-func (s *Source) loggedIn(ctx context.Context, not *kms.Client) (current session, fresh bool, err error) {
+// loggedIn returns a session whose signer is not the given one, and whether it is new.
+func (s *Source) loggedIn(ctx context.Context, not *v4.Signer) (current session, fresh bool, err error) {
 	select {
 	case current = <-s.session:
 		defer func() { s.session <- current }()
 	case <-ctx.Done():
 		return session{}, false, context.Cause(ctx)
 	}
-	if time.Now().Before(current.until) && current.client != not {
+	if time.Now().Before(current.until) && current.signer != not {
 		return current, false, nil
 	}
 	got, err := s.login.get(ctx, s)
@@ -96,10 +98,7 @@ func (s *Source) loggedIn(ctx context.Context, not *kms.Client) (current session
 	if len(got.SecretAccessKey) < minSecret {
 		return session{}, false, &loginError{errors.New("the secret access key is too short to be one of AWS")}
 	}
-	options := s.servers.kms
-	options.Credentials = aws.CredentialsProviderFunc(
-		func(context.Context) (aws.Credentials, error) { return got, nil })
-	current = session{kms.New(options), time.Now().Add(s.servers.credentialsLife)}
+	current = session{got, v4.NewSigner(), time.Now().Add(s.servers.credentialsLife)}
 	return current, true, nil
 }
 
@@ -114,66 +113,145 @@ func (e *loginError) Unwrap() error { return e.err }
 func (e *stsError) Error() string   { return e.err.Error() }
 func (e *stsError) Unwrap() error   { return e.err }
 
-// answers makes requests, and lets nothing through but documents of AWS: a bare status or a page may come from any
-// intermediary. It notes the ids of the answers of KMS in the trace of the context.
-type answers struct {
-	client *http.Client
-	check  func(contentType string, body []byte) bool
+// The types of the documents of KMS (AWS JSON 1.1) and of STS (AWS query), and of what STS is sent.
+const (
+	jsonType = "application/x-amz-json-1.1"
+	xmlType  = "text/xml"
+	formType = "application/x-www-form-urlencoded"
+)
+
+// call makes a signed request of KMS and decodes its answer. It notes the id of the answer in the trace of the context.
+func (s *Servers) call(ctx context.Context, as session, operation string, request, into any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode the request: %w", err)
+	}
+	defer clear(body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint+"/", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	req.Header["Content-Type"] = []string{jsonType}
+	req.Header["X-Amz-Target"] = []string{"TrentService." + operation}
+	digest := sha256.Sum256(body) // Signature Version 4 signs the payload by its digest
+	err = as.signer.SignHTTP(ctx, as.credentials, req, hex.EncodeToString(digest[:]), "kms", s.at.region, time.Now())
+	if err != nil {
+		return fmt.Errorf("sign the request: %w", err)
+	}
+	return s.send(req, jsonType, func(status int, raw []byte, id string) error {
+		if len(raw) > 0 && !answer.Unambiguous(raw) {
+			return withoutDocument(status)
+		}
+		keysource.TraceOf(ctx).Answered(id)
+		if status != http.StatusOK {
+			return jsonRefusal(status, raw)
+		}
+		if json.Unmarshal(raw, into) != nil {
+			return errors.New("the answer is not the one to the question")
+		}
+		return nil
+	})
 }
 
-// Do sends a request.
-func (a answers) Do(req *http.Request) (*http.Response, error) {
-	res, err := a.client.Do(req)
+// logIn makes a request of STS, which is not signed, and decodes its answer.
+func (s *Servers) logIn(ctx context.Context, form url.Values, into any) error {
+	body := []byte(form.Encode())
+	defer clear(body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.loginEndpoint+"/", bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("make the request: %w", err)
+	}
+	req.Header["Content-Type"] = []string{formType}
+	return s.send(req, xmlType, func(status int, raw []byte, _ string) error {
+		switch {
+		case len(raw) == 0:
+			return withoutDocument(status)
+		case status != http.StatusOK:
+			return xmlRefusal(status, raw)
+		case xml.Unmarshal(raw, into) != nil:
+			return errors.New("the answer is not the one to the question")
+		}
+		return nil
+	})
+}
+
+// send makes a request and gives its answer to read, which must keep nothing of it. Only documents of AWS get there: a
+// bare status or a page may come from any intermediary.
+func (s *Servers) send(
+	req *http.Request, contentType string, read func(status int, raw []byte, id string) error,
+) error {
+	res, err := s.client.Do(req)
+	if err != nil {
+		return err
 	}
 	defer res.Body.Close() // its content has been read
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	defer func() { clear(raw) }() // it may hold a plaintext
 	if err != nil {
-		clear(raw)
-		return nil, fmt.Errorf("read the answer: %w", err)
+		return fmt.Errorf("read the answer: %w", err)
 	}
 	id := res.Header.Get("X-Amzn-Requestid")
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")) // none is none of AWS
-	if id == "" || len(raw) > maxAnswer || !a.check(kind, raw) {
-		clear(raw)
-		return nil, fmt.Errorf("status %d without a document of AWS", res.StatusCode)
+	if id == "" || len(raw) > maxAnswer || kind != contentType {
+		return withoutDocument(res.StatusCode)
 	}
-	if kind == jsonType { // the id is that of the use of the key
-		keysource.TraceOf(req.Context()).Answered(id)
+	return read(res.StatusCode, raw, id)
+}
+
+func withoutDocument(status int) error {
+	return fmt.Errorf("status %d without a document of AWS", status)
+}
+
+// refusal is an error document of AWS: its own words.
+type refusal struct {
+	status        int
+	code, message string
+}
+
+// newRefusal shortens the code, which goes into errors as it is: those of AWS are one word.
+func newRefusal(status int, code, message string) *refusal {
+	return &refusal{status, fmt.Sprintf("%.100s", code), message}
+}
+
+func (e *refusal) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("status %d %s", e.status, e.code))
+}
+
+// jsonRefusal reads an error document of KMS. Its code may have a name in front, with a #, and an address behind, with
+// a colon (AWS JSON 1.1, Operation error serialization).
+func jsonRefusal(status int, raw []byte) error {
+	var document struct {
+		Type    string `json:"__type"`
+		Message string `json:"message"` // or Message
 	}
-	res.Body = &wiped{bytes.NewReader(raw), raw}
-	return res, nil
+	if json.Unmarshal(raw, &document) != nil || document.Type == "" {
+		return withoutDocument(status)
+	}
+	code, _, _ := strings.Cut(document.Type, ":")
+	return newRefusal(status, code[strings.LastIndexByte(code, '#')+1:], document.Message)
 }
 
-// wiped is the content of an answer, which may be a plaintext: closing wipes it.
-type wiped struct {
-	*bytes.Reader
-	raw []byte
+// xmlRefusal reads an error document of STS.
+func xmlRefusal(status int, raw []byte) error {
+	var document struct {
+		XMLName xml.Name `xml:"ErrorResponse"`
+		Code    string   `xml:"Error>Code"`
+		Message string   `xml:"Error>Message"`
+	}
+	if xml.Unmarshal(raw, &document) != nil || document.Code == "" {
+		return withoutDocument(status)
+	}
+	return newRefusal(status, document.Code, document.Message)
 }
-
-// Close implements io.Closer.
-func (w *wiped) Close() error { clear(w.raw); return nil }
-
-// jsonType is the type of the documents of KMS (AWS JSON 1.1).
-const jsonType = "application/x-amz-json-1.1"
-
-func jsonAnswer(kind string, body []byte) bool {
-	return kind == jsonType && (len(body) == 0 || answer.Unambiguous(body))
-}
-
-// xmlAnswer takes the documents of STS (AWS query).
-func xmlAnswer(kind string, body []byte) bool { return kind == "text/xml" && len(body) > 0 }
 
 // said returns the code and the message of an error document of AWS; false for every other error. A document with
 // another status than one of 400 to 499 is none: AWS answers so when it is in trouble itself.
 func said(err error) (code, message string, ok bool) {
-	api, isAPI := errors.AsType[smithy.APIError](err)
-	res, isResponse := errors.AsType[*awshttp.ResponseError](err)
-	if !isAPI || !isResponse || res.HTTPStatusCode() < 400 || res.HTTPStatusCode() > 499 {
+	e, ok := errors.AsType[*refusal](err)
+	if !ok || e.status < 400 || e.status > 499 {
 		return "", "", false
 	}
-	return api.ErrorCode(), api.ErrorMessage(), true
+	return e.code, e.message, true
 }
 
 // says reports whether an error is a document of AWS with one of the codes.
@@ -208,6 +286,10 @@ func (s *Source) explained(ctx context.Context, verb string, err error) error {
 		return e.cause
 	}
 	if readErr != nil {
+		answered := s.classified(verb, readErr)
+		if errors.Is(answered, keysource.ErrDenied) || errors.Is(answered, keysource.ErrWrong) {
+			return answered // the question for the state has a definite answer too
+		}
 		return s.failure(verb, keysource.ErrUnknown, "",
 			fmt.Sprintf("%s; and the state of the key could not be read: %s", quoted(err), quoted(readErr)))
 	}
@@ -241,7 +323,11 @@ func (s *Source) classified(verb string, err error) error {
 		return e.cause
 	}
 	if e, ok := errors.AsType[*keysource.Error](err); ok {
-		return s.failure(verb, e.Class, e.Reason, e.Text)
+		class := e.Class
+		if verb == "unwrap" && errors.Is(class, keysource.ErrExpired) { // the material is gone, and opens nothing
+			class = keysource.ErrDenied
+		}
+		return s.failure(verb, class, e.Reason, e.Text)
 	}
 	if e, ok := errors.AsType[*loginError](err); ok {
 		if errors.Is(e.err, keysource.ErrDenied) {
@@ -284,11 +370,6 @@ func (s *Source) classified(verb string, err error) error {
 func transport(err error) string {
 	if errors.Is(err, errSlow) {
 		return errSlow.Error()
-	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		if res, ok := errors.AsType[*awshttp.ResponseError](err); ok {
-			return fmt.Sprintf("status %d %.100s", res.HTTPStatusCode(), api.ErrorCode())
-		}
 	}
 	for {
 		inner := errors.Unwrap(err)

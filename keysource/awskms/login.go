@@ -3,14 +3,16 @@ package awskms
 import (
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // Login is how a source gets its credentials. Every use reads its secrets again, so that they can be replaced. It may
@@ -41,20 +43,28 @@ func WebIdentity(
 		if err != nil {
 			return aws.Credentials{}, &loginError{err}
 		}
-		answered, err := s.servers.sts.AssumeRoleWithWebIdentity(ctx, &sts.AssumeRoleWithWebIdentityInput{
-			RoleArn: &role, RoleSessionName: &session, WebIdentityToken: &token, Policy: &policy,
-			DurationSeconds: aws.Int32(int32(sessionLife / time.Second)),
-		})
+		var answered struct {
+			XMLName     xml.Name `xml:"AssumeRoleWithWebIdentityResponse"`
+			Credentials struct {
+				AccessKeyID     string `xml:"AccessKeyId"`
+				SecretAccessKey string
+				SessionToken    string
+			} `xml:"AssumeRoleWithWebIdentityResult>Credentials"`
+		}
+		err = s.servers.logIn(ctx, url.Values{
+			"Action": {"AssumeRoleWithWebIdentity"}, "Version": {"2011-06-15"}, "RoleArn": {role},
+			"RoleSessionName": {session}, "WebIdentityToken": {token}, "Policy": {policy},
+			"DurationSeconds": {strconv.Itoa(int(sessionLife / time.Second))},
+		}, &answered)
 		if err != nil {
 			return aws.Credentials{}, &stsError{err}
 		}
 		c := answered.Credentials
-		if c == nil || aws.ToString(c.AccessKeyId) == "" || aws.ToString(c.SecretAccessKey) == "" ||
-			aws.ToString(c.SessionToken) == "" {
+		if c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
 			return aws.Credentials{}, errors.New("the answer to the login holds no credentials")
 		}
 		return aws.Credentials{
-			AccessKeyID: *c.AccessKeyId, SecretAccessKey: *c.SecretAccessKey, SessionToken: *c.SessionToken,
+			AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken,
 		}, nil
 	}}
 }

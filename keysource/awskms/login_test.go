@@ -212,6 +212,7 @@ func TestLogins(t *testing.T) {
 		"policy":          {400, failure(`MalformedPolicyDocument`, ""), keysource.ErrUnknown, "MalformedPolicyDocument"},
 		"region":          {403, failure(`RegionDisabledException`, ""), keysource.ErrUnknown, "RegionDisabledException"},
 		"throttled":       {400, failure("Throttling", "Rate exceeded"), keysource.ErrUnknown, "Throttling"},
+		"long code":       {400, failure(strings.Repeat("x", 1<<16), ""), keysource.ErrUnknown, "failed: xxx"},
 		"in trouble":      {503, failure("AccessDenied", ""), keysource.ErrUnknown, "status 503"},
 		"html":            {403, "<html>AccessDenied</html>", keysource.ErrUnknown, "the login failed"},
 		"truncated":       {200, session[:200], keysource.ErrUnknown, "the login failed"},
@@ -236,8 +237,8 @@ func TestLogins(t *testing.T) {
 				reason = keysource.NoIdentity
 			}
 			want(t, err, c.class, reason, c.says)
-			if calls != 1 || strings.Contains(err.Error(), "a.b.c") {
-				t.Errorf("%d calls, and the error %v", calls, err)
+			if calls != 1 || strings.Contains(err.Error(), "a.b.c") || len(err.Error()) > 1000 {
+				t.Errorf("%d calls, and the error %.1000v", calls, err)
 			}
 		})
 	}

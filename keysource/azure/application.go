@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,7 +26,7 @@ type Application struct {
 	Tenant     string // id or domain of the tenant
 	ClientID   string
 	SecretFile string // holds the secret in its first line; read for every token, so that it can be replaced
-	// Client sends the requests. Default: one of its own.
+	// Client sends the requests. Default: a LoginClient, through the proxy of the environment.
 	Client *http.Client
 }
 
@@ -79,7 +81,7 @@ type Federated struct {
 	// Assertion returns an assertion for the audience of the federated credential, usually FederatedAudience. An error
 	// that wraps keysource.ErrDenied means that the principal certainly no longer exists.
 	Assertion func(ctx context.Context) (assertion string, expires time.Time, err error)
-	// Client sends the requests. Default: one of its own.
+	// Client sends the requests. Default: a LoginClient, through the proxy of the environment.
 	Client *http.Client
 }
 
@@ -136,16 +138,28 @@ func requestToken(
 	return readToken(res.StatusCode, body)
 }
 
-// applicationClient follows no redirects, so that a secret is sent to one host only. It speaks HTTP/1.1, as a transport
-// with its own TLS configuration does: a login without an answer ends its connection, and one of HTTP/2 would be tried
-// again with every later login.
-var applicationClient = &http.Client{
-	Timeout: deadline,
-	Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		IdleConnTimeout: idleTime,
-	},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// applicationClient sends logins through the proxy of the environment, as clients of Azure do.
+var applicationClient = func() *http.Client {
+	client := LoginClient(nil)
+	client.Transport.(*http.Transport).Proxy = http.ProxyFromEnvironment
+	return client
+}()
+
+// LoginClient returns a client for Application and Federated: over TLS, with certificates that roots has signed (nil:
+// the system's authorities). It follows no redirects, so that a secret is sent to one host only. It speaks HTTP/1.1, as
+// a transport with its own TLS configuration does: a login without an answer ends its connection, and one of HTTP/2
+// would be tried again with every later login.
+func LoginClient(roots *x509.CertPool) *http.Client {
+	return &http.Client{
+		Timeout: deadline,
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: dialTime}).DialContext,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+			TLSHandshakeTimeout: handshakeTime,
+			IdleConnTimeout:     idleTime,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func readToken(status int, body []byte) (token string, expires time.Time, err error) {

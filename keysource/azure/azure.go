@@ -51,8 +51,12 @@ type Config struct {
 
 // The HTTP policy. Callers poll sources, so nothing is retried here.
 const (
-	deadline = 5 * time.Second  // of a call, including its challenge and its token
-	idleTime = 60 * time.Second // longer than the interval of polls, so that a heartbeat costs no handshake
+	deadline = 5 * time.Second // of a call, including its challenge and its token
+	// of a connection and of its handshake, with which the transport goes on when its caller has left; the latter is
+	// longer than a call, whose end says more
+	dialTime      = 5 * time.Second
+	handshakeTime = 10 * time.Second
+	idleTime      = 60 * time.Second // longer than the interval of polls, so that a heartbeat costs no handshake
 	// connections that are kept open between calls: a vault is asked for many keys a few at a time
 	idlePerVault = 8
 	bufferSize   = 2 << 10  // of a connection; requests and answers have about this length
@@ -78,12 +82,13 @@ type Vaults struct {
 func NewVaults(cfg Config) *Vaults {
 	dial := cfg.Dial
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		dial = (&net.Dialer{Timeout: dialTime}).DialContext
 	}
 	return &Vaults{cfg, &transport{http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,
 			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
+			TLSHandshakeTimeout:    handshakeTime,
 			IdleConnTimeout:        idleTime,
 			MaxIdleConnsPerHost:    idlePerVault,
 			ReadBufferSize:         bufferSize,

@@ -39,6 +39,8 @@ const (
 	reasonIAM       = "IAM_PERMISSION_DENIED"
 	reasonPerimeter = "SECURITY_POLICY_VIOLATED" // of VPC Service Controls
 	reasonExpired   = "ACCESS_TOKEN_EXPIRED"
+	// the request has come without its token, which every request has: something on the way has taken it out
+	reasonNoToken = "CREDENTIALS_MISSING"
 )
 
 // permissions begin the names of the permissions on keys and versions, in texts without a reason. The name of the
@@ -73,7 +75,8 @@ func (o operation) classified(err error) error {
 		return o.failure(keysource.ErrDenied, keysource.NoIdentity, "the login is refused: "+e.Error())
 	case e.login:
 		return o.failure(keysource.ErrUnknown, "", "the login failed: "+e.Error())
-	case e.is("UNAUTHENTICATED") && e.reason != reasonExpired: // of a new token; else a clock is wrong
+	case e.is("UNAUTHENTICATED") && e.reason != reasonExpired && e.reason != reasonNoToken:
+		// of a new token; else a clock is wrong, or the token has not arrived
 		return o.failure(keysource.ErrDenied, keysource.NoIdentity, "its principal is no longer known: "+e.Error())
 	case e.is("PERMISSION_DENIED") && e.reason == reasonPerimeter:
 		return o.failure(keysource.ErrDenied, keysource.Firewall, e.Error())

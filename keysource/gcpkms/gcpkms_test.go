@@ -235,6 +235,8 @@ func faults(s *store, algorithm, version string) []sourcetest.Fault {
 			"ACCOUNT_STATE_INVALID", keysource.ErrDenied},
 		{"clock", 401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", "ACCESS_TOKEN_EXPIRED",
 			keysource.ErrUnknown},
+		{"without its token", 401, "UNAUTHENTICATED", "Request is missing required authentication credential.",
+			"CREDENTIALS_MISSING", keysource.ErrUnknown},
 		{"too many", 429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Cryptographic requests'.",
 			"RATE_LIMIT_EXCEEDED", keysource.ErrUnknown},
 		{"unavailable", 503, "UNAVAILABLE", "The service is currently unavailable.", "", keysource.ErrUnknown},

@@ -17,6 +17,22 @@ import (
 	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
+// client calls a server for one principal.
+type client struct {
+	at      place
+	login   Login
+	servers *Servers
+	life    time.Duration // how long a token is used
+
+	session chan session // holds one; a call that logs in keeps it meanwhile
+}
+
+func (s *Servers) client(at place, login Login, life time.Duration) *client {
+	c := &client{at: at, login: login, servers: s, life: life, session: make(chan session, 1)}
+	c.session <- session{}
+	return c
+}
+
 // session is a token of the server.
 type session struct {
 	token string
@@ -47,6 +63,11 @@ func (e *refusal) Error() string {
 func (e *refusal) says(text string, statuses ...int) bool {
 	return slices.Contains(statuses, e.status) &&
 		slices.ContainsFunc(e.errors, func(line string) bool { return strings.Contains(line, text) })
+}
+
+// tooNew reports whether the server says that a ciphertext names a version of the key that there is not.
+func (e *refusal) tooNew() bool {
+	return e.says("invalid ciphertext: version is too new", http.StatusBadRequest)
 }
 
 // loginPhrases are the words in which a server says for certain that a principal may not log in. That it cannot verify
@@ -89,7 +110,7 @@ func timed(ctx context.Context) (context.Context, context.CancelFunc) {
 // call makes one call below the engine and decodes the data of its answer. classified turns its error into one of a key
 // source.
 func (s *Source) call(ctx context.Context, method, path string, request, into any) error {
-	err := s.ask(ctx, method, s.at.mount+"/"+path, request, into)
+	err := s.ask(ctx, method, s.at.mount+"/"+path, request, data{into})
 	switch cause := context.Cause(ctx); {
 	case err == nil || cause == nil:
 		return err
@@ -102,25 +123,25 @@ func (s *Source) call(ctx context.Context, method, path string, request, into an
 
 // ask makes a call with a token. A refusal may be that of a token that has expired or was revoked, which says nothing
 // of the key; so it counts only with a token that the server is known to know.
-func (s *Source) ask(ctx context.Context, method, path string, request, into any) error {
-	current, fresh, err := s.token(ctx, "")
+func (c *client) ask(ctx context.Context, method, path string, request, into any) error {
+	current, fresh, err := c.token(ctx, "")
 	if err != nil {
 		return err
 	}
-	err = s.send(ctx, current.token, method, path, request, data{into})
+	err = c.send(ctx, current.token, method, path, request, into)
 	if !denied(err) {
 		return err
 	}
 	if !fresh {
-		if current, _, err = s.token(ctx, current.token); err != nil {
+		if current, _, err = c.token(ctx, current.token); err != nil {
 			return err
 		}
-		err = s.send(ctx, current.token, method, path, request, data{into})
+		err = c.send(ctx, current.token, method, path, request, into)
 	}
 	if !denied(err) || knowsToken(err) {
 		return err
 	}
-	if unknown := s.send(ctx, current.token, http.MethodGet, "auth/token/lookup-self", nil, nil); unknown != nil {
+	if unknown := c.send(ctx, current.token, http.MethodGet, "auth/token/lookup-self", nil, nil); unknown != nil {
 		return errors.New("the server does not know its token at the moment")
 	}
 	return err
@@ -140,19 +161,19 @@ func knowsToken(err error) bool {
 }
 
 // token returns a token that is not the given one, and whether it is new.
-func (s *Source) token(ctx context.Context, not string) (current session, fresh bool, err error) {
+func (c *client) token(ctx context.Context, not string) (current session, fresh bool, err error) {
 	select {
-	case current = <-s.session:
-		defer func() { s.session <- current }()
+	case current = <-c.session:
+		defer func() { c.session <- current }()
 	case <-ctx.Done():
 		return session{}, false, context.Cause(ctx)
 	}
 	if current.token != "" && current.token != not && time.Now().Before(current.until) {
 		return current, false, nil
 	}
-	next, sent, err := s.logIn(ctx, nil)
+	next, sent, err := c.logIn(ctx, nil)
 	if loginDenied(err) { // perhaps only of a secret that had just been replaced
-		if other, _, againErr := s.logIn(ctx, sent); !errors.Is(againErr, errSame) {
+		if other, _, againErr := c.logIn(ctx, sent); !errors.Is(againErr, errSame) {
 			next, err = other, againErr
 		}
 	}
@@ -167,13 +188,13 @@ func (s *Source) token(ctx context.Context, not string) (current session, fresh 
 var errSame = errors.New("the login would be the same")
 
 // logIn gets a token, unless it would send the same fields as before, and returns what it sent.
-func (s *Source) logIn(ctx context.Context, before map[string]string) (session, map[string]string, error) {
-	path, fields, token, err := s.login(ctx)
+func (c *client) logIn(ctx context.Context, before map[string]string) (session, map[string]string, error) {
+	path, fields, token, err := c.login(ctx)
 	if err != nil {
 		return session{}, nil, &loginError{err}
 	}
 	if path == "" {
-		return session{token, time.Now().Add(s.servers.tokenLife)}, nil, nil
+		return session{token, time.Now().Add(c.life)}, nil, nil
 	}
 	if before != nil && maps.Equal(before, fields) {
 		return session{}, fields, errSame
@@ -181,7 +202,7 @@ func (s *Source) logIn(ctx context.Context, before map[string]string) (session, 
 	var auth struct {
 		Token string `json:"client_token"`
 	}
-	if err := s.send(ctx, "", http.MethodPost, path, fields, login{&auth}); err != nil {
+	if err := c.send(ctx, "", http.MethodPost, path, fields, login{&auth}); err != nil {
 		if e, ok := errors.AsType[*refusal](err); ok {
 			e.login = true
 		}
@@ -190,7 +211,7 @@ func (s *Source) logIn(ctx context.Context, before map[string]string) (session, 
 	if auth.Token == "" {
 		return session{}, fields, errors.New("the answer to the login holds no token")
 	}
-	return session{auth.Token, time.Now().Add(s.servers.tokenLife)}, fields, nil
+	return session{auth.Token, time.Now().Add(c.life)}, fields, nil
 }
 
 // loginError is the failure to make a login, before anything was sent.
@@ -198,10 +219,12 @@ type loginError struct{ err error }
 
 func (e *loginError) Error() string { return e.err.Error() }
 
-// data and login are the two places of an answer that hold what was asked for; see envelope.
+// data and login are the two places of an answer that hold what was asked for; see envelope. kept is data that comes
+// with an error's status when its value was deleted. Where nothing is asked for, an answer needs no document.
 type (
 	data  struct{ into any }
 	login struct{ into any }
+	kept  struct{ into any }
 )
 
 // envelope is an answer of the server.
@@ -214,7 +237,7 @@ type envelope struct {
 
 // send makes one request. Only an error document of the server is a *refusal: a bare status may come from any
 // intermediary.
-func (s *Source) send(ctx context.Context, token, method, path string, request, want any) error {
+func (c *client) send(ctx context.Context, token, method, path string, request, want any) error {
 	var body io.Reader
 	if request != nil {
 		raw, err := json.Marshal(request)
@@ -224,7 +247,7 @@ func (s *Source) send(ctx context.Context, token, method, path string, request, 
 		defer clear(raw)
 		body = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.at.base()+"/v1/"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.at.base()+"/v1/"+path, body)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
 	}
@@ -232,25 +255,31 @@ func (s *Source) send(ctx context.Context, token, method, path string, request, 
 	if token != "" {
 		req.Header.Set("X-Vault-Token", token)
 	}
-	if s.at.namespace != "" {
-		req.Header.Set("X-Vault-Namespace", s.at.namespace)
+	if c.at.namespace != "" {
+		req.Header.Set("X-Vault-Namespace", c.at.namespace)
 	}
-	res, err := s.servers.client.Do(req)
+	res, err := c.servers.http.Do(req)
 	if err != nil {
 		return errors.New(withoutURL(err))
 	}
 	defer res.Body.Close() // its content has been read
-	raw, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	raw, err := io.ReadAll(io.LimitReader(res.Body, c.servers.limit+1))
 	defer clear(raw)
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
+	if want == nil && res.StatusCode == http.StatusNoContent && len(raw) == 0 {
+		return nil
+	}
 	var got envelope
-	if len(raw) > maxAnswer || !answer.Unambiguous(raw) || json.Unmarshal(raw, &got) != nil {
+	if int64(len(raw)) > c.servers.limit || !answer.Unambiguous(raw) || json.Unmarshal(raw, &got) != nil {
 		return fmt.Errorf("status %d without a document of the server", res.StatusCode)
 	}
 	if _, isLogin := want.(login); !isLogin { // the id is that of the use of the key
 		keysource.TraceOf(ctx).Answered(got.RequestID)
+	}
+	if want, ok := want.(kept); ok && res.StatusCode == http.StatusNotFound && got.Errors == nil {
+		return decode(got.Data, want.into)
 	}
 	if res.StatusCode != http.StatusOK {
 		if got.Errors == nil {
@@ -260,6 +289,8 @@ func (s *Source) send(ctx context.Context, token, method, path string, request, 
 	}
 	switch want := want.(type) {
 	case data:
+		return decode(got.Data, want.into)
+	case kept:
 		return decode(got.Data, want.into)
 	case login:
 		return decode(got.Auth, want.into)
@@ -316,7 +347,7 @@ func (s *Source) classified(verb string, err error) error {
 		return s.failure(verb, keysource.ErrUnknown, "", "there is no transit engine at "+s.at.mount+": "+e.Error())
 	case e.says("disallowed by policy (too old)", bad):
 		return s.failure(verb, keysource.ErrDenied, keysource.Disabled, e.Error())
-	case e.says("version is too new", bad): // a server that lags behind the one that has rotated the key
+	case e.tooNew(): // see explainTooNew, which knows more
 		return s.failure(verb, keysource.ErrUnknown, "", e.Error())
 	case e.says("message authentication failed", bad), e.says("invalid ciphertext", bad),
 		e.says("failed to RSA decrypt the ciphertext: crypto/rsa: decryption error", bad,

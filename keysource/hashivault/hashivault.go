@@ -47,24 +47,24 @@ type Config struct {
 
 // Servers opens sources that share the connections to each server. It is safe for concurrent use.
 type Servers struct {
-	client    *http.Client
+	http      *http.Client
+	limit     int64 // bytes of an answer
 	tokenLife time.Duration
 }
 
 // NewServers returns the servers that cfg leads to. Nothing is sent yet.
 func NewServers(cfg Config) *Servers {
-	client := answer.Client(cfg.Roots, cfg.Dial, maxAnswer)
-	return &Servers{client, tokenLife}
+	return newServers(cfg, maxAnswer)
+}
+
+func newServers(cfg Config, limit int64) *Servers {
+	return &Servers{answer.Client(cfg.Roots, cfg.Dial, limit), limit, tokenLife}
 }
 
 // Source is a keysource.Source over one key. It has tokens of its own, and the shared connections of its Servers.
 type Source struct {
-	key     visage.KeyRef
-	at      place
-	login   Login
-	servers *Servers
-
-	session chan session // holds one; a call that logs in keeps it meanwhile
+	key visage.KeyRef
+	*client
 
 	mu sync.Mutex
 	// when each version was made, as the server said first. A version that was made again is another key.
@@ -81,11 +81,7 @@ func (s *Servers) Open(key visage.KeyRef, login Login) (*Source, error) {
 	if login == nil {
 		return nil, fmt.Errorf("open key %s: no login", key)
 	}
-	src := &Source{
-		key: key, at: at, login: login, servers: s, session: make(chan session, 1), made: map[string]time.Time{},
-	}
-	src.session <- session{}
-	return src, nil
+	return &Source{key: key, client: s.client(at, login, s.tokenLife), made: map[string]time.Time{}}, nil
 }
 
 // The wrapped form: a byte that says whether the label is bound to it, and the ciphertext as the server wrote it.
@@ -107,7 +103,7 @@ func (s *Source) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref,
 	if err != nil {
 		return nil, keysource.Ref{}, s.classified("wrap", err)
 	}
-	if err := s.remember(version, k.Versions[version]); err != nil {
+	if err := s.remember(k); err != nil {
 		return nil, keysource.Ref{}, s.classified("wrap", err)
 	}
 	number, _ := strconv.Atoi(version) // of choose
@@ -152,9 +148,12 @@ func (s *Source) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]
 		return nil, s.failure("unwrap", keysource.ErrWrong, "",
 			fmt.Sprintf("the wrapped key does not name version %s", ref.Version))
 	}
-	request := map[string]any{"ciphertext": text}
+	request := struct { // every poll sends one: a map would cost more
+		Ciphertext string `json:"ciphertext"`
+		Associated string `json:"associated_data,omitempty"`
+	}{Ciphertext: text}
 	if blob[0] == labelled {
-		request["associated_data"] = base64.StdEncoding.EncodeToString(keysource.LabelOf(ctx).Bytes())
+		request.Associated = base64.StdEncoding.EncodeToString(keysource.LabelOf(ctx).Bytes())
 	}
 	var answered struct {
 		Plaintext string `json:"plaintext"`
@@ -189,16 +188,13 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 		return keysource.Description{}, err
 	}
 	version := cmp.Or(asked, strconv.Itoa(k.Latest))
-	number, _ := strconv.Atoi(version) // a version, or a number
-	made, found := k.Versions[version] // which has no versions that are revoked
-	if !found && !k.revoked(number) {
+	number, _ := strconv.Atoi(version)                                 // a version, or a number
+	if _, found := k.Versions[version]; !found && !k.revoked(number) { // which has no versions that are revoked
 		return keysource.Description{}, s.failure("get", keysource.ErrDenied, keysource.Missing,
 			fmt.Sprintf("the key has no version %s", version))
 	}
-	if found {
-		if err := s.remember(version, made); err != nil {
-			return keysource.Description{}, s.classified("get", err)
-		}
+	if err := s.remember(k); err != nil {
+		return keysource.Description{}, s.classified("get", err)
 	}
 	d := keysource.Description{
 		Ref:       keysource.Ref{URI: s.key.Unversioned(), Version: version},
@@ -208,23 +204,43 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	return d, nil
 }
 
-// remember notes when a version was made, and refuses one that was made again since.
-func (s *Source) remember(version string, made time.Time) error {
+// remember notes when the versions of the key were made, and refuses a key with one that was made again since.
+func (s *Source) remember(k key) error {
+	_, err := s.compare(k)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if first, known := s.made[version]; known && !first.Equal(made) {
-		return &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("version %s was made on %s and is not "+
-			"the one of %s any more: the key was deleted and made anew under its name", version,
-			made.UTC().Format(time.RFC3339), first.UTC().Format(time.RFC3339))}
-	}
-	s.made[version] = made
+	maps.Copy(s.made, k.Versions)
 	return nil
+}
+
+// compare compares when versions were made with what this source has seen before, and reports whether one is the same.
+// A key with a version that was made again is another one.
+func (s *Source) compare(k key) (same bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, version := range slices.Sorted(maps.Keys(k.Versions)) {
+		made := k.Versions[version]
+		first, known := s.made[version]
+		if known && !first.Equal(made) {
+			return false, &keysource.Error{Class: keysource.ErrWrong, Text: fmt.Sprintf("version %s was made on %s "+
+				"and is not the one of %s any more: the key was deleted and made anew under its name", version,
+				made.UTC().Format(time.RFC3339), first.UTC().Format(time.RFC3339))}
+		}
+		same = same || known
+	}
+	return same, nil
 }
 
 // explain asks the server about the key that does not open something: the key may be gone, or, if it is newer than what
 // was wrapped, be another one under the same name.
 func (s *Source) explain(ctx context.Context, err error, version string) error {
 	answer, _ := errors.AsType[*refusal](err)
+	if answer != nil && answer.tooNew() {
+		return s.explainTooNew(ctx, answer, version)
+	}
 	gone := answer != nil && answer.says("encryption key not found", http.StatusBadRequest)
 	failure := s.classified("unwrap", err)
 	if !gone && !errors.Is(failure, keysource.ErrWrong) {
@@ -240,6 +256,25 @@ func (s *Source) explain(ctx context.Context, err error, version string) error {
 			made.UTC().Format(time.RFC3339)))
 	}
 	return failure
+}
+
+// explainTooNew asks the server about a key that has no such version for it yet, or not any more: it may lag behind
+// the server that has rotated the key, and else the key is another one, made anew under the name of a deleted one.
+func (s *Source) explainTooNew(ctx context.Context, answer *refusal, version string) error {
+	k, err := s.read(ctx, "unwrap")
+	if err != nil {
+		return err
+	}
+	same, err := s.compare(k)
+	if err != nil {
+		return s.classified("unwrap", err)
+	}
+	if _, shown := k.Versions[version]; shown || same {
+		return s.failure("unwrap", keysource.ErrUnknown, "",
+			answer.Error()+"; the server seems to lag behind the one that has rotated the key")
+	}
+	return s.failure("unwrap", keysource.ErrWrong, "", fmt.Sprintf("%v; the newest version is %d: the key was deleted "+
+		"and made anew under its name", answer, k.Latest))
 }
 
 // mine checks that ref names a version of this key.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -261,6 +263,55 @@ func TestMadeAnew(t *testing.T) {
 	want(t, err, keysource.ErrWrong, "", "made anew")
 }
 
+// TestRotatedAndMadeAnew holds that a key which was rotated, deleted and made anew, and has fewer versions now, is
+// another one.
+func TestRotatedAndMadeAnew(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	s.Post("transit/keys/faces/rotate", nil)
+	blob, ref := wrapped(t, t.Context(), s.open(t, "faces", ""))
+	if ref.Version != "2" {
+		t.Fatalf("wrapped with version %s, want 2", ref.Version)
+	}
+	s.Post("transit/keys/faces/config", map[string]any{"deletion_allowed": true})
+	s.Do(http.MethodDelete, "transit/keys/faces", nil)
+	s.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
+	_, err := s.open(t, "faces", "").Unwrap(t.Context(), ref, blob)
+	want(t, err, keysource.ErrWrong, "", "version is too new; the newest version is 1")
+}
+
+// TestStandbyLagsBehind holds that a server which has not heard of a rotation yet gives no verdict, as far as the key
+// is known to be the same.
+func TestStandbyLagsBehind(t *testing.T) {
+	keys := `"1":1700000000,"2":1700000100`
+	latest := 2
+	s := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/login"):
+			_, _ = io.WriteString(w, `{"auth":{"client_token":"t","lease_duration":60}}`)
+		case r.Method == http.MethodGet:
+			fmt.Fprintf(w, `{"data":{"name":"faces","type":"aes256-gcm96","latest_version":%d,"keys":{%s}}}`, latest, keys)
+		default:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"errors":["invalid ciphertext: version is too new"]}`)
+		}
+	})
+	ref := keysource.Ref{URI: "hashivault://" + s.Address + "/transit/keys/faces", Version: "2"}
+	src := s.open(t, "faces", "")
+	if _, err := src.Describe(t.Context(), keysource.Ref{}); err != nil {
+		t.Fatal(err)
+	}
+	unwrap := func() error {
+		_, err := src.Unwrap(t.Context(), ref, append([]byte{1}, "vault:v2:AAAA"...))
+		return err
+	}
+	latest, keys = 1, `"1":1700000000`
+	want(t, unwrap(), keysource.ErrUnknown, "", "lag behind")
+	keys = `"1":1700000200`
+	want(t, unwrap(), keysource.ErrWrong, "", "made anew")
+	latest, keys = 2, `"1":1700000200,"2":1700000300`
+	want(t, unwrap(), keysource.ErrWrong, "", "made anew")
+}
+
 // restoreLater makes a key under a name whose only version was made a minute from now: it restores the backup of
 // another key with its times changed, since a test cannot turn the clock of the server.
 func (s *store) restoreLater(t *testing.T, name, keyType string) {
@@ -408,6 +459,7 @@ func TestAnswers(t *testing.T) {
 		"too long":      {200, `{"data":{"plaintext":"` + strings.Repeat("A", 1<<20) + `"}}`, keysource.ErrUnknown, ""},
 		"redirect":      {307, "", keysource.ErrUnknown, "status 307"},
 		"standby":       {473, `{"errors":["standby"]}`, keysource.ErrUnknown, "473"},
+		"replica":       {472, `{"errors":["disaster recovery secondary"]}`, keysource.ErrUnknown, "472"},
 		"too many":      {429, `{"errors":["rate limit quota exceeded"]}`, keysource.ErrUnknown, "429"},
 		"not yet seen":  {412, `{"errors":["required index state not present"]}`, keysource.ErrUnknown, "412"},
 		"failed":        {500, `{"errors":["internal error"]}`, keysource.ErrUnknown, "internal error"},
@@ -421,7 +473,8 @@ func TestAnswers(t *testing.T) {
 		"altered":          {400, `{"errors":["cipher: message authentication failed"]}`, keysource.ErrWrong, ""},
 		"RSA":              {500, `{"errors":["failed to RSA decrypt the ciphertext: crypto/rsa: decryption error"]}`, keysource.ErrWrong, ""},
 		"other ciphertext": {400, `{"errors":["invalid ciphertext: no prefix"]}`, keysource.ErrWrong, ""},
-		"too new":          {400, `{"errors":["version is too new"]}`, keysource.ErrUnknown, ""},
+		// the fake's key has the version: another server has rotated it, and this one has caught up since
+		"too new": {400, `{"errors":["invalid ciphertext: version is too new"]}`, keysource.ErrUnknown, "lag behind"},
 		"too old": {400, `{"errors":["ciphertext or signature version is disallowed by policy (too old)"]}`,
 			keysource.ErrDenied, ""},
 	} {
@@ -546,4 +599,41 @@ func TestSilence(t *testing.T) {
 		t.Errorf("over the silent connection: %v", err)
 	}
 	want(t, describe(t.Context()), keysource.ErrUnknown, "", "without a document")
+}
+
+// TestWriteWithoutAnswer holds that a write is not repeated by itself when its connection ends before the answer: the
+// second one would find the value of the first, and report that another one is there.
+func TestWriteWithoutAnswer(t *testing.T) {
+	var writes atomic.Int32
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodGet:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"errors":[]}`)
+		case writes.Add(1) == 1:
+			panic(http.ErrAbortHandler) // it is written, and the connection ends
+		default:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"errors":["check-and-set parameter did not match the current version"]}`)
+		}
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	err := errors.Join(os.WriteFile(ca, certificate, 0o600), os.WriteFile(token, []byte("token"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?ca="+ca, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, version, err := kv.Read(t.Context(), "x"); err != nil || version != 0 { // from here on there is a connection
+		t.Fatalf("read: version %d, %v", version, err)
+	}
+	_, _, err = kv.Write(t.Context(), "x", 0, []byte("value"))
+	if !errors.Is(err, keysource.ErrUnknown) || writes.Load() != 1 {
+		t.Errorf("got %v after %d writes, want one whose end is unknown", err, writes.Load())
+	}
 }

@@ -6,10 +6,12 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
 // attributes are those of the helper's process: it ends with the service, and signals of a terminal are not for it.
@@ -36,10 +38,26 @@ const (
 	abiSignals = 6
 )
 
+// dropCapabilities takes the capabilities from all threads of this process, which has some if the service runs as root
+// or was given them. No program can be started to get them back.
+func dropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData // each has 32 of them
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // confine gives up all rights of this process but those in c, and returns what the kernel cannot hold, for the log.
 func confine(c Confinement) (unheld string, err error) {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return "", fmt.Errorf("switch core dumps off: %w", err)
+	}
+	// The filter of system calls ends most of what a service that runs as root could do; this ends the rest.
+	if err := dropCapabilities(); err != nil {
+		return "", fmt.Errorf("give up the capabilities: %w", err)
 	}
 	var without []string
 	// When memory runs out, the system ends the helper, whose library may leak, and not the service.
@@ -80,7 +98,7 @@ func confine(c Confinement) (unheld string, err error) {
 	allow(write, []string{"/dev/null"})
 	allow(read, c.Read)
 	allow(write|ll.AccessFSIoctlDev, c.Write) // modules that are cards or USB devices are used by ioctl alone
-	if len(c.Ports) > 0 {
+	if c.Names {
 		allow(read, network)
 	}
 	for _, port := range c.Ports {
@@ -89,7 +107,7 @@ func confine(c Confinement) (unheld string, err error) {
 	if err := landlock.V7.BestEffort().Restrict(rules...); err != nil {
 		return "", err
 	}
-	if err := filterCalls(len(c.Ports) > 0, local); errors.Is(err, errNoFilter) {
+	if err := filterCalls(len(c.Ports) > 0, c.Names, local); errors.Is(err, errNoFilter) {
 		without = append(without, "system calls")
 	} else if err != nil {
 		return "", fmt.Errorf("filter system calls: %w", err)

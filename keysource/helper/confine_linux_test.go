@@ -107,6 +107,26 @@ func sendFirst(address string) error {
 	return unix.Sendto(fd, []byte("x"), unix.MSG_FASTOPEN, to)
 }
 
+// capabilities returns those that the threads of a process may have.
+func capabilities(t *testing.T, pid int) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the threads of process %d: %v", pid, err)
+	}
+	found := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		_, rest, _ := strings.Cut(string(text), "CapPrm:\t")
+		permitted, _, _ := strings.Cut(rest, "\n")
+		found[permitted] = true
+	}
+	return found
+}
+
 // TestConfinedFurther holds that no way around the kernel's limits of files and ports is left.
 func TestConfinedFurther(t *testing.T) {
 	open, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -124,7 +144,10 @@ func TestConfinedFurther(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, said := start(t, helper.Config{Confinement: helper.Confinement{
-		Ports: []uint16{uint16(open.Addr().(*net.TCPAddr).Port)}, Write: []string{"/dev/zero"},
+		Ports: []uint16{uint16(open.Addr().(*net.TCPAddr).Port)}, Names: true, Write: []string{"/dev/zero"},
+	}})
+	numbers, _ := start(t, helper.Config{Confinement: helper.Confinement{
+		Ports: []uint16{uint16(open.Addr().(*net.TCPAddr).Port)},
 	}})
 	isolated, _ := start(t, helper.Config{})
 	service, err := net.Listen("unix", filepath.Join(t.TempDir(), "service"))
@@ -149,6 +172,12 @@ func TestConfinedFurther(t *testing.T) {
 		{p, "fastopen " + closed.Addr().String(), no},
 		{p, socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP), nothing},
 		{p, socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP), nothing}, // names are found so
+		{p, socket(unix.AF_INET, unix.SOCK_DGRAM, 0), nothing},
+		{p, socket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_TCP), no},
+		{p, socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_UDP), no},
+		{numbers, "connect " + open.Addr().String(), nothing},
+		{numbers, socket(unix.AF_INET, unix.SOCK_DGRAM, 0), no}, // no name is to be found
+		{numbers, socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP), no},
 		{p, socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE), nothing},
 		{p, socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT), no},
 		{p, socket(unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP), no},
@@ -171,6 +200,12 @@ func TestConfinedFurther(t *testing.T) {
 		if got := ask(t, c.p, c.does).Weak; !strings.HasSuffix(got, c.says) {
 			t.Errorf("%s: %s, want %s", c.does, got, c.says)
 		}
+	}
+	if found := capabilities(t, pid); len(found) != 1 || !found["0000000000000000"] {
+		t.Errorf("threads of the helper have the capabilities %v, want none", found)
+	}
+	if found := capabilities(t, os.Getpid()); os.Geteuid() == 0 && found["0000000000000000"] {
+		t.Errorf("the service has lost its own: %v", found)
 	}
 	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
 	if err != nil || string(score) != "1000\n" {

@@ -75,14 +75,19 @@ func on(call uint32, steps ...unix.SockFilter) []unix.SockFilter {
 }
 
 // sockets decides about socket(2). Landlock holds TCP alone: without this, MPTCP would reach every port, and a socket
-// of this machine every service of it. Names are found over UDP and NETLINK_ROUTE.
-func sockets(network, local bool) []unix.SockFilter {
+// of this machine every service of it. Names are found over UDP, which Landlock does not hold: it is there only if
+// names are to be found. NETLINK_ROUTE tells the addresses of this machine.
+func sockets(network, names, local bool) []unix.SockFilter {
 	unixSocket := refuse
 	if local {
 		unixSocket = permit
 	}
 	if !network {
 		return on(unix.SYS_SOCKET, argument(0), equal(unix.AF_UNIX, 0, 1), unixSocket, refuse)
+	}
+	datagram := refuse
+	if names {
+		datagram = permit
 	}
 	const typeMask = 0xf // the rest are flags
 	return on(unix.SYS_SOCKET,
@@ -91,13 +96,13 @@ func sockets(network, local bool) []unix.SockFilter {
 		equal(unix.AF_NETLINK, 0, 4), argument(2), equal(unix.NETLINK_ROUTE, 0, 1), permit, refuse,
 		equal(unix.AF_INET, 2, 0), equal(unix.AF_INET6, 1, 0), refuse,
 		argument(1), unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: typeMask},
-		equal(unix.SOCK_STREAM, 2, 0), equal(unix.SOCK_DGRAM, 1, 0), refuse,
-		argument(2),
-		equal(0, 2, 0), equal(unix.IPPROTO_TCP, 1, 0), equal(unix.IPPROTO_UDP, 0, 1), permit, refuse)
+		equal(unix.SOCK_STREAM, 6, 0), equal(unix.SOCK_DGRAM, 0, 3),
+		argument(2), equal(0, 2, 0), equal(unix.IPPROTO_UDP, 1, 0), refuse, datagram,
+		argument(2), equal(0, 1, 0), equal(unix.IPPROTO_TCP, 0, 1), permit, refuse)
 }
 
 // program is the filter.
-func program(architecture uint32, network, local bool) []unix.SockFilter {
+func program(architecture uint32, network, names, local bool) []unix.SockFilter {
 	const x32 = 0x40000000
 	steps := []unix.SockFilter{
 		load(ofArchitecture), equal(architecture, 1, 0), refuse,
@@ -110,7 +115,7 @@ func program(architecture uint32, network, local bool) []unix.SockFilter {
 	for _, call := range calls {
 		steps = append(steps, on(call, refuse)...)
 	}
-	steps = append(steps, sockets(network, local)...)
+	steps = append(steps, sockets(network, names, local)...)
 	// A connection that is opened by sending passes Landlock by.
 	for call, flags := range map[uint32]uint32{unix.SYS_SENDTO: 3, unix.SYS_SENDMSG: 2, unix.SYS_SENDMMSG: 3} {
 		steps = append(steps, on(call, argument(flags), has(unix.MSG_FASTOPEN, 0, 1), refuse, permit)...)
@@ -125,13 +130,13 @@ func program(architecture uint32, network, local bool) []unix.SockFilter {
 }
 
 // filterCalls lets all threads of this process call the system for no more than a key store needs. network permits
-// sockets of the network, and local those of this machine.
-func filterCalls(network, local bool) error {
+// sockets of the network, names those by which names are found, and local those of this machine.
+func filterCalls(network, names, local bool) error {
 	arch := map[string]uint32{"amd64": unix.AUDIT_ARCH_X86_64, "arm64": unix.AUDIT_ARCH_AARCH64}[runtime.GOARCH]
 	if arch == 0 {
 		return errNoFilter
 	}
-	steps := program(arch, network, local)
+	steps := program(arch, network, names, local)
 	filter := unix.SockFprog{Len: uint16(len(steps)), Filter: &steps[0]}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

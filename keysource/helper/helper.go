@@ -48,7 +48,7 @@ type Config struct {
 	Confinement Confinement
 	// Files are files that the service reads for the helper whenever it asks, by the names that it knows them by, such
 	// as "pin". They may be replaced at any time, which no right to a file survives. A line that the helper writes
-	// with the first line of one of them in it is not logged.
+	// with a line of one of them in it, of 16 bytes or more or the first one, is not logged.
 	Files map[string]string
 	// Command is the program, by its absolute path, and its arguments. Default: this program and Argument.
 	Command []string
@@ -62,6 +62,7 @@ type Confinement struct {
 	Read        []string          // files and folders, which need not be there
 	Write       []string          // likewise; they may be read as well. A socket in it permits all of this machine
 	Ports       []uint16          // TCP ports to connect to; with none, it has no network at all
+	Names       bool              // hosts are looked up by their names, which takes UDP; without, it has none
 	Environment map[string]string // all variables
 }
 

@@ -566,8 +566,14 @@ func TestErrors(t *testing.T) {
 	if err := os.WriteFile(pin, []byte("4711-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, said := start(t, helper.Config{Files: map[string]string{"pin": pin}})
+	pem := filepath.Join(t.TempDir(), "key.pem")
+	const private = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49\nAgE=\n-----END PRIVATE KEY-----\n"
+	if err := os.WriteFile(pem, []byte(private), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, said := start(t, helper.Config{Files: map[string]string{"pin": pin, "key": pem}})
 	ask(t, p, "say the library is old")
+	ask(t, p, "say the key is MIGHAgEAMBMGByqGSM49AgEGCCqGSM49")
 	ask(t, p, "say PIN is 4711-secret")
 	ask(t, p, "say "+strings.Repeat("x", 1<<10-4)+"4711-secret") // which is cut in the middle
 	ask(t, p, "say "+strings.Repeat("long ", 1000))
@@ -577,7 +583,8 @@ func TestErrors(t *testing.T) {
 	p.Close() // the pipe has been read
 	got := said.String()
 	for text, n := range map[string]int{
-		"the library is old": 1, "4711": 0, "a line with a secret": 2, "line=more": 196, "further lines": 1,
+		"the library is old": 1, "4711": 0, "MIGHAg": 0,
+		"a line with a secret": 3, "line=more": 195, "further lines": 1,
 	} {
 		if strings.Count(got, text) != n {
 			t.Errorf("the log says %q %d times, want %d", text, strings.Count(got, text), n)

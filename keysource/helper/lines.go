@@ -65,13 +65,28 @@ func (l *lines) secret(line string) bool {
 		if err != nil {
 			return true // which of its words are secret cannot be known
 		}
-		first, _, _ := bytes.Cut(raw, []byte("\n"))
-		first = bytes.TrimSpace(first)
-		found := len(first) > 0 && bytes.Contains([]byte(line), first)
+		found := holds([]byte(line), raw)
 		clear(raw)
 		if found {
 			return true
 		}
+	}
+	return false
+}
+
+// minSecret is the length from which a line of a secret file counts, other than the first: a private key in PEM has
+// many, and its last one may be short enough to be in any text.
+const minSecret = 16
+
+// holds reports whether a line holds one of the lines of a secret.
+func holds(line, secret []byte) bool {
+	first := true
+	for part := range bytes.Lines(secret) {
+		part = bytes.TrimSpace(part)
+		if len(part) > 0 && (first || len(part) >= minSecret) && bytes.Contains(line, part) {
+			return true
+		}
+		first = false
 	}
 	return false
 }

@@ -161,7 +161,7 @@ func (s *Source) Describe(ctx context.Context, ref keysource.Ref) (keysource.Des
 	return keysource.Description{
 		Ref: keysource.Ref{URI: s.uri, Version: escape(id)}, Algorithm: "A256GCM", KeyType: "oct-HSM",
 		Bits: int(k.bits), Enabled: k.state == kmip.StateActive, NotBefore: k.notBefore, Expires: k.expires,
-		Unfit: k.unfit(),
+		Unfit: k.unfit(s.server.unmarked),
 	}, nil
 }
 
@@ -178,6 +178,22 @@ func (s *Source) otherKey(verb, id string) error {
 	return s.failure(verb, keysource.ErrWrong, "", fmt.Sprintf("the server answered for key %.200q", id))
 }
 
+// said is an attribute that a server may leave out.
+type said int8
+
+const (
+	unsaid said = iota
+	no
+	yes
+)
+
+func saidOf(v bool) said {
+	if v {
+		return yes
+	}
+	return no
+}
+
 // key is what a server says of a key.
 type key struct {
 	names              []string
@@ -187,9 +203,9 @@ type key struct {
 	usage              kmip.CryptographicUsageMask
 	state              kmip.State
 	notBefore, expires time.Time
-	extractable        bool
-	plain              bool // it may be read in the clear
-	wasExtractable     bool
+	extractable        said
+	sensitive          said // it may not be read in the clear
+	neverExtractable   said
 }
 
 // usable refuses a key that is not active.
@@ -214,20 +230,24 @@ func (k key) usable() error {
 
 const aesBits = 256
 
-// unfit says why the key may not protect a resource.
-func (k key) unfit() map[keysource.Fitness]string {
+// unfit says why the key may not protect a resource. unmarked permits keys of whose protection the server says nothing;
+// what it says counts all the same.
+func (k key) unfit(unmarked bool) map[keysource.Fitness]string {
 	why := map[keysource.Fitness]string{}
 	if k.object != kmip.ObjectTypeSymmetricKey || k.algorithm != kmip.CryptographicAlgorithmAES || k.bits != aesBits {
 		why[keysource.FitType] = fmt.Sprintf("has object type %d, algorithm %d and %d bits: only symmetric AES keys "+
 			"of %d bits protect resources", k.object, k.algorithm, k.bits, aesBits)
 	}
 	switch {
-	case k.extractable:
+	case k.extractable == yes:
 		why[keysource.FitProtection] = "may leave the server: make one with Extractable false"
-	case k.plain:
+	case k.sensitive == no:
 		why[keysource.FitProtection] = "may be read in the clear: make one with Sensitive true"
-	case k.wasExtractable:
+	case k.neverExtractable == no:
 		why[keysource.FitProtection] = "could leave the server in the past (Never Extractable is false): make a new one"
+	case !unmarked && (k.extractable == unsaid || k.sensitive == unsaid):
+		why[keysource.FitProtection] = "may leave the server for all that it says (Sensitive or Extractable is " +
+			"missing): make one with Sensitive true and Extractable false, or set helper.allowUnmarked for this store"
 	}
 	if need := kmip.CryptographicUsageEncrypt | kmip.CryptographicUsageDecrypt; k.usage&need != need {
 		why[keysource.FitOperations] = "may not encrypt and decrypt: its Cryptographic Usage Mask must have both"
@@ -322,11 +342,11 @@ func (s *Source) read(ctx context.Context, id string) (key, error) {
 		case bool:
 			switch a.AttributeName {
 			case kmip.AttributeNameExtractable:
-				k.extractable = v
+				k.extractable = saidOf(v)
 			case kmip.AttributeNameSensitive:
-				k.plain = !v
+				k.sensitive = saidOf(v)
 			case kmip.AttributeNameNeverExtractable:
-				k.wasExtractable = !v
+				k.neverExtractable = saidOf(v)
 			}
 		}
 	}
@@ -365,7 +385,7 @@ func (s *Source) classified(ctx context.Context, verb string, err error) error {
 		return s.failure(verb, keysource.ErrDenied, keysource.Missing, r.Error())
 	case kmip.ResultReasonAuthenticationNotSuccessful:
 		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, r.Error())
-	case kmip.ResultReasonCryptographicFailure:
+	case kmip.ResultReasonCryptographicFailure: // of the tag; a field that is invalid is one of our question
 		if verb == "unwrap" {
 			return s.failure(verb, keysource.ErrWrong, "", r.Error())
 		}

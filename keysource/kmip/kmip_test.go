@@ -251,6 +251,9 @@ func TestVersions(t *testing.T) {
 // TestFitness says of each key why it may not protect a resource.
 func TestFitness(t *testing.T) {
 	k := keystores.StartKMIP(t)
+	lacks := func(names ...api.AttributeName) func(*keystores.KMIPKey) {
+		return func(k *keystores.KMIPKey) { k.Unsaid = names }
+	}
 	p := serve(t, k)
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
 	for name, c := range map[string]struct {
@@ -258,10 +261,12 @@ func TestFitness(t *testing.T) {
 		of     keysource.Fitness
 		says   string
 	}{
-		"fit":         {func(k *keystores.KMIPKey) { k.Until = end }, "", ""},
-		"small":       {func(k *keystores.KMIPKey) { k.Bits = 128 }, keysource.FitType, "128 bits"},
-		"extractable": {func(k *keystores.KMIPKey) { k.Extractable = true }, keysource.FitProtection, "Extractable"},
-		"readable":    {func(k *keystores.KMIPKey) { k.Readable = true }, keysource.FitProtection, "Sensitive"},
+		"fit":            {func(k *keystores.KMIPKey) { k.Until = end }, "", ""},
+		"small":          {func(k *keystores.KMIPKey) { k.Bits = 128 }, keysource.FitType, "128 bits"},
+		"extractable":    {func(k *keystores.KMIPKey) { k.Extractable = true }, keysource.FitProtection, "Extractable"},
+		"readable":       {func(k *keystores.KMIPKey) { k.Readable = true }, keysource.FitProtection, "Sensitive"},
+		"no Extractable": {lacks(api.AttributeNameExtractable), keysource.FitProtection, "Extractable is missing"},
+		"no Sensitive":   {lacks(api.AttributeNameSensitive), keysource.FitProtection, "helper.allowUnmarked"},
 		"encrypting": {func(k *keystores.KMIPKey) { k.Usage = api.CryptographicUsageEncrypt },
 			keysource.FitOperations, "Usage Mask"},
 	} {
@@ -273,6 +278,40 @@ func TestFitness(t *testing.T) {
 		if c.of == "" && (len(d.Unfit) > 0 || !d.Expires.Equal(end)) ||
 			c.of != "" && !strings.Contains(d.Unfit[c.of], c.says) {
 			t.Errorf("%s: %+v, want %q to say %q", name, d, c.of, c.says)
+		}
+	}
+}
+
+// TestUnmarked holds that the operator's permission is for what a server does not say, and not for what it says.
+func TestUnmarked(t *testing.T) {
+	k := keystores.StartKMIP(t)
+	p := serve(t, k, func(c *helper.Config) {
+		settings, err := json.Marshal(kmip.Config{Address: k.Address, Roots: k.CA(), Unmarked: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Settings = settings
+	})
+	const sensitive, extractable = api.AttributeNameSensitive, api.AttributeNameExtractable
+	for name, c := range map[string]struct {
+		change func(*keystores.KMIPKey)
+		says   string // empty: fit
+	}{
+		"nothing": {func(k *keystores.KMIPKey) { k.Unsaid = []api.AttributeName{sensitive, extractable} }, ""},
+		"extractable": {func(k *keystores.KMIPKey) {
+			k.Unsaid, k.Extractable = []api.AttributeName{sensitive}, true
+		}, "Extractable false"},
+		"readable": {func(k *keystores.KMIPKey) {
+			k.Unsaid, k.Readable = []api.AttributeName{extractable}, true
+		}, "Sensitive true"},
+	} {
+		k.MakeKey(name, c.change)
+		d, err := p.Open(key(k, name, "")).Describe(t.Context(), keysource.Ref{})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if says := d.Unfit[keysource.FitProtection]; !strings.Contains(says, c.says) || c.says == "" && says != "" {
+			t.Errorf("%s: %q, want %q", name, says, c.says)
 		}
 	}
 }

@@ -25,6 +25,10 @@ const (
 type Config struct {
 	Address string // of ParseAddress
 	Roots   string // the authorities that may sign the server's certificate, in PEM
+	// Unmarked permits keys of which the server does not say that they stay inside: attributes that not all have.
+	Unmarked bool
+	// Dial connects to the server. Default: the network's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) `json:"-"`
 }
 
 // The names of the files with the certificate that proves who asks, and its private key, in PEM. They are read for each
@@ -46,6 +50,10 @@ type Server struct {
 	files   Files
 	slots   chan struct{} // one for each connection
 	idle    chan *conn
+
+	// as in Config
+	unmarked bool
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // conn is a connection, for one request at a time.
@@ -65,7 +73,11 @@ func NewServer(cfg Config, files Files) (*Server, error) {
 	if !roots.AppendCertsFromPEM([]byte(cfg.Roots)) {
 		return nil, errors.New("the authorities of the KMIP server have no certificate in PEM")
 	}
-	return &Server{address, roots, files, make(chan struct{}, maxConns), make(chan *conn, maxConns)}, nil
+	if cfg.Dial == nil {
+		cfg.Dial = new(net.Dialer).DialContext
+	}
+	return &Server{address, roots, files, make(chan struct{}, maxConns), make(chan *conn, maxConns), cfg.Unmarked,
+		cfg.Dial}, nil
 }
 
 // Close closes the connections. No call may be running.
@@ -115,18 +127,29 @@ func ask[A kmip.OperationPayload](ctx context.Context, s *Server, question kmip.
 		return none, fmt.Errorf("ask the server: %w", err)
 	}
 	s.idle <- c // which has room: there are as many slots
+	// A server that does not speak the version of the question says so in its own (§6.1).
+	if v := answer.Header.ProtocolVersion; v != kmip.V1_4 {
+		return none, fmt.Errorf("the server answers in version %d.%d of KMIP, and not in 1.4", v.ProtocolVersionMajor,
+			v.ProtocolVersionMinor)
+	}
 	if len(answer.BatchItem) != 1 {
 		return none, errors.New("the answer is not the one to the question")
 	}
 	item := answer.BatchItem[0]
-	if item.ResultStatus == kmip.ResultStatusOperationFailed {
+	failed := item.ResultStatus == kmip.ResultStatusOperationFailed
+	// An item has the operation of the question (§7.2), unless the server could not read that. So what is refused must
+	// be what was asked.
+	switch got, ok := item.ResponsePayload.(A); {
+	case failed && item.Operation != question.Operation():
+		return none, fmt.Errorf("the answer is not the one to the question: %.300s: %.300s",
+			ttlv.EnumStr(item.ResultReason), item.ResultMessage)
+	case failed:
 		return none, &refusal{item.ResultReason, item.ResultMessage}
-	}
-	got, ok := item.ResponsePayload.(A)
-	if !ok || item.ResultStatus != kmip.ResultStatusSuccess || item.Operation != question.Operation() {
+	case !ok || item.ResultStatus != kmip.ResultStatusSuccess || item.Operation != question.Operation():
 		return none, errors.New("the answer is not the one to the question")
+	default:
+		return got, nil
 	}
-	return got, nil
 }
 
 // connection returns a connection that is not old.
@@ -161,12 +184,16 @@ func (s *Server) connection(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := tls.Dialer{Config: &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: host, Certificates: []tls.Certificate{pair},
-	}}
-	raw, err := dialer.DialContext(ctx, "tcp", endpoint)
+	raw, err := s.dial(ctx, "tcp", endpoint)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{raw, ttlv.NewStream(raw, maxAnswer), time.Now().Add(connLife)}, nil
+	secured := tls.Client(raw, &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: s.roots, ServerName: host, Certificates: []tls.Certificate{pair},
+	})
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = raw.Close() // nothing was sent
+		return nil, err
+	}
+	return &conn{secured, ttlv.NewStream(secured, maxAnswer), time.Now().Add(connLife)}, nil
 }

@@ -139,6 +139,15 @@ func Label(name string) string {
 	return label
 }
 
+// TokenLabel returns the label of the token in an address of ParseAddress; empty: it names the token by something else.
+func TokenLabel(address string) string {
+	at, err := placeOf(address)
+	if err != nil {
+		return ""
+	}
+	return at["token"]
+}
+
 // placeOf parses the address of a token.
 func placeOf(address string) (place, error) {
 	key, err := ParseKey(address, "any", "")

@@ -27,11 +27,13 @@ import (
 const Notice = "instance recovery key — cannot open customer-managed resources"
 
 const (
-	format       = 1
-	minBits      = 4096
-	maxBits      = 8192
-	maxRecipient = 255 // the numbers of shares are bytes, and 0 is the secret's
+	format  = 1
+	minBits = 4096
+	maxBits = 8192
 )
+
+// MaxRecipients is how many recipients a kit has at most: the numbers of shares are bytes, and 0 is the secret's.
+const MaxRecipients = 255
 
 // Kit is a recovery kit, as its file has it in JSON. It holds no secret in the clear.
 type Kit struct {
@@ -107,8 +109,8 @@ func refuse(text string, args ...any) error {
 
 // Make seals a version of the root key of an instance for recipients, of whom threshold are needed.
 func Make(instance string, version uint32, root []byte, recipients []Recipient, threshold int) (Kit, error) {
-	if len(recipients) == 0 || len(recipients) > maxRecipient {
-		return Kit{}, refuse("a recovery kit has 1 to %d recipients", maxRecipient)
+	if len(recipients) == 0 || len(recipients) > MaxRecipients {
+		return Kit{}, refuse("a recovery kit has 1 to %d recipients", MaxRecipients)
 	}
 	if threshold < 1 || threshold > len(recipients) {
 		return Kit{}, refuse("the threshold must be between 1 and %d, the number of recipients", len(recipients))
@@ -122,7 +124,7 @@ func Make(instance string, version uint32, root []byte, recipients []Recipient, 
 	rand.Read(key)
 	shares := split(key, len(recipients), threshold)
 	for i, to := range recipients {
-		name, err := fingerprint(to)
+		name, err := Fingerprint(to)
 		if err != nil {
 			return Kit{}, err
 		}
@@ -156,7 +158,8 @@ func (k Kit) bound() string {
 	return text
 }
 
-func fingerprint(key *rsa.PublicKey) (string, error) {
+// Fingerprint names a recipient in kits: the SHA-256 of the public key (SubjectPublicKeyInfo in DER), hexadecimal.
+func Fingerprint(key Recipient) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("encode a public key: %w", err)
@@ -175,7 +178,7 @@ func Parse(text []byte) (k Kit, err error) {
 	if k.Format != format {
 		return Kit{}, refuse("the recovery kit has format %d; this version of Visage reads format %d", k.Format, format)
 	}
-	if k.Threshold < 1 || len(k.Shares) < k.Threshold || len(k.Shares) > maxRecipient {
+	if k.Threshold < 1 || len(k.Shares) < k.Threshold || len(k.Shares) > MaxRecipients {
 		return Kit{}, refuse("the recovery kit is damaged: %d shares, of which %d are needed", len(k.Shares),
 			k.Threshold)
 	}
@@ -184,7 +187,7 @@ func Parse(text []byte) (k Kit, err error) {
 
 // OpenShare opens the share of a recipient.
 func (k Kit) OpenShare(key *rsa.PrivateKey) (Share, error) {
-	name, err := fingerprint(&key.PublicKey)
+	name, err := Fingerprint(&key.PublicKey)
 	if err != nil {
 		return Share{}, err
 	}

@@ -18,10 +18,13 @@ var aws = kind{
 	parse:     awskms.ParseKey,
 	check:     checkAWS,
 	methods:   awsMethods,
+	may:       []string{"endpoint", "loginEndpoint", "caFile"},
 	federates: []string{"web-identity"},
 	// The tokens go to STS, which belongs to AWS and not to the account.
 	host:     func(s Store) string { return cmp.Or(s.LoginEndpoint, "AWS") },
 	listener: func(s Store) string { return awskms.Listener(awsConfig(s)) },
+	remedy:   awsRemedy,
+	revoke:   awsRevocation,
 	connect:  connectAWS,
 }
 

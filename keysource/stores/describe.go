@@ -17,19 +17,27 @@ type Kind struct {
 	Scheme  string // of the addresses
 	About   string // the form of an address, and what it is the address of
 	Methods []Method
+	// Needs and May are the fields that a description needs, and those that it may have, besides its login and helper.
+	Needs, May []string
+	// Library says that a description names a library of this machine: it may come from the settings alone.
+	Library bool
 }
 
 // Method is a method of login. The fields are named as in Fields, without "login.".
 type Method struct {
 	Name       string
 	Needs, May []string // the fields of Login that it needs, and those that it may have
+	Alike      bool     // all resources log in alike, so that Store.Resources is needed; set by Kinds
 }
 
 // Kinds returns all kinds of stores.
 func Kinds() []Kind {
 	all := make([]Kind, len(kinds))
 	for i, k := range kinds {
-		all[i] = Kind{k.scheme, k.about, slices.Clone(k.methods)}
+		all[i] = Kind{k.scheme, k.about, slices.Clone(k.methods), slices.Clone(k.needs), slices.Clone(k.may), k.library}
+		for j, m := range all[i].Methods {
+			all[i].Methods[j].Alike = k.helped == nil && !slices.Contains(k.federates, m.Name)
+		}
 	}
 	return all
 }
@@ -47,7 +55,7 @@ func Fields() []string {
 	for _, f := range new(Store).texts() {
 		all = append(all, f.name)
 	}
-	return all
+	return append(all, ResourcesField)
 }
 
 // Described returns the description of the store at an address with the given fields, by the names of Fields. A name
@@ -56,6 +64,10 @@ func Described(address string, values map[string]string) (Store, error) {
 	s := Store{Address: address}
 	known := s.texts()
 	for name, value := range values {
+		if name == ResourcesField {
+			s.Resources = SplitResources(value)
+			continue
+		}
 		i := slices.IndexFunc(known, func(f text) bool { return f.name == name })
 		if i < 0 {
 			return Store{}, fmt.Errorf("the description of a key store has no field %q; it has %s", name,
@@ -66,6 +78,20 @@ func Described(address string, values map[string]string) (Store, error) {
 	return s, nil
 }
 
+// ResourcesField is the name of Store.Resources in Fields. Its value has commas between the entries.
+const ResourcesField = "resources"
+
+// SplitResources returns the entries of the text of Store.Resources, which has commas between them.
+func SplitResources(text string) []string {
+	var all []string
+	for _, r := range strings.Split(text, ",") {
+		if r = strings.TrimSpace(r); r != "" {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // Values returns the fields of a description that are set, by the names of Fields.
 func (s Store) Values() map[string]string {
 	all := map[string]string{}
@@ -73,6 +99,9 @@ func (s Store) Values() map[string]string {
 		if *f.value != "" {
 			all[f.name] = *f.value
 		}
+	}
+	if len(s.Resources) > 0 {
+		all[ResourcesField] = strings.Join(s.Resources, ",")
 	}
 	return all
 }
@@ -91,13 +120,13 @@ func (s Store) Shown() Store {
 	return s
 }
 
-// text is one field of a description.
+// text is one field of a description that is a text.
 type text struct {
 	name  string
 	value *string
 }
 
-// texts returns the fields of a description.
+// texts returns the fields of a description that are texts.
 func (s *Store) texts() []text {
 	var all []text
 	add := func(prefix string, v reflect.Value) {

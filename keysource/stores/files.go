@@ -11,11 +11,11 @@ import (
 // choice as a secret. The fields that name files have JSON names that end in "File".
 //
 // A description that says what a helper may use is refused for the same reason: it names a library that is run, and
-// files and folders.
+// files and folders, or lowers what is demanded of keys.
 func (s Store) FilesIn(folder string) error {
 	if s.helped() {
-		return fmt.Errorf("a store that is reached through a library of this machine is named in the settings alone: " +
-			"write it into the file of key-stores, and restart the service")
+		return fmt.Errorf("a store that is reached through a library of this machine, or has other settings of its " +
+			"helper, is named in the settings alone: write it into the file of key-stores, and restart the service")
 	}
 	folder, err := filepath.EvalSymlinks(folder)
 	if err != nil {

@@ -19,11 +19,14 @@ var google = kind{
 	parse:     gcpkms.ParseKey,
 	check:     checkGoogle,
 	methods:   googleMethods,
+	may:       []string{"endpoint", "caFile"},
 	federates: []string{"workload-identity"},
 	// The assertions go to the security token service, which belongs to Google and not to the project.
 	host:     func(s Store) string { return cmp.Or(s.Endpoint, "Google") },
 	audience: func(s Store) string { return gcpkms.DefaultAudience(s.Login.Provider) },
 	listener: func(s Store) string { return gcpkms.Listener(s.Endpoint) },
+	remedy:   googleRemedy,
+	revoke:   googleRevocation,
 	connect:  connectGoogle,
 }
 

@@ -51,6 +51,7 @@ func (h Helper) confinement() (helper.Confinement, error) {
 			return helper.Confinement{}, fmt.Errorf("the helper's hosts are HOST:PORT; got %q", at)
 		}
 		c.Ports = append(c.Ports, uint16(number))
+		c.Names = c.Names || net.ParseIP(host) == nil
 	}
 	return c, nil
 }

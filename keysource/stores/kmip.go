@@ -22,6 +22,9 @@ var keyManager = kind{
 	parse:   kmip.ParseKey,
 	check:   checkKMIP,
 	methods: kmipMethods,
+	needs:   []string{"caFile"},
+	remedy:  kmipRemedy,
+	revoke:  kmipRevocation,
 	connect: func(s Store, _ Assert) opener { return helped(s, kmip.Name) },
 	helped:  kmipHelper,
 }
@@ -31,11 +34,13 @@ var kmipMethods = []Method{
 }
 
 func checkKMIP(s Store) error {
+	rest := s.Helper
+	rest.AllowUnmarked = false
 	switch {
 	case s.Endpoint != "" || s.LoginEndpoint != "":
 		return errors.New("the address is that of the server: leave endpoint and loginEndpoint out")
-	case !reflect.ValueOf(s.Helper).IsZero():
-		return errors.New("the helper of a KMIP server needs nothing else: leave helper out")
+	case !reflect.ValueOf(rest).IsZero():
+		return errors.New("the helper of a KMIP server takes allowUnmarked alone: leave helper out, or all else in it")
 	case s.CAFile == "":
 		return errors.New("caFile is missing: it has the authorities of the server's certificate")
 	}
@@ -57,7 +62,7 @@ func kmipHelper(s Store) (helper.Config, error) {
 		return helper.Config{}, fmt.Errorf("caFile has %d bytes, more than the %d that a helper takes: leave in it "+
 			"the authorities of this server alone", len(roots), maxRoots)
 	}
-	_, port, err := net.SplitHostPort(kmip.Endpoint(s.Address))
+	host, port, err := net.SplitHostPort(kmip.Endpoint(s.Address))
 	if err != nil {
 		return helper.Config{}, err
 	}
@@ -65,10 +70,13 @@ func kmipHelper(s Store) (helper.Config, error) {
 	if err != nil {
 		return helper.Config{}, err
 	}
-	settings, err := json.Marshal(kmip.Config{Address: s.Address, Roots: string(roots)})
+	settings, err := json.Marshal(kmip.Config{
+		Address: s.Address, Roots: string(roots), Unmarked: s.Helper.AllowUnmarked,
+	})
 	return helper.Config{
-		Kind: kmip.Scheme, Settings: settings, Confinement: helper.Confinement{Ports: []uint16{uint16(number)}},
-		Files: map[string]string{kmip.Certificate: s.Login.CertificateFile, kmip.PrivateKey: s.Login.SecretFile},
+		Kind: kmip.Scheme, Settings: settings,
+		Confinement: helper.Confinement{Ports: []uint16{uint16(number)}, Names: net.ParseIP(host) == nil},
+		Files:       map[string]string{kmip.Certificate: s.Login.CertificateFile, kmip.PrivateKey: s.Login.SecretFile},
 	}, err
 }
 

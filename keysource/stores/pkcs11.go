@@ -2,6 +2,7 @@ package stores
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -18,6 +19,9 @@ var hsm = kind{
 	parse:   pkcs11.ParseKey,
 	check:   checkToken,
 	methods: tokenMethods,
+	library: true,
+	remedy:  tokenRemedy,
+	revoke:  tokenRevocation,
 	connect: func(s Store, _ Assert) opener { return helped(s, pkcs11.Label) },
 	helped:  tokenHelper,
 }
@@ -27,6 +31,9 @@ var tokenMethods = []Method{{Name: "pin", Needs: []string{"secretFile"}, May: []
 func checkToken(s Store) error {
 	if s.CAFile != "" || s.Endpoint != "" || s.LoginEndpoint != "" {
 		return fmt.Errorf("a token has no certificates and no endpoints: leave out caFile, endpoint and loginEndpoint")
+	}
+	if s.Helper.AllowUnmarked {
+		return errors.New("helper.allowUnmarked is for KMIP servers: a token has the attributes of its keys")
 	}
 	if !filepath.IsAbs(s.Helper.Module) {
 		return fmt.Errorf("helper.module is the PKCS#11 library, by its absolute path; got %q", s.Helper.Module)

@@ -82,6 +82,7 @@ func TestRead(t *testing.T) {
 		`[` + manager + `,"secretFile":"k"}}]`:                                          "caFile is missing",
 		`[` + manager + `},"caFile":"ca"}]`:                                             "secretFile",
 		`[` + manager + `,"secretFile":"k"},"caFile":"ca","helper":{"hosts":["x:1"]}}]`: "leave helper out",
+		`[` + token + `},"helper":{"module":"/m.so","allowUnmarked":true}}]`:            "for KMIP servers",
 		`[` + token + `}}]`:                                                                                    "helper.module",
 		`[` + token + `},"helper":{"module":"m.so"}}]`:                                                         "absolute path",
 		`[` + token + `},"helper":{"module":"/m.so","read":["etc"]}}]`:                                         "absolute paths",

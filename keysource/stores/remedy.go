@@ -11,7 +11,11 @@ type Need string
 const (
 	NeedLogin  Need = "login"  // the identity may log in
 	NeedRights Need = "rights" // it may describe, wrap and unwrap with the key
-	NeedKey    Need = "key"    // there is such a key, and it is fit and enabled
+	NeedKey    Need = "key"    // there is such a key, and it is of a fit type
+	// it is protected against deletion, enabled, and allows to wrap and unwrap
+	NeedProtection Need = "protection"
+	NeedEnabled    Need = "enabled"
+	NeedOperations Need = "operations"
 )
 
 // Customer is what commands for the holder of a key are filled in with.

@@ -16,14 +16,16 @@ import (
 type Set struct {
 	log *slog.Logger
 
-	mu      sync.RWMutex
-	all     map[string]*Store // by address, in its one spelling
-	removed int               // how many were removed, so that connections know of it
+	mu  sync.RWMutex
+	all map[string]*Store // by address, in its one spelling
+	// those that cannot be used now, and whose audiences nobody else may have meanwhile
+	reserved map[string]Store
+	removed  int // how many were removed or changed, so that connections know of it
 }
 
 // NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
 func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
-	set := &Set{log: log, all: map[string]*Store{}}
+	set := &Set{log: log, all: map[string]*Store{}, reserved: map[string]Store{}}
 	for _, store := range stores {
 		if _, err := set.Add(store, nil); err != nil {
 			return nil, err
@@ -50,7 +52,22 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 			return Store{}, err
 		}
 	}
+	delete(s.reserved, store.Address)
 	return store, nil
+}
+
+// Reserve keeps the audience of a store that cannot be used now, such as one whose files are missing, until it is added
+// or removed: the tokens for it must be of no use in a store that is added meanwhile.
+func (s *Set) Reserve(store Store) {
+	k, known := kindOf(store.Address)
+	if !known || !slices.Contains(k.federates, store.Login.Method) {
+		return
+	}
+	store.kind = k
+	store.completeAudience()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved[store.Address] = store
 }
 
 // Remove removes a store, by its address in its one spelling, and ends its helper. Connections of the set open no key
@@ -59,6 +76,7 @@ func (s *Set) Remove(address string) {
 	s.mu.Lock()
 	store := s.all[address]
 	delete(s.all, address)
+	delete(s.reserved, address)
 	s.removed++
 	s.mu.Unlock()
 	if store != nil && store.process != nil {
@@ -96,7 +114,7 @@ func (s *Set) store(key visage.KeyRef) *Store {
 	return s.all[key.Vault]
 }
 
-// removals returns how many stores were removed.
+// removals returns how many stores were removed or changed.
 func (s *Set) removals() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -106,12 +124,13 @@ func (s *Set) removals() int {
 // Require refuses a key that is in no configured store.
 func (s *Set) Require(key visage.KeyRef) error {
 	if s.store(key) == nil {
-		return refuseUnknown(key)
+		return NotConfigured(key)
 	}
 	return nil
 }
 
-func refuseUnknown(key visage.KeyRef) error {
+// NotConfigured is the refusal of a key that is in no configured store.
+func NotConfigured(key visage.KeyRef) error {
 	return visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties",
 		"This instance cannot use the key store %s: the operator has not configured it.", key.Vault)
 }
@@ -126,18 +145,20 @@ func (s *Set) CheckAudiences(own func(audience string) bool) error {
 
 func (s *Set) checkAudiencesLocked(own func(audience string) bool) error {
 	hosts := map[string]string{}
+	for _, store := range s.reserved {
+		hosts[oneAudience(store.Login.Audience)] = store.kind.host(store)
+	}
 	for _, address := range slices.Sorted(maps.Keys(s.all)) {
 		store := s.all[address]
 		if !store.Federates() {
 			continue
 		}
 		host := store.kind.host(*store)
-		audience := strings.TrimSuffix(strings.ToLower(store.Login.Audience), "/")
-		if own(audience) {
+		if own(strings.TrimSuffix(strings.ToLower(store.Login.Audience), "/")) {
 			return fmt.Errorf("key store %s: the audience %q is one of this instance: choose another", address,
 				store.Login.Audience)
 		}
-		audience = strings.TrimPrefix(audience, "https:") // Google takes the name of a provider with it and without
+		audience := oneAudience(store.Login.Audience)
 		if other, taken := hosts[audience]; taken && other != host {
 			return fmt.Errorf("key store %s: the audience %q is also that of a store on %s: give each its own", address,
 				store.Login.Audience, other)
@@ -147,26 +168,46 @@ func (s *Set) checkAudiencesLocked(own func(audience string) bool) error {
 	return nil
 }
 
-// Connect returns connections to the stores, which are made when they are needed.
-func (s *Set) Connect(assert Assert) *Connections {
-	return &Connections{set: s, assert: assert, made: map[*Store]opener{}}
+// oneAudience is the one spelling of an audience. Google takes the name of a provider with https: and without.
+func oneAudience(audience string) string {
+	return strings.TrimPrefix(strings.TrimSuffix(strings.ToLower(audience), "/"), "https:")
+}
+
+// Connect returns connections to the stores for resources, which are made when they are needed.
+func (s *Set) Connect(assert Assert, asker AskerOf) *Connections {
+	return &Connections{set: s, assert: assert, asker: asker, made: map[*Store]opener{}}
 }
 
 // Connections are connections to the stores of a set. They are safe for concurrent use.
 type Connections struct {
 	set    *Set
 	assert Assert
+	asker  AskerOf
 
 	mu      sync.Mutex
 	made    map[*Store]opener
 	removed int // of set, when made was last compared with it
 }
 
-// Open opens a key as an identity. A *visage.Refusal says that this instance can never open it. Open calls no store.
+// Open opens a key as an identity. A *visage.Refusal says that this instance cannot open it, or that the identity's
+// resource may not use the store; keysource.ErrDenied, that the identity is gone. Open calls no store.
 func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
+	admit := func() error { return c.admit(key, as) }
+	if err := admit(); err != nil {
+		return nil, err
+	}
+	src, err := c.open(key, as)
+	if err != nil {
+		return nil, err
+	}
+	return admitted{src, admit}, nil
+}
+
+// open is Open without the question whether the identity's resource may use the store.
+func (c *Connections) open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	store := c.set.store(key)
 	if store == nil {
-		return nil, refuseUnknown(key)
+		return nil, NotConfigured(key)
 	}
 	src, err := c.to(store)(key, as)
 	if err != nil {
@@ -176,7 +217,7 @@ func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.
 	return src, nil
 }
 
-// to returns what opens keys of a store. It forgets the connections to stores that were removed.
+// to returns what opens keys of a store. It forgets the connections to stores that were removed or changed.
 func (c *Connections) to(store *Store) opener {
 	removed := c.set.removals()
 	c.mu.Lock()

@@ -1,17 +1,23 @@
 package stores_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource/stores"
 )
+
+// anyone is an asker for every identity.
+func anyone(visage.KeyRef, visage.PrincipalID) stores.Asker { return stores.Asker{Path: "/somewhere"} }
 
 // TestSetChanges holds that a store can be used from the moment when it is added until it is removed, over connections
 // that were made before.
@@ -20,17 +26,17 @@ func TestSetChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	connections := set.Connect(nil)
+	connections := set.Connect(nil, anyone)
 	key := visage.KeyRef{Vault: "hashivault://vault.example/transit", Name: "faces"}
 	usable := func() bool {
-		_, err := connections.Open(key, "")
+		_, err := connections.Open(key, "someone")
 		return err == nil && set.Require(key) == nil
 	}
 	if usable() {
 		t.Error("a store is used before it is added")
 	}
 	described := stores.Store{Address: "hashivault://VAULT.example:8200/transit/",
-		Login: stores.Login{Method: "token", SecretFile: "/run/token"}}
+		Login: stores.Login{Method: "token", SecretFile: "/run/token"}, Resources: []string{stores.Everybody}}
 	made, err := set.Add(described, nil)
 	if err != nil || made.Address != key.Vault {
 		t.Fatalf("added as %q: %v", made.Address, err)
@@ -47,6 +53,37 @@ func TestSetChanges(t *testing.T) {
 	}
 	if _, err := set.Add(described, nil); err != nil || !usable() {
 		t.Errorf("added again: %v", err)
+	}
+}
+
+// TestAudiencesOfFaultyStoresAreReserved: while a store cannot be used, no other one gets its audience.
+func TestAudiencesOfFaultyStoresAreReserved(t *testing.T) {
+	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	faulty := stores.Store{Address: "hashivault://one.example/transit", CAFile: "/missing",
+		Login: stores.Login{Method: "jwt", Audience: "Vault"}}
+	nobody := func(string) bool { return false }
+	if _, err := set.Add(faulty, nobody); err == nil {
+		t.Fatal("a store whose file is missing is used")
+	}
+	set.Reserve(faulty)
+	other := stores.Store{Address: "hashivault://two.example/transit",
+		Login: stores.Login{Method: "jwt", Audience: "vault"}}
+	if _, err := set.Add(other, nobody); err == nil ||
+		!strings.Contains(err.Error(), "also that of a store on one.example") {
+		t.Errorf("with the audience of a faulty store: %v", err)
+	}
+	same := other
+	same.Address = "hashivault://one.example/other"
+	if _, err := set.Add(same, nobody); err != nil {
+		t.Errorf("on the host of the faulty store: %v", err)
+	}
+	set.Remove(same.Address)
+	set.Remove(faulty.Address)
+	if _, err := set.Add(other, nobody); err != nil {
+		t.Errorf("after the faulty store was removed: %v", err)
 	}
 }
 
@@ -167,6 +204,67 @@ func TestDescribed(t *testing.T) {
 			for _, field := range append(m.Needs, m.May...) {
 				if values["login."+field] == "" {
 					t.Errorf("the login %s of %s has an unknown field %q", m.Name, k.Scheme, field)
+				}
+			}
+		}
+	}
+}
+
+// TestFieldsOfKinds holds that a description needs the fields that its kind says it needs, may have those that the kind
+// says it may have, and is refused with any other.
+func TestFieldsOfKinds(t *testing.T) {
+	addresses := map[string]string{
+		"https": "https://contoso.vault.azure.net", "hashivault": "hashivault://vault.example/transit",
+		"awskms": "awskms://eu-central-1/123456789012", "kmip": "kmip://kmip.example",
+		"gcpkms": "gcpkms://projects/bank-keys/locations/europe-west3/keyRings/faces", "pkcs11": "pkcs11:token=HSM",
+	}
+	values := map[string]string{
+		"endpoint": "https://endpoint.example", "loginEndpoint": "https://login.example",
+		"login.provider":       "projects/42/locations/global/workloadIdentityPools/pool/providers/visage",
+		"login.serviceAccount": "visage@project-1.iam.gserviceaccount.com", "login.role": "visage-{principal}",
+		"login.object": "visage-{principal}-{name}",
+	}
+	of := func(field string) string { return cmp.Or(values[field], "given") }
+	for _, k := range stores.Kinds() {
+		for _, m := range k.Methods {
+			needs, may := slices.Clone(k.Needs), slices.Clone(k.May)
+			for _, field := range m.Needs {
+				needs = append(needs, "login."+field)
+			}
+			for _, field := range m.May {
+				may = append(may, "login."+field)
+			}
+			check := func(fields map[string]string) error {
+				s, err := stores.Described(addresses[k.Scheme], fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if k.Library {
+					s.Helper.Module = "/usr/lib/module.so"
+				}
+				return s.Check()
+			}
+			whole := map[string]string{"login.method": m.Name}
+			for _, field := range needs {
+				whole[field] = of(field)
+			}
+			if err := check(whole); err != nil {
+				t.Fatalf("%s by %s with what it needs: %v", k.Scheme, m.Name, err)
+			}
+			for _, field := range stores.Fields() {
+				given := maps.Clone(whole)
+				switch {
+				case field == "login.method":
+					continue
+				case slices.Contains(needs, field):
+					if delete(given, field); check(given) == nil {
+						t.Errorf("%s by %s is accepted without %s", k.Scheme, m.Name, field)
+					}
+				default:
+					given[field] = of(field)
+					if err := check(given); (err == nil) != slices.Contains(may, field) {
+						t.Errorf("%s by %s with %s: %v", k.Scheme, m.Name, field, err)
+					}
 				}
 			}
 		}

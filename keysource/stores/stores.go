@@ -35,6 +35,10 @@ type Store struct {
 	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
 	CAFile string `json:"caFile,omitempty"`
 	Login  Login  `json:"login"`
+	// Resources are the resources that may use the store: the management paths of subscriptions, resource groups or
+	// resources, or Everybody alone. Default: all where the store tells resources apart; elsewhere those that have a
+	// key in it already, with that key. See RequireResources.
+	Resources []string `json:"resources,omitempty"`
 	// Helper is the process that reaches the store. For stores whose clients run in a process of their own.
 	Helper Helper `json:"helper,omitzero"`
 
@@ -52,6 +56,9 @@ type Helper struct {
 	Parameters string `json:"parameters,omitempty"`
 	// AllowDestroyable permits keys that applications may destroy, for tokens that are backed up. For pkcs11.
 	AllowDestroyable bool `json:"allowDestroyable,omitempty"`
+	// AllowUnmarked permits keys of which the server does not say that they cannot leave it, for servers without the
+	// attributes Sensitive and Extractable. For kmip.
+	AllowUnmarked bool `json:"allowUnmarked,omitempty"`
 	// Read and Write are files and folders, by their absolute paths.
 	Read  []string `json:"read,omitempty"`
 	Write []string `json:"write,omitempty"`
@@ -119,6 +126,10 @@ type kind struct {
 	check func(Store) error
 	// methods are the methods of login, for those who describe a store; nil: they are not known.
 	methods []Method
+	// needs and may are the fields that a description needs, and those that it may have, besides its login and helper.
+	needs, may []string
+	// library says that the helper runs a library of this machine, which the settings alone may name.
+	library bool
 	// federates are the methods of login by which an identity proves itself with an assertion.
 	federates []string
 	// host names who gets the assertions: two stores with the same one may share an audience.
@@ -130,6 +141,8 @@ type kind struct {
 	listener func(Store) string
 	// remedy returns the commands of Set.Remedy; nil: there are none.
 	remedy func(s Store, key visage.KeyRef, need Need, c Customer) []string
+	// revoke returns what Set.Revocation does.
+	revoke func(s Store, key visage.KeyRef, c Customer) Revocation
 	// connect returns what opens keys over connections of its own, which are made when they are needed.
 	connect func(Store, Assert) opener
 	// helped returns the helper that a store is reached through; nil: none is needed.
@@ -215,13 +228,7 @@ func (s *Store) open(log *slog.Logger) error {
 			return fmt.Errorf("%s: %w", s.Address, err)
 		}
 	}
-	if s.Federates() {
-		audience := s.Address
-		if s.kind.audience != nil {
-			audience = s.kind.audience(*s)
-		}
-		s.Login.Audience = cmp.Or(s.Login.Audience, audience)
-	}
+	s.completeAudience()
 	if s.CAFile == "" {
 		return nil
 	}
@@ -234,6 +241,18 @@ func (s *Store) open(log *slog.Logger) error {
 		return fmt.Errorf("read the authorities of key store %s: %s has no certificate in PEM", s.Address, s.CAFile)
 	}
 	return nil
+}
+
+// completeAudience fills in the default of Login.Audience.
+func (s *Store) completeAudience() {
+	if !s.Federates() {
+		return
+	}
+	audience := s.Address
+	if s.kind.audience != nil {
+		audience = s.kind.audience(*s)
+	}
+	s.Login.Audience = cmp.Or(s.Login.Audience, audience)
 }
 
 // Federates reports whether identities prove themselves to the store by assertions, each as itself.
@@ -257,6 +276,9 @@ func (s *Store) complete() (err error) {
 		return fmt.Errorf("%s: the store is reached without a helper: leave out helper", s.Address)
 	}
 	if err := s.kind.check(*s); err != nil {
+		return fmt.Errorf("%s: %w", s.Address, err)
+	}
+	if err := s.checkResources(); err != nil {
 		return fmt.Errorf("%s: %w", s.Address, err)
 	}
 	return nil

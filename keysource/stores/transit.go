@@ -21,6 +21,7 @@ var transit = kind{
 	parse:     hashivault.ParseKey,
 	check:     checkTransit,
 	methods:   transitMethods,
+	may:       []string{"caFile"},
 	federates: []string{"jwt"},
 	host: func(s Store) string {
 		_, rest, _ := strings.Cut(s.Address, "://")
@@ -28,6 +29,7 @@ var transit = kind{
 		return host
 	},
 	remedy:   transitRemedy,
+	revoke:   transitRevocation,
 	listener: func(s Store) string { return hashivault.Endpoint(s.Address) },
 	connect: func(s Store, assert Assert) opener {
 		servers := hashivault.NewServers(hashivault.Config{Roots: s.roots})

@@ -27,6 +27,9 @@ func transitRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			`path "%[1]s/encrypt/%[2]s" { capabilities = ["update"] }\n`+
 			`path "%[1]s/decrypt/%[2]s" { capabilities = ["update"] }\n' | vault policy write %[3]s -`,
 			mount, key.Name, policy))
+	case need == NeedProtection:
+		return append(commands, fmt.Sprintf("vault write %s/keys/%s/config deletion_allowed=false", mount, key.Name),
+			"# a key with exportable or allow_plaintext_backup cannot be mended: make another one")
 	case need != NeedLogin || s.Login.Method != "jwt":
 		return nil
 	}

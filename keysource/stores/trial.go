@@ -42,6 +42,8 @@ type Trial struct {
 	Key *keysource.Description
 	// Asked is how long the store took to log the identity in and describe the key; zero: it was not asked.
 	Asked time.Duration
+	// Err is what the store has said when the key was described; nil: it was described, or not asked for.
+	Err error
 }
 
 // Passed reports whether every step is met that was tried, or would have been.
@@ -57,19 +59,23 @@ func (t Trial) Passed() bool {
 // trialTime limits each of the connection and the question of a trial.
 const trialTime = 10 * time.Second
 
-// Try connects to the store that a key is in and, if the key has a name, describes the key as an identity. It changes
-// nothing. A *visage.Refusal says that this instance can never open the key.
+// Try connects to the store that a key is in and, if the key has a name, describes the key as an identity; as no
+// resource, where as is empty. It changes nothing. A *visage.Refusal says what Open's says.
 func (c *Connections) Try(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (Trial, error) {
 	store := c.set.store(key)
 	if store == nil {
-		return Trial{}, refuseUnknown(key)
+		return Trial{}, NotConfigured(key)
 	}
 	var t Trial
 	t.Findings = store.connectOnce(ctx)
 	login, found := Finding{Step: LoggedIn}, Finding{Step: KeyFound}
 	connects := !slices.ContainsFunc(t.Findings, func(f Finding) bool { return !f.Met })
 	if connects && key.Name != "" {
-		src, err := c.Open(key, as)
+		open := c.Open
+		if as == "" {
+			open = c.open
+		}
+		src, err := open(key, as)
 		if err != nil {
 			return Trial{}, err
 		}
@@ -78,7 +84,7 @@ func (c *Connections) Try(ctx context.Context, key visage.KeyRef, as visage.Prin
 		start := time.Now()
 		d, err := src.Describe(ctx, keysource.Ref{})
 		t.Asked = time.Since(start)
-		if err == nil {
+		if t.Err = err; err == nil {
 			t.Key = &d
 		}
 		login, found = answered(err)

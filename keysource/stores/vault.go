@@ -3,11 +3,9 @@ package stores
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -26,11 +24,14 @@ var vault = kind{
 	parse:     azure.ParseKey,
 	check:     checkVault,
 	methods:   vaultMethods,
+	may:       []string{"endpoint", "loginEndpoint", "caFile"},
 	federates: []string{"federated"},
 	// The assertions go to Entra, which belongs to Microsoft and not to the tenant.
 	host:     func(s Store) string { return cmp.Or(s.LoginEndpoint, "Microsoft") },
 	audience: func(Store) string { return azure.FederatedAudience },
 	listener: vaultListener,
+	remedy:   vaultRemedy,
+	revoke:   vaultRevocation,
 	connect:  connectVault,
 }
 
@@ -60,28 +61,18 @@ func vaultListener(s Store) string {
 	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
 }
 
-const (
-	loginTime = 5 * time.Second  // the longest time that a login to a vault takes
-	idleTime  = 60 * time.Second // longer than the interval of polls; each confirmation has connections of its own
-)
+// dialTime bounds a connection, which is made on when its caller has left.
+const dialTime = 5 * time.Second
 
 func connectVault(s Store, assert Assert) opener {
 	cfg := azure.Config{Roots: s.roots}
 	if s.Endpoint != "" {
 		cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, vaultListener(s))
+			return (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, vaultListener(s))
 		}
 	}
 	vaults := azure.NewVaults(cfg)
-	logins := &http.Client{
-		Timeout: loginTime,
-		Transport: &http.Transport{ // HTTP/1.1 alone, so that a login without an answer ends its connection
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.roots},
-			IdleConnTimeout: idleTime,
-		},
-		// A redirect could carry an assertion to another host.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	logins := azure.LoginClient(s.roots)
 	return func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 		return vaults.Open(key, azure.Federated{
 			Authority: s.LoginEndpoint, Vault: s.Address, Tenant: s.Login.Tenant, ClientID: s.Login.ClientID,

@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -25,13 +24,17 @@ import (
 	"github.com/visage-face/visage/keysource/internal/local"
 )
 
+// ErrLockedOut is the cause of a failure when the TPM is locked out after failed authorizations. It is no verdict on
+// the key, but asking again may prolong it.
+var ErrLockedOut = errors.New("the TPM is locked out")
+
 // Source wraps with a TPM. It uses the TPM for one call at a time, and is safe for concurrent use.
 type Source struct {
 	device string
 	pcrs   []uint         // sorted; empty: no policy
 	parent tpm2.TPMHandle // persistent storage key; zero: one is made anew for each call
 
-	using sync.Mutex // held while the TPM is spoken to
+	using chan struct{} // holds one, which is taken while the TPM is spoken to
 }
 
 // New returns a source over a TPM:
@@ -53,7 +56,8 @@ func New(spec string) (*Source, error) {
 	if !filepath.IsAbs(path) {
 		return nil, invalid("%q is not an absolute path, such as /dev/tpmrm0", path)
 	}
-	s := &Source{device: path}
+	s := &Source{device: path, using: make(chan struct{}, 1)}
+	s.using <- struct{}{}
 	for more {
 		var option string
 		option, rest, more = strings.Cut(rest, ",")
@@ -167,8 +171,12 @@ func (s *Source) speak(ctx context.Context, do func(*conversation) error) error 
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	s.using.Lock()
-	defer s.using.Unlock()
+	select {
+	case <-s.using:
+		defer func() { s.using <- struct{}{} }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	l, err := dial(ctx, s.device)
 	if err != nil {
 		return s.classify(ctx, err)
@@ -196,9 +204,11 @@ func (s *Source) classify(ctx context.Context, err error) error {
 		}
 	}
 	class, sentence := keysource.ErrUnknown, "cannot be used: check that it is enabled and that this user may open it"
+	var cause error
 	switch {
 	case errors.Is(err, errSilent):
 	case errors.Is(err, tpm2.TPMRCLockout):
+		cause = ErrLockedOut
 		sentence = "is locked out after failed authorizations: wait for the time that its lockout recovery needs, or " +
 			"reset it as its owner; Visage does not try again by itself, since each failure may prolong it"
 	case errors.Is(err, tpm2.TPMRCPolicyFail), errors.Is(err, tpm2.TPMRCPCRChanged):
@@ -218,5 +228,5 @@ func (s *Source) classify(ctx context.Context, err error) error {
 	case errors.Is(err, tpm2.TPMRCHandle), errors.Is(err, errNoParent):
 		sentence = "has no usable storage key at this handle: check parent="
 	}
-	return local.Fail(class, nil, "the TPM at %s %s (%v)", s.device, sentence, err)
+	return local.Fail(class, cause, "the TPM at %s %s (%v)", s.device, sentence, err)
 }

@@ -2,6 +2,7 @@ package tpm_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/fips140"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -207,13 +209,54 @@ func TestBusy(t *testing.T) {
 		t.Errorf("a TPM that was busy once: %v", err)
 	}
 	locked := newRelay(t, device.Socket, saying(tpm2.TPMCCCreate, tpm2.TPMRCLockout))
-	if _, _, err := open(t, locked.Socket).Wrap(t.Context(), []byte("secret")); !errors.Is(err, keysource.ErrUnknown) {
-		t.Errorf("locked out: got %v, want class %v", err, keysource.ErrUnknown)
+	if _, _, err := open(t, locked.Socket).Wrap(t.Context(), []byte("secret")); !errors.Is(err, keysource.ErrUnknown) ||
+		!errors.Is(err, tpm.ErrLockedOut) {
+		t.Errorf("locked out: got %v, want class %v and the cause %v", err, keysource.ErrUnknown, tpm.ErrLockedOut)
 	}
 	locked.mu.Lock()
 	defer locked.mu.Unlock()
 	if n := locked.asked[tpm2.TPMCCCreate]; n != 1 {
 		t.Errorf("a TPM that is locked out was asked %d times, want once", n)
+	}
+}
+
+// TestWaitsNoLongerThanItsContext: a call that waits for its turn, while the TPM hangs in another one, ends with its
+// context.
+func TestWaitsNoLongerThanItsContext(t *testing.T) {
+	device := start(t)
+	hangs, goOn := make(chan struct{}), make(chan struct{})
+	slow := newRelay(t, device.Socket, func(asked tpm2.TPMCC, nth int) []byte {
+		if asked == tpm2.TPMCCCreate && nth == 1 {
+			close(hangs)
+			<-goOn
+		}
+		return nil
+	})
+	src := open(t, slow.Socket)
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := src.Wrap(t.Context(), []byte("secret"))
+		first <- err
+	}()
+	<-hangs
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	second := make(chan error, 1)
+	go func() {
+		_, _, err := src.Wrap(ctx, []byte("secret"))
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the second call: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the second call waits for the first one, although its context has ended")
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Errorf("the first call: %v", err)
 	}
 }
 

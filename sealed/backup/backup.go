@@ -4,6 +4,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -87,10 +88,14 @@ func (b *Backup) WriteData(ctx context.Context, w io.Writer) (Saved, error) {
 // newest one is ever needed; an older one holds the keys of what was erased since.
 func (b *Backup) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 	return b.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
+		var missing []byte // the bundle whose epoch key was not there
 		for {
+			again := false
 			err := b.engine.View(ctx, func(r engine.Reader) error {
-				epochs, err := b.epochsOf(r)
+				epochs, of, err := b.epochsOf(ctx, r)
 				if err != nil {
+					again = errors.Is(err, keystore.ErrNotFound) && !bytes.Equal(of, missing)
+					missing = of
 					return err
 				}
 				for _, e := range epochs {
@@ -105,28 +110,29 @@ func (b *Backup) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
 					return copyRows(ctx, add, r, from, to)
 				})
 			})
-			if !errors.Is(err, keystore.ErrNotFound) || ctx.Err() != nil {
+			if !again || ctx.Err() != nil {
 				return err
 			}
-			// An epoch ended between the snapshot and the look at its key: nothing was written yet, and a new snapshot
-			// knows the next one.
+			// An epoch ended between the snapshot and the look at its key, whoever turned it: nothing was written yet,
+			// and a new snapshot has another bundle, which knows the next one. If it has the same, the key is gone.
 		}
 	})
 }
 
-// epochsOf reads the epoch keys of every bundle in the snapshot.
-func (b *Backup) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
+// epochsOf reads the epoch keys of every bundle in the snapshot. An error is of the bundle with the row of.
+func (b *Backup) epochsOf(ctx context.Context, r engine.Reader) (frames []stream.Frame, of []byte, err error) {
 	err = rowkey.EachSpace(r, func(space format.ID) error {
 		row, ok, err := r.Get(rowkey.OfSpace(space, rowkey.Bundle))
 		if err != nil || !ok {
 			return err
 		}
+		of = bytes.Clone(row)
 		doc, err := b.bundles.Decode(format.SpaceID(space), row)
-		if err != nil {
+		if err != nil || doc.State != keys.Active { // those that a dropped space names are on their way out
 			return err
 		}
 		for _, e := range doc.Epochs {
-			sealed, err := b.epochs.Get(space, e.Number)
+			sealed, err := b.epochs.Get(ctx, space, e.Number)
 			if err != nil {
 				return fmt.Errorf("read epoch key %d of space %s: %w", e.Number, format.SpaceID(space), err)
 			}
@@ -137,7 +143,7 @@ func (b *Backup) epochsOf(r engine.Reader) (frames []stream.Frame, err error) {
 		}
 		return nil
 	})
-	return frames, err
+	return frames, of, err
 }
 
 // eachRange divides all rows, in the order of their keys, into those of data and those of keys: records and logs are

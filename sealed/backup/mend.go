@@ -46,27 +46,49 @@ func (b *Backup) MendKeyring(ctx context.Context, keyring io.Reader) (mended int
 	if err != nil {
 		return 0, err
 	}
+	var failed error
 	for _, f := range found {
 		id, epoch := format.SpaceID(f.Key[:16]), binary.BigEndian.Uint32(f.Key[16:])
-		doc, err := b.bundles.Read(ctx, id)
-		if errors.Is(err, keys.ErrNoSpace) {
-			continue
+		done, err := b.mendEpoch(ctx, id, epoch, f.Value)
+		if err != nil { // the others are no worse for it
+			failed = errors.Join(failed, fmt.Errorf("epoch key %d of space %s: %w", epoch, id, err))
 		}
-		if err != nil {
-			return mended, err
+		if done {
+			mended++
 		}
-		known := slices.ContainsFunc(doc.Epochs, func(e keys.EpochDoc) bool { return e.Number == epoch })
-		if _, err := b.epochs.Get(format.ID(id), epoch); !known || !errors.Is(err, keystore.ErrNotFound) {
-			continue
+		if ctx.Err() != nil {
+			break
 		}
-		value, err := b.bundles.Carried(id, epoch, f.Value)
-		if err == nil {
-			err = b.epochs.Put(format.ID(id), epoch, value)
-		}
-		if err != nil {
-			return mended, err
-		}
-		mended++
 	}
-	return mended, nil
+	return mended, failed
+}
+
+// mendEpoch puts an epoch key back if a bundle speaks of it and it is not there.
+func (b *Backup) mendEpoch(ctx context.Context, id format.SpaceID, epoch uint32, value []byte) (done bool, err error) {
+	doc, err := b.bundles.Read(ctx, id)
+	if errors.Is(err, keys.ErrNoSpace) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	known := doc.State == keys.Active && slices.ContainsFunc(doc.Epochs,
+		func(e keys.EpochDoc) bool { return e.Number == epoch })
+	if !known {
+		return false, nil
+	}
+	if _, err := b.epochs.Get(ctx, format.ID(id), epoch); !errors.Is(err, keystore.ErrNotFound) {
+		return false, err
+	}
+	carried, err := b.bundles.Carried(id, epoch, value)
+	if err != nil {
+		return false, err
+	}
+	err = b.epochs.Put(ctx, format.ID(id), epoch, carried)
+	if errors.Is(err, keystore.ErrExists) { // a version that somebody deleted by hand, and which takes its place
+		if err = b.epochs.DestroyEpoch(ctx, format.ID(id), epoch); err == nil {
+			err = b.epochs.Put(ctx, format.ID(id), epoch, carried)
+		}
+	}
+	return err == nil, err
 }

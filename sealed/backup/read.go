@@ -39,7 +39,10 @@ func checkStream(root *keys.Root, in *stream.Reader) error {
 		return ErrForeign
 	}
 	version := in.Header().Root + 1
-	under := root.Of(version)
+	under, err := root.Of(version)
+	if err != nil {
+		return err
+	}
 	if under == nil {
 		return fmt.Errorf("%w: it was written under version %d of the root key, and the keyring knows %d versions: "+
 			"use a keyring that is as new as the backup", ErrNotAuthentic, version, root.Current().Version)

@@ -20,10 +20,13 @@ import (
 type Target struct {
 	Root       *keys.Root // not open
 	Engine     engine.Engine
+	Loader     engine.Loader // of the same rows, if the engine has one
 	Report     event.Report
 	Protectors []keys.Protector // which have to open the root
+	// Alone keeps every other process from opening what is restored. It is called when the root is open.
+	Alone func(context.Context) error
 	// Epochs opens the place of the epoch keys of an instance.
-	Epochs func(instance format.ID) (keystore.Store, error)
+	Epochs func(instance format.ID) (keystore.Place, error)
 	// Since returns the first version of the program that knows a format.
 	Since func(format uint32) string
 }
@@ -52,18 +55,33 @@ func Open(keyring io.ReadSeeker, data io.Reader, known uint32) (*Streams, error)
 
 // Restore makes a store of the target: see sealed.Restore. Errors: ErrNotEmpty, ErrForeign, ErrNotAuthentic,
 // ErrMalformed, *keys.RootError.
-func (s *Streams) Restore(ctx context.Context, to Target) error {
+func (s *Streams) Restore(ctx context.Context, to Target) (err error) {
 	if _, empty, err := to.Root.Row(ctx); err != nil || !empty {
 		return errors.Join(err, ErrNotEmpty)
 	}
-	t := &restoring{root: to.Root, engine: to.Engine, protectors: to.Protectors}
+	t := &restoring{root: to.Root, engine: to.Engine, loader: to.Loader, protectors: to.Protectors}
 	doc, err := t.checkKeyring(ctx, s.first)
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
 	}
+	if err := to.Alone(ctx); err != nil {
+		return err
+	}
 	if t.epochs, err = to.Epochs(t.root.Instance); err != nil {
 		return err
 	}
+	// The keys of a store that is in use must not get a second one, which would destroy them with its own turns.
+	if used, err := t.epochs.Spaces(ctx); err != nil || len(used) > 0 {
+		return errors.Join(err, fmt.Errorf("%w: %s holds epoch keys of this instance, and whoever uses them would "+
+			"lose them to the restored store: give it a place of its own for them. The keys that are there open older "+
+			"backups: destroy them when nobody uses them any more", ErrNotEmpty, t.epochs.Name()))
+	}
+	writing := false // the row of the instance, which may be there when that fails
+	defer func() {
+		if err != nil && !writing {
+			err = errors.Join(err, t.takeBack(context.WithoutCancel(ctx)))
+		}
+	}()
 	t.bundles = keys.NewBundles(t.root, t.engine, t.epochs, to.Report)
 	if _, err := s.keyring.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("keyring: %w", err)
@@ -90,8 +108,13 @@ func (s *Streams) Restore(ctx context.Context, to Target) error {
 	if err != nil {
 		return err
 	}
+	writing = true
 	return t.engine.Update(ctx, func(w engine.Writer) error {
-		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
+		key := rowkey.OfSpace(format.ID{}, rowkey.Instance)
+		if _, ok, err := w.Get(key); err != nil || ok { // another process has made a store meanwhile
+			return errors.Join(err, ErrNotEmpty)
+		}
+		return w.Put(key, value)
 	})
 }
 
@@ -99,9 +122,36 @@ func (s *Streams) Restore(ctx context.Context, to Target) error {
 type restoring struct {
 	root       *keys.Root
 	engine     engine.Engine
+	loader     engine.Loader
 	protectors []keys.Protector
-	epochs     keystore.Store
+	epochs     keystore.Place
 	bundles    *keys.Bundles
+	put        []epochKey // the keys that are in place
+}
+
+// epochKey names an epoch key.
+type epochKey struct {
+	space  format.ID
+	number uint32
+}
+
+// takeBack destroys the epoch keys that this restore has put in place, so that the next attempt finds the place empty.
+func (t *restoring) takeBack(ctx context.Context) error {
+	for _, key := range t.put {
+		err := t.epochs.DestroyEpoch(ctx, key.space, key.number)
+		var others []uint32
+		if err == nil {
+			others, err = t.epochs.List(ctx, key.space)
+		}
+		if err == nil && len(others) == 0 {
+			err = t.epochs.Destroy(ctx, key.space) // a folder may be left
+		}
+		if err != nil {
+			return fmt.Errorf("%s keeps epoch keys of this attempt, which must be removed before the next: %w",
+				t.epochs.Name(), err)
+		}
+	}
+	return nil
 }
 
 // checkKeyring reads a keyring to its end, opens the instance root with what is in it, and makes sure that the instance
@@ -143,25 +193,14 @@ func (t *restoring) restoreStream(ctx context.Context, in *stream.Reader) error 
 
 // restoreSegment writes the rows of a segment, which its memory holds until they are written.
 func (t *restoring) restoreSegment(ctx context.Context, content stream.Content, g *stream.Segment) error {
-	type row struct {
-		key   []byte
-		value format.Sealed
-	}
-	rows := make([]row, 0, min(g.Rows, restoreRows))
+	var rows engine.Batch
 	write := func() error {
-		defer func() { rows = rows[:0] }()
-		return t.engine.Update(ctx, func(w engine.Writer) error {
-			for _, r := range rows {
-				if err := w.Put(r.key, r.value); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		defer func() { rows.Keys, rows.Values = rows.Keys[:0], rows.Values[:0] }()
+		return t.write(ctx, rows)
 	}
 	for f := range g.All() {
 		if f.Kind == stream.EpochKey {
-			if err := t.restoreEpoch(content, f); err != nil {
+			if err := t.restoreEpoch(ctx, content, f); err != nil {
 				return err
 			}
 			continue
@@ -173,7 +212,8 @@ func (t *restoring) restoreSegment(ctx context.Context, content stream.Content, 
 		if !keep {
 			continue
 		}
-		if rows = append(rows, row{f.Key, value}); len(rows) == restoreRows {
+		rows.Keys, rows.Values = append(rows.Keys, f.Key), append(rows.Values, value)
+		if len(rows.Keys) == restoreRows {
 			if err := write(); err != nil {
 				return err
 			}
@@ -182,7 +222,31 @@ func (t *restoring) restoreSegment(ctx context.Context, content stream.Content, 
 	return write()
 }
 
-func (t *restoring) restoreEpoch(content stream.Content, f stream.Frame) error {
+// write writes rows, none of which is there.
+func (t *restoring) write(ctx context.Context, rows engine.Batch) error {
+	if len(rows.Keys) == 0 {
+		return nil
+	}
+	// A loader does not notice that this process has been away for too long and another one works here. What it then
+	// writes is harmless: without the row of the instance, which is written last, there is no store.
+	if t.loader != nil {
+		err := t.loader.Load(ctx, rows)
+		if !errors.Is(err, engine.ErrUnavailable) {
+			return err
+		}
+		// An update waits for the database, and writes rows again that are there already.
+	}
+	return t.engine.Update(ctx, func(w engine.Writer) error {
+		for i, key := range rows.Keys {
+			if err := w.Put(key, rows.Values[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *restoring) restoreEpoch(ctx context.Context, content stream.Content, f stream.Frame) error {
 	if content != stream.Keyring || len(f.Key) != 20 {
 		return fmt.Errorf("%w: an epoch key where none belongs", ErrMalformed)
 	}
@@ -191,7 +255,11 @@ func (t *restoring) restoreEpoch(content stream.Content, f stream.Frame) error {
 	if err != nil {
 		return err
 	}
-	return t.epochs.Put(space, epoch, value)
+	if err := t.epochs.Put(ctx, space, epoch, value); err != nil {
+		return err
+	}
+	t.put = append(t.put, epochKey{space, epoch})
+	return nil
 }
 
 // restoredRow looks at a row of a stream: it must be of a kind that belongs there. Bundles are marked, so that their

@@ -47,7 +47,38 @@ type Access struct {
 	TenantID, SubscriptionID, Group string
 	ClientID, ClientSecret          string
 	VaultsDomain                    string // the label between the name of a vault and the domain
+	// Revocation returns the commands by which the holder of a key in a store elsewhere takes the access of a resource
+	// to it away, and those that give it back. The key is written as in the state of a resource.
+	Revocation func(ctx context.Context, resource, key string) (take, give []string, err error)
 }
+
+// Plan says what is rehearsed, and how.
+type Plan struct {
+	// Resource is the name of the resource, which must be under a customer-managed key. Required.
+	Resource string
+	// Key is the identifier of a key in a store elsewhere, which this server has no right to revoke: its holder does it
+	// when Ask tells them. The copy is moved to that key before, so that the running server does not feel it; if it is
+	// the resource's own key, the running server closes the resource too. Empty: a vault of this server is deleted and
+	// recovered, and with any other store the resource is locked by command.
+	Key string
+	// Ask tells the holder of Key what to do in its store, by commands, one a line. It returns at once. Required with
+	// Key.
+	Ask func(do Deed, commands []string)
+	// Waiting is called every 15 seconds while the copy has not felt what the holder does. Required with Key.
+	Waiting func(waited, limit time.Duration)
+	// Wait bounds how long the holder is waited for, each time. Default: 15 minutes, which a store may need for
+	// spreading a change.
+	Wait time.Duration
+}
+
+// Deed is what the holder of a key does in its store.
+type Deed string
+
+// The deeds.
+const (
+	Revoke   Deed = "revoke"    // take the access to the key away
+	GiveBack Deed = "give-back" // give it back
+)
 
 // Config is what a Room is made of.
 type Config struct {
@@ -80,15 +111,17 @@ func New(cfg Config) (*Room, error) {
 	return &Room{cfg: cfg}, nil
 }
 
-// Run rehearses the revocation of the key of a resource, which must be under a customer-managed key, on a copy of what
-// source has, and reports what happened. progress is called at the beginning of each step, from this goroutine; nil: it
-// is not wanted. The files of the rehearsal are removed before Run returns, also after an error, and those of a
-// rehearsal that a crash ended before Run begins. Errors: a visage.Shortage if the volume has no room for two copies of
-// the data; the cause of an ended ctx, and the end of Config.Limit; refusal RequestConflict while another rehearsal
-// runs, also in another process.
+// Run rehearses the revocation of the key of a resource on a copy of what source has, as a plan says, and reports what
+// happened. progress is called at the beginning of each step, from this goroutine; nil: it is not wanted. The files of
+// the rehearsal are removed before Run returns, also after an error, and those of a rehearsal that a crash ended before
+// Run begins. Errors: a visage.Shortage if the volume has no room for two copies of the data; the cause of an ended
+// ctx, and the end of Config.Limit; refusal RequestConflict while another rehearsal runs, also in another process.
 func (r *Room) Run(
-	ctx context.Context, source Source, resource string, progress func(Step),
+	ctx context.Context, source Source, plan Plan, progress func(Step),
 ) (report *Report, err error) {
+	if plan.Wait == 0 {
+		plan.Wait = 15 * time.Minute
+	}
 	if !r.busy.TryLock() {
 		return nil, refuseSecond()
 	}
@@ -111,7 +144,7 @@ func (r *Room) Run(
 	if err := requireRoom(r.cfg.Dir); err != nil {
 		return nil, err
 	}
-	report = &Report{Resource: resource, Began: time.Now().UTC(), Passed: true}
+	report = &Report{Resource: plan.Resource, Began: time.Now().UTC(), Passed: true}
 	copied, err := r.copyServer(ctx, source, dir, report, progress)
 	if err != nil {
 		return nil, fmt.Errorf("make a copy of the server: %w", err)
@@ -131,7 +164,7 @@ func (r *Room) Run(
 		return nil, err
 	}
 	defer c.close()
-	if err := report.rehearse(ctx, c, progress); err != nil {
+	if err := report.rehearse(ctx, c, plan, progress); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil { // what was not answered in time does not say that the revocation has failed

@@ -59,7 +59,7 @@ func TestARehearsalEndsWithinAnHour(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		report, err := room.Run(t.Context(), stuck{t}, "reception", nil)
+		report, err := room.Run(t.Context(), stuck{t}, drill.Plan{Resource: "reception"}, nil)
 		if took := time.Since(begun); !errors.Is(err, context.DeadlineExceeded) || report != nil || took != time.Hour {
 			t.Errorf("after %v: %+v, %v", took, report, err)
 		}
@@ -83,7 +83,8 @@ func TestARehearsalNeedsRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	var steps []drill.Step
-	report, err := room.Run(t.Context(), stuck{t}, "reception", func(s drill.Step) { steps = append(steps, s) })
+	report, err := room.Run(t.Context(), stuck{t}, drill.Plan{Resource: "reception"},
+		func(s drill.Step) { steps = append(steps, s) })
 	if _, short := errors.AsType[visage.Shortage](err); !short || report != nil {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -7,17 +7,20 @@ import (
 
 // Report is the result of a rehearsal.
 type Report struct {
-	Resource  string    `json:"resource"`
-	Key       string    `json:"key"`
-	Began     time.Time `json:"began"`
-	Backup    string    `json:"backup"` // the backup that the copy was made from
-	Rows      int64     `json:"rows"`
-	Road      string    `json:"road"`      // how access was removed
-	ToRefusal string    `json:"toRefusal"` // from there to the first refusal of a data operation
-	ToOpen    string    `json:"toOpen"`    // from restoring access to the first answer
-	Others    int       `json:"others"`    // resources under the service's key that remained available
-	Checks    []Check   `json:"checks"`
-	Passed    bool      `json:"passed"` // every check has held
+	Resource string    `json:"resource"`
+	Key      string    `json:"key"`
+	Began    time.Time `json:"began"`
+	Backup   string    `json:"backup"` // the backup that the copy was made from
+	Rows     int64     `json:"rows"`
+	Road     string    `json:"road"` // how access was removed
+	// ToRefusal is the time from there to the first refusal of a data operation; with Plan.Key, from the last answer by
+	// which the key allowed its use.
+	ToRefusal string `json:"toRefusal"`
+	// ToOpen is the time from restoring access to the first answer; with Plan.Key, from asking its holder for that.
+	ToOpen string  `json:"toOpen"`
+	Others int     `json:"others"` // resources under the service's key that remained available
+	Checks []Check `json:"checks"`
+	Passed bool    `json:"passed"` // every check has held
 }
 
 // Check is one thing that a revocation must do, or must leave alone.
@@ -53,6 +56,7 @@ const (
 	StepKeyring  Step = "keyring" // copy its epoch keys
 	StepRestore  Step = "restore" // make the data of the copy
 	StepStart    Step = "start"   // start the copy, and wait until the resource is open
+	StepMove     Step = "move"    // put the resource of the copy under Plan.Key; only with one that is another
 	StepRevoke   Step = "revoke"  // remove access to the key, and wait until data is refused
 	StepInspect  Step = "inspect" // look at the locked resource, and at the others
 	StepGiveBack Step = "give-back"

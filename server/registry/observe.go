@@ -39,6 +39,7 @@ func classOf(err error) string {
 // Calls are the calls to all stores of customers' keys. It is safe for concurrent use.
 type Calls struct {
 	times *prometheus.HistogramVec
+	ends  *prometheus.GaugeVec // when the last call has ended, in Unix time
 
 	mu   sync.Mutex
 	last map[string]Answer // by the address of the store; of the configured ones
@@ -51,17 +52,22 @@ func NewCalls(kinds ...string) *Calls {
 		Help: "Time until a store of customers' keys answered, by the kind of the store and the class of the answer.",
 		// the last bound is the deadline of a call
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+	}, []string{"kind", "class"}), ends: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "visage_keystore_last_answer_seconds",
+		Help: "Unix time of the last answer of a store of customers' keys, by the kind of the store and the class of " +
+			"the answer; 0: there was none since the start.",
 	}, []string{"kind", "class"}), last: map[string]Answer{}}
 	for _, kind := range kinds {
 		for _, class := range classes {
 			c.times.WithLabelValues(kind, class) // so that a class without answers is exported as zero
+			c.ends.WithLabelValues(kind, class)
 		}
 	}
 	return c
 }
 
-// Collector returns the metric of the calls, to be registered once.
-func (c *Calls) Collector() prometheus.Collector { return c.times }
+// Collectors returns the metrics of the calls, to be registered once.
+func (c *Calls) Collectors() []prometheus.Collector { return []prometheus.Collector{c.times, c.ends} }
 
 // Last returns how the store at an address has answered last, and whether it has since the start.
 func (c *Calls) Last(address string) (Answer, bool) {
@@ -107,18 +113,28 @@ func (o observed) Describe(ctx context.Context, ref keysource.Ref) (d keysource.
 	return o.source.Describe(ctx, ref)
 }
 
-// record records a call that has ended. An ended context is no answer.
+// record records a call that has ended. An ended context is no answer, and neither is a refusal of this instance, which
+// has not asked the store then.
 func (o observed) record(ctx context.Context, began time.Time, err *error) {
-	if *err != nil && ctx.Err() != nil {
+	_, refusal := errors.AsType[*visage.Refusal](*err)
+	if refusal || *err != nil && ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
 	answer := Answer{classOf(*err), now, now.Sub(began)}
 	o.calls.times.WithLabelValues(o.kind, answer.Class).Observe(answer.Took.Seconds())
+	o.calls.ends.WithLabelValues(o.kind, answer.Class).Set(float64(now.UnixMilli()) / 1000)
 	if o.address == "" {
 		return
 	}
 	o.calls.mu.Lock()
 	defer o.calls.mu.Unlock()
 	o.calls.last[o.address] = answer
+}
+
+// note records the answer to a trial as the last one of a store. The metric is of calls for resources alone.
+func (c *Calls) note(address string, took time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[address] = Answer{classOf(err), time.Now(), took}
 }

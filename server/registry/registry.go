@@ -17,11 +17,13 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/follow"
 )
 
-// Config configures a Registry. All fields are required but Settings and Logger.
+// Config configures a Registry. All fields are required but Settings, Instance and Logger.
 type Config struct {
 	Store *sealed.Store
 	// Settings are the stores that the settings name. They cannot be removed while the service runs.
@@ -34,12 +36,26 @@ type Config struct {
 	// Uses returns the names of the resources that depend on keys in a store, of those that the caller may read, and
 	// the number of the others.
 	Uses func(ctx context.Context, by visage.Caller, address string) (names []string, others int, err error)
+	// Users returns all resources that depend on keys in a store, by what the sealed store has at this moment.
+	// unchanged reports in a transaction whether it has the same still.
+	Users func(ctx context.Context, by visage.Caller, address string) (
+		users []User, unchanged func(sealed.Reader) (bool, error), err error)
+	// Asker returns the resource that asks for a key as an identity.
+	Asker stores.AskerOf
+	// Instance are the addresses of the stores of the settings that protect the root key. Optional.
+	Instance []string
 	// Identity returns the identity of a resource. Refusals: ResourceNotFound; IdentityRequired if it has none.
 	Identity func(ctx context.Context, resource string) (visage.PrincipalID, error)
 	// Calls has how the stores have answered.
 	Calls *Calls
 	// Logger gets the stores that cannot be used. Default: discard.
 	Logger *slog.Logger
+}
+
+// User is a resource that depends on a key in a store.
+type User struct {
+	Name string // empty: the caller may not see it
+	Path string // its management path; empty: another process has just made it
 }
 
 // Registry is the list of key stores. It is safe for concurrent use.
@@ -50,8 +66,12 @@ type Registry struct {
 	own   func(audience string) bool // set by Admit
 
 	changes sync.Mutex // held during a change, with its writing
-	mu      sync.Mutex // guards added; taken after changes
-	added   map[string]*added
+	stored  *follow.Value[map[string]record]
+
+	mu     sync.Mutex // guards the fields below; taken after changes, and within stored.Now, which adopts
+	added  map[string]*added
+	latest map[string]record // the newest value of stored
+	ready  bool              // Admit has been called
 }
 
 // added is a store that was added while the service ran.
@@ -85,6 +105,9 @@ type Entry struct {
 	Added  time.Time // zero for those of the settings
 	// Fault says why an added store cannot be used at present, as a sentence without its full stop; empty: it can.
 	Fault string
+	// Unnamed says that the store cannot tell resources apart, and that its description does not list those that may
+	// use it: only keys that are in use already can be used.
+	Unnamed bool
 	// Last is how the store has answered last; its time is zero if it was not asked since the start.
 	Last Answer
 }
@@ -104,21 +127,83 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{cfg: cfg, set: set, added: map[string]*added{}, tries: set.Connect(cfg.Assert)}
-	err = cfg.Store.Space(sealed.Operator).View(ctx, func(from sealed.Reader) error {
-		clear(r.added) // the function may run again
-		for rec, err := range records.In().All(from) {
-			if err != nil {
-				return err
-			}
-			r.added[rec.Store.Address] = &added{rec, "the service is starting"}
-		}
-		return nil
-	})
-	if err != nil {
+	r := &Registry{cfg: cfg, set: set, added: map[string]*added{}, tries: set.Connect(cfg.Assert, cfg.Asker)}
+	r.stored = follow.New(follow.Config[map[string]record]{Store: cfg.Store, Name: "key stores", Read: readAll,
+		Swapped: r.adopt, Logger: cfg.Logger})
+	if err := r.stored.Load(ctx); err != nil {
 		return nil, fmt.Errorf("read the list of key stores: %w", err)
 	}
+	for address, rec := range r.stored.Now() {
+		r.added[address] = &added{rec, "the service is starting"}
+	}
+	for _, s := range set.All() {
+		r.warnUnnamed(s)
+	}
 	return r, nil
+}
+
+// isUnnamed reports whether a description does not say which resources may use a store, though it must.
+func (r *Registry) isUnnamed(s stores.Store) bool {
+	return s.RequireResources() != nil && !slices.Contains(r.cfg.Instance, s.Address)
+}
+
+func (r *Registry) warnUnnamed(s stores.Store) {
+	if r.isUnnamed(s) {
+		r.cfg.Logger.Warn("all resources log in to a key store alike, and its description has no field \"resources\" "+
+			"that lists those that may use it: only keys that are in use already can be used", "store", s.Address)
+	}
+}
+
+func readAll(from sealed.Reader) (map[string]record, error) {
+	all := map[string]record{}
+	for rec, err := range records.In().All(from) {
+		if err != nil {
+			return nil, err
+		}
+		all[rec.Store.Address] = rec
+	}
+	return all, nil
+}
+
+// Run follows the additions and removals of other processes that share the store, until ctx ends.
+func (r *Registry) Run(ctx context.Context) error {
+	follow.Run(ctx, r.cfg.Logger, r.stored)
+	return nil
+}
+
+// adopt brings what is used to what is stored.
+func (r *Registry) adopt(all map[string]record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest = all
+	r.adoptLocked()
+}
+
+// adoptLocked brings what is used to the newest list, from Admit on. mu is held.
+func (r *Registry) adoptLocked() {
+	if !r.ready {
+		return
+	}
+	for address, a := range r.added {
+		if rec, still := r.latest[address]; !still || rec.Added != a.Added {
+			if a.fault == "" {
+				r.set.Remove(address)
+			}
+			delete(r.added, address)
+		}
+	}
+	for address, rec := range r.latest {
+		switch a := r.added[address]; {
+		case a == nil:
+			r.added[address] = r.admitLocked(rec)
+		case !slices.Equal(a.Store.Resources, rec.Store.Resources):
+			a.record = rec
+			if a.fault != "" { // at its address in the set is none, or that of the settings
+				continue
+			}
+			r.set.SetResources(address, rec.Store.Resources)
+		}
+	}
 }
 
 // Set returns the stores that can be used, which changes with the list.
@@ -134,18 +219,28 @@ func (r *Registry) Admit(own func(audience string) bool) error {
 		return err
 	}
 	r.own = own
+	r.stored.Now() // so that latest is no older than a second; it may adopt, which takes mu
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, address := range slices.Sorted(maps.Keys(r.added)) {
-		a := r.added[address]
-		a.fault = ""
-		if err := r.use(a.Store); err != nil {
-			a.fault = err.Error()
-			r.cfg.Logger.Warn("a key store that was added cannot be used: resources with a key in it go on within "+
-				"their grace only", "store", address, "err", err)
-		}
+	r.ready = true
+	clear(r.added)
+	for _, address := range slices.Sorted(maps.Keys(r.latest)) {
+		r.added[address] = r.admitLocked(r.latest[address])
 	}
 	return nil
+}
+
+// admitLocked brings a stored store into use. mu is held.
+func (r *Registry) admitLocked(rec record) *added {
+	a := &added{record: rec}
+	r.warnUnnamed(rec.Store)
+	if err := r.use(rec.Store); err != nil {
+		r.set.Reserve(rec.Store)
+		a.fault = err.Error()
+		r.cfg.Logger.Warn("a key store that was added cannot be used: resources with a key in it go on within "+
+			"their grace only", "store", rec.Store.Address, "err", err)
+	}
+	return a
 }
 
 // use brings a store into use.
@@ -173,6 +268,7 @@ func (r *Registry) All() []Entry {
 	}
 	for address, e := range all {
 		e.Last, _ = r.cfg.Calls.Last(address)
+		e.Unnamed = r.isUnnamed(e.Store)
 		all[address] = e
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b Entry) int {
@@ -187,7 +283,11 @@ func (r *Registry) Find(id string) (Entry, error) {
 			return e, nil
 		}
 	}
-	return Entry{}, visage.Refuse(visage.NotFound, "KeyStoreNotFound", "There is no key store with the id %q.", id)
+	return Entry{}, refuseMissing(id)
+}
+
+func refuseMissing(id string) error {
+	return visage.Refuse(visage.NotFound, "KeyStoreNotFound", "There is no key store with the id %q.", id)
 }
 
 // Add adds a store, which resources may use at once. Refusals: InvalidKeyStore, KeyStoreExists.
@@ -195,7 +295,19 @@ func (r *Registry) Add(ctx context.Context, by visage.Caller, s stores.Store) (E
 	r.changes.Lock()
 	defer r.changes.Unlock()
 	e, err := r.add(ctx, s)
-	return e, r.recorded(ctx, by, "key-store-add", s.Address, err)
+	return e, r.recorded(ctx, by, "key-store-add", spelled(s.Address), err)
+}
+
+// spelled returns an address in its one spelling. Of one that cannot be read, which may have a password in it, it
+// returns the scheme alone; empty: it has none that is known.
+func spelled(said string) string {
+	if address, err := stores.AddressOf(said); err == nil {
+		return address
+	}
+	if kind := stores.KindAt(said); kind != "" {
+		return kind + ":"
+	}
+	return ""
 }
 
 func (r *Registry) add(ctx context.Context, s stores.Store) (Entry, error) {
@@ -211,10 +323,12 @@ func (r *Registry) add(ctx context.Context, s stores.Store) (Entry, error) {
 	}
 	s.Address = address
 	if _, err := r.Find(IDOf(s.Address)); err == nil {
-		return Entry{}, visage.Refuse(visage.Conflict, "KeyStoreExists", "The key store %s is configured already: "+
-			"remove it first to change its description.", s.Address)
+		return Entry{}, refuseExisting(s.Address)
 	}
 	if err := s.FilesIn(r.cfg.Files); err != nil {
+		return Entry{}, invalid(err)
+	}
+	if err := s.RequireResources(); err != nil {
 		return Entry{}, invalid(err)
 	}
 	complete, err := r.set.Add(s, r.own)
@@ -222,17 +336,27 @@ func (r *Registry) add(ctx context.Context, s stores.Store) (Entry, error) {
 		return Entry{}, invalid(err)
 	}
 	rec := record{s, time.Now().UnixNano()}
-	err = r.cfg.Store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+	r.mu.Lock()
+	r.added[s.Address] = &added{rec, ""}
+	r.mu.Unlock()
+	err = r.stored.Update(ctx, func(tx sealed.Tx, now map[string]record) error {
+		if _, there := now[s.Address]; there {
+			return refuseExisting(s.Address)
+		}
 		return records.In().Put(tx, s.Address, rec)
 	})
 	if err != nil {
-		r.set.Remove(s.Address)
+		r.mu.Lock()
+		r.adoptLocked() // what was added here is in no list
+		r.mu.Unlock()
 		return Entry{}, fmt.Errorf("write the list of key stores: %w", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.added[s.Address] = &added{rec, ""}
 	return Entry{ID: IDOf(s.Address), Store: complete, Origin: FromOperator, Added: time.Unix(0, rec.Added)}, nil
+}
+
+func refuseExisting(address string) error {
+	return visage.Refuse(visage.Conflict, "KeyStoreExists", "The key store %s is configured already: "+
+		"remove it first to change its description.", address)
 }
 
 // Remove removes a store that was added. It is refused while a resource has a key in it, whatever state that is in, or
@@ -248,48 +372,154 @@ func (r *Registry) Remove(ctx context.Context, by visage.Caller, id string) erro
 }
 
 func (r *Registry) remove(ctx context.Context, by visage.Caller, e Entry) error {
-	address := e.Store.Address
 	if e.Origin == FromSettings {
-		return visage.Refuse(visage.Conflict, "KeyStoreFromSettings", "The key store %s comes from the settings of "+
-			"the service: remove it there, and restart the service.", address)
+		return refuseSettings(e)
 	}
-	if err := r.requireUnused(ctx, by, address); err != nil {
-		return err
-	}
-	// A resource may have begun to use it since; nothing can begin once it is out of the set.
-	r.set.Remove(address)
-	err := r.requireUnused(ctx, by, address)
-	if err == nil {
-		err = r.cfg.Store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-			return records.In().Delete(tx, address)
-		})
-	}
-	if err != nil {
-		if e.Fault == "" {
-			err = errors.Join(err, r.use(e.Store))
+	return r.alter(ctx, by, e, func(users []User) error {
+		if len(users) == 0 {
+			return nil
 		}
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.added, address)
-	return nil
+		return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, also "+
+			"deleted ones that can be recovered: %s. Give them other keys first.", e.Store.Address, namesOf(users))
+	}, func(tx sealed.Tx, _ record) error { return records.In().Delete(tx, e.Store.Address) })
 }
 
-// requireUnused refuses to remove a store that resources depend on.
-func (r *Registry) requireUnused(ctx context.Context, by visage.Caller, address string) error {
-	names, others, err := r.cfg.Uses(ctx, by, address)
+func refuseSettings(e Entry) error {
+	return visage.Refuse(visage.Conflict, "KeyStoreFromSettings", "The key store %s comes from the settings of the "+
+		"service: remove or change it there, and restart the service.", e.Store.Address)
+}
+
+// SetResources changes which resources may use a store that was added. It is refused if one that has a key in the store
+// would not be among them. Refusals: KeyStoreNotFound, KeyStoreFromSettings, InvalidKeyStore, KeyStoreInUse.
+func (r *Registry) SetResources(
+	ctx context.Context, by visage.Caller, id string, resources []string,
+) (Entry, error) {
+	r.changes.Lock()
+	defer r.changes.Unlock()
+	e, err := r.Find(id)
+	if err == nil {
+		err = r.setResources(ctx, by, e, resources)
+	}
+	if err = r.recorded(ctx, by, "key-store-update", e.Store.Address, err); err != nil {
+		return Entry{}, err
+	}
+	return r.Find(id)
+}
+
+func (r *Registry) setResources(ctx context.Context, by visage.Caller, e Entry, resources []string) error {
+	if e.Origin == FromSettings {
+		return refuseSettings(e)
+	}
+	if len(resources) == 0 {
+		return visage.Refuse(visage.Invalid, "InvalidKeyStore", "The key store cannot be changed: the list of "+
+			"resources that may use it is missing or empty. Give their management paths, or %q for all.",
+			stores.Everybody)
+	}
+	s := e.Store
+	s.Resources = resources
+	err := s.Check()
+	if err == nil {
+		err = s.RequireResources()
+	}
 	if err != nil {
-		return err
+		return visage.Refuse(visage.Invalid, "InvalidKeyStore", "The key store cannot be changed: %v.", err)
 	}
-	if others > 0 {
-		names = append(names, fmt.Sprintf("%d that you may not see", others))
+	return r.alter(ctx, by, e, func(users []User) error {
+		users = slices.DeleteFunc(users, func(u User) bool {
+			return s.Permit(stores.Asker{Path: u.Path}) == nil
+		})
+		if len(users) == 0 {
+			return nil
+		}
+		return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, which "+
+			"would not be among those that may use it: %s. Name them too, or give them other keys first.",
+			s.Address, namesOf(users))
+	}, func(tx sealed.Tx, rec record) error {
+		rec.Store.Resources = resources
+		return records.In().Put(tx, s.Address, rec)
+	})
+}
+
+// changeRounds is how often a change of a store is tried while keys of resources change.
+const changeRounds = 5
+
+// errNewUsers is for transactions: a resource may have begun to use a store since its users were read.
+var errNewUsers = errors.New("keys of resources have changed")
+
+// alter changes the record of an added store, if allowed does not refuse that for its users. Other processes may have a
+// resource begin to use the store at any time. So the change holds for the users at the moment of its transaction, and
+// Kept asks what is stored once a change of a resource's key has begun: one of the two sees the other.
+func (r *Registry) alter(
+	ctx context.Context, by visage.Caller, e Entry, allowed func([]User) error, write func(sealed.Tx, record) error,
+) error {
+	for range changeRounds {
+		users, unchanged, err := r.cfg.Users(ctx, by, e.Store.Address)
+		if err == nil {
+			err = allowed(users)
+		}
+		if err != nil {
+			return err
+		}
+		err = r.stored.Update(ctx, func(tx sealed.Tx, now map[string]record) error {
+			rec, there := now[e.Store.Address]
+			if !there || rec.Added != e.Added.UnixNano() { // removed; another one may be at the address
+				return refuseMissing(e.ID)
+			}
+			same, err := unchanged(tx)
+			if err == nil && !same {
+				err = errNewUsers
+			}
+			if err != nil {
+				return err
+			}
+			return write(tx, rec)
+		})
+		if !errors.Is(err, errNewUsers) {
+			return err
+		}
 	}
-	if len(names) == 0 {
+	return visage.Refuse(visage.Conflict, "KeyStoreInUse", "Keys of resources are changing all the time at present, "+
+		"so that it cannot be told which resources use the key store %s. Try again later.", e.Store.Address)
+}
+
+// namesOf returns the names of resources for a sentence.
+func namesOf(users []User) string {
+	var names []string
+	hidden := 0
+	for _, u := range users {
+		if u.Name == "" {
+			hidden++
+			continue
+		}
+		names = append(names, u.Name)
+	}
+	if hidden > 0 {
+		names = append(names, fmt.Sprintf("%d that you may not see", hidden))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Kept returns what refuses a key in a store that was removed, or that the asking resource may not use, by what a
+// transaction sees. Stores outside the list are not its concern. Refusals: InvalidKeyVaultProperties,
+// KeyStoreNotPermitted.
+func (r *Registry) Kept(key visage.KeyRef, as visage.PrincipalID) func(sealed.Reader) error {
+	asker := r.cfg.Asker(key, as)
+	return func(tx sealed.Reader) error {
+		rec, err := records.In().Get(tx, key.Vault)
+		switch {
+		case err == nil:
+			return rec.Store.Permit(asker)
+		case !errors.Is(err, sealed.ErrNotFound):
+			return fmt.Errorf("read the list of key stores: %w", err)
+		}
+		r.mu.Lock()
+		wasAdded := r.added[key.Vault] != nil
+		r.mu.Unlock()
+		if wasAdded || key.Scheme() != "https" && r.set.Require(key) != nil {
+			return stores.NotConfigured(key)
+		}
 		return nil
 	}
-	return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, also "+
-		"deleted ones that can be recovered: %s. Give them other keys first.", address, strings.Join(names, ", "))
 }
 
 // Uses returns the resources that depend on keys in a store: the names of those that the caller may read, and the
@@ -343,7 +573,15 @@ func (r *Registry) try(ctx context.Context, e Entry, trial Trial) (stores.Trial,
 				"store %s as their own identities: name the resource whose identity is to be tried.", e.Store.Address)
 		}
 	}
-	return r.tries.Try(ctx, key, as)
+	t, err := r.tries.Try(ctx, key, as)
+	if err == nil && trial.Key != "" && ctx.Err() == nil {
+		said := t.Err
+		if said == nil && t.Key == nil {
+			said = keysource.ErrUnknown // there was no connection
+		}
+		r.cfg.Calls.note(e.Store.Address, t.Asked, said)
+	}
+	return t, err
 }
 
 // recorded records what an operator did to the list, and returns its error.

@@ -43,6 +43,36 @@ type browser struct {
 	port string // of the DevTools protocol
 	cmd  *exec.Cmd
 	dir  string // its profile
+
+	mu   sync.Mutex
+	said []string // the last lines of its log
+}
+
+// note keeps a line of the browser's log.
+func (b *browser) note(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said = append(b.said[max(0, len(b.said)-29):], line)
+}
+
+// state is what the browser has said, and whether it still answers: for walks that fail.
+func (b *browser) state() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	answers := "it answers"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+b.port+"/json/version", nil)
+	if err == nil {
+		var res *http.Response
+		if res, err = http.DefaultClient.Do(req); err == nil {
+			res.Body.Close()
+		}
+	}
+	if err != nil {
+		answers = err.Error()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return "the browser: " + answers + "\n" + strings.Join(b.said, "\n")
 }
 
 var (
@@ -71,6 +101,13 @@ func startChromium() (*browser, error) {
 	}
 	cmd := exec.Command(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		// Nothing that begins by itself some minutes later, such as a test whether language models would run here, and
+		// no page that is slowed down because it is not in front.
+		"--disable-extensions", "--disable-features=OptimizationHints,OptimizationGuideOnDeviceModel,"+
+			"OptimizationGuideModelExecution,MediaRouter,DialMediaRouteProvider,Translate",
+		"--disable-breakpad", "--disable-hang-monitor", "--disable-ipc-flooding-protection",
+		"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows",
+		"--disable-renderer-backgrounding",
 		"--hide-scrollbars", "--ignore-certificate-errors", "--use-fake-device-for-media-stream",
 		"--use-fake-ui-for-media-stream", "--remote-debugging-port=0", "--user-data-dir="+dir, "about:blank")
 	said, err := cmd.StderrPipe()
@@ -89,7 +126,12 @@ func startChromium() (*browser, error) {
 		if _, address, found := strings.Cut(lines.Text(), "DevTools listening on ws://"); found {
 			hostport, _, _ := strings.Cut(address, "/")
 			_, b.port, _ = strings.Cut(hostport, ":")
-			go func() { _, _ = io.Copy(io.Discard, said) }() // ends with the browser
+			go func() { // ends with the browser
+				for lines.Scan() {
+					b.note(lines.Text())
+				}
+				b.note(fmt.Sprintf("nothing more: %v", lines.Err()))
+			}()
 			return b, nil
 		}
 	}
@@ -166,10 +208,14 @@ func walkWith(t *testing.T, s *servertest.Server, all acts, script string, facts
 				t.Fatalf("%s asks for %q, which the test does not know", script, q.act)
 			}
 			q.answer <- act()
+		case <-waiting.Done():
+			cancel()
+			<-ended
+			t.Fatalf("%s does not end; so far it says:\n%s\n%s", script, said.Bytes(), b.state())
 		case <-ended:
 			t.Logf("%s (%v):\n%s", script, time.Since(begin).Round(time.Millisecond), said.Bytes())
 			if err != nil {
-				t.Fatalf("%s: %v", script, err)
+				t.Fatalf("%s: %v\n%s", script, err, b.state())
 			}
 			return
 		}

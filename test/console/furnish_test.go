@@ -98,6 +98,8 @@ func (h house) keys() {
 		h.call(http.MethodPost, "safe.vault."+host, "/keys/faces/create?api-version=7.5", "Bearer "+vaults,
 			"application/json", strings.NewReader(`{"kty":"RSA","key_size":2048}`), &made)
 	}
+	h.call(http.MethodPost, "safe.vault."+host, "/keys/exchange/create?api-version=7.5", "Bearer "+vaults,
+		"application/json", strings.NewReader(`{"kty":"RSA","key_size":2048,"key_ops":["import"]}`), nil)
 	h.call(http.MethodPost, "safe.vault."+host, "/keys/old/create?api-version=7.5", "Bearer "+vaults,
 		"application/json", strings.NewReader(`{"kty":"EC","crv":"P-256"}`), nil)
 	h.call(http.MethodDelete, "safe.vault."+host, "/keys/old?api-version=7.5", "Bearer "+vaults, "", nil, nil)

@@ -15,6 +15,8 @@ const patience = Number(need('CONSOLE_PATIENCE')); // ms, from the start of the 
 export const facts = JSON.parse(need('CONSOLE_FACTS'));
 export { assert };
 
+const longest = 4 * 60_000; // ms of one wait: a busy machine takes long, but what has not come by then never comes
+
 let connected;
 
 // browser connects to the running Chromium, once: walks side by side share the connection.
@@ -64,7 +66,7 @@ export async function visit(options = {}) {
   });
   context.on('weberror', (error) => problems.push(`error: ${error.error()}`));
   const page = await context.newPage();
-  page.setDefaultTimeout(Math.max(1, patience - performance.now())); // a busy machine takes long: only the end of the test ends a wait
+  page.setDefaultTimeout(Math.max(1, Math.min(longest, patience - performance.now())));
   let since;
   async function signIn() {
     const known = own ? undefined : sessions.get(principal);
@@ -108,6 +110,9 @@ export async function tell(name, step) {
     return result;
   } catch (err) {
     console.error(`FAIL ${name}`);
+    for (const context of (await connected)?.contexts() ?? []) {
+      for (const page of context.pages()) console.error(`     a page is at ${page.url()}`);
+    }
     throw err;
   }
 }

@@ -23,6 +23,8 @@ type HSM struct {
 	Parameters  string // of C_Initialize
 
 	pin     string
+	label   string // of the token
+	joined  bool   // the library is initialised and finalised by something else
 	slot    uint
 	lib     *pkcs11.Ctx
 	session pkcs11.SessionHandle
@@ -112,24 +114,46 @@ func (h *HSM) start(environment map[string]string, dir string) {
 func (h *HSM) End() {
 	h.tb.Helper()
 	if h.lib != nil {
-		h.must(h.lib.Finalize())
+		if !h.joined {
+			h.must(h.lib.Finalize())
+		}
 		h.lib.Destroy()
 		h.lib = nil
 	}
 }
 
-// open sets the user's PIN and logs in.
-func (h *HSM) open(slots []uint, label, so string) {
+// Join goes on after End with the library that something else in this process has loaded since, and logs in to it for
+// both. It ends with that.
+func (h *HSM) Join() {
+	h.tb.Helper()
+	h.lib, h.joined = pkcs11.New(h.Module), true
+	slots, err := h.lib.GetSlotList(true)
+	h.must(err)
+	h.findSlot(slots)
+	h.session, err = h.lib.OpenSession(h.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	h.must(err)
+	h.must(h.lib.Login(h.session, pkcs11.CKU_USER, h.pin))
+}
+
+// findSlot finds the slot of the token.
+func (h *HSM) findSlot(slots []uint) {
 	h.tb.Helper()
 	i := slices.IndexFunc(slots, func(slot uint) bool {
 		info, err := h.lib.GetTokenInfo(slot)
 		h.must(err)
-		return info.Label == label
+		return info.Label == h.label
 	})
 	if i < 0 {
-		h.tb.Fatalf("no token has the label %q", label)
+		h.tb.Fatalf("no token has the label %q", h.label)
 	}
 	h.slot = slots[i]
+}
+
+// open sets the user's PIN and logs in.
+func (h *HSM) open(slots []uint, label, so string) {
+	h.tb.Helper()
+	h.label = label
+	h.findSlot(slots)
 	h.Address = "pkcs11:token=" + escaped(label)
 	session, err := h.lib.OpenSession(h.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	h.must(err)

@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// Vault is a running HashiCorp Vault with the transit engine at transit and keys/of/team, and the login methods jwt and
-// approle. Its administrator may do everything.
+// Vault is a running HashiCorp Vault with the transit engine at transit and keys/of/team, the KV engine of version 2 at
+// kv, and the login methods jwt and approle. Its administrator may do everything.
 type Vault struct {
 	Address string // host and port
 	CA      string // PEM of the authority that signed its certificate

@@ -53,8 +53,10 @@ type KMIPKey struct {
 	Usage                 kmip.CryptographicUsageMask
 	Bits                  int32
 	Extractable, Readable bool
-	Until                 time.Time // zero: no end
-	Denied                bool      // to everybody
+	Unsaid                []kmip.AttributeName // attributes that the server does not have
+	Until                 time.Time            // zero: no end
+	Denied                bool                 // to everybody
+	Refused               kmip.ResultReason    // of every operation with it; 0: none
 
 	id       string
 	material []byte
@@ -62,6 +64,16 @@ type KMIPKey struct {
 
 // StartKMIP starts a server that ends with the test.
 func StartKMIP(tb testing.TB) *KMIP {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ServeKMIP(tb, listener)
+}
+
+// ServeKMIP is StartKMIP on a listener, whose address says 127.0.0.1.
+func ServeKMIP(tb testing.TB, plain net.Listener) *KMIP {
 	tb.Helper()
 	k := &KMIP{tb: tb, keys: map[string]*KMIPKey{}}
 	dir := tb.TempDir()
@@ -77,9 +89,10 @@ func StartKMIP(tb testing.TB) *KMIP {
 	k.tls = &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, ClientCAs: roots,
 		ClientAuth: tls.RequireAndVerifyClientCert,
+		// A listener without buffers has no room for tickets that nobody reads yet.
+		SessionTicketsDisabled: true,
 	}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", k.tls)
-	k.must(err)
+	listener := tls.NewListener(plain, k.tls)
 	k.Address = "kmip://" + listener.Addr().String()
 	server := kmipserver.NewServer(listener, k.executor())
 	ended := make(chan error, 1)
@@ -101,9 +114,9 @@ func (k *KMIP) CA() string {
 	return string(raw)
 }
 
-// Impostor returns the address of a server with the same certificate, which answers the first request of each
-// connection with some bytes and ends the connection.
-func (k *KMIP) Impostor(answer []byte) string {
+// Impostor returns the address of a server with the same certificate, which answers the first requests of each
+// connection with some bytes each and ends the connection.
+func (k *KMIP) Impostor(answers ...[]byte) string {
 	k.tb.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", k.tls)
 	k.must(err)
@@ -118,8 +131,10 @@ func (k *KMIP) Impostor(answer []byte) string {
 			if err != nil {
 				return // of Close
 			}
-			if _, err := conn.Read(make([]byte, 4096)); err == nil {
-				_, _ = conn.Write(answer) // to whoever is still there
+			for _, answer := range answers {
+				if _, err := conn.Read(make([]byte, 4096)); err == nil {
+					_, _ = conn.Write(answer) // to whoever is still there
+				}
 			}
 			_ = conn.Close() // as above
 		}
@@ -218,6 +233,14 @@ func (k *KMIP) Rekey(name string) string {
 	return k.MakeKey(name)
 }
 
+// Remake gives the keys with a name other material, under the same unique identifier.
+func (k *KMIP) Remake(name string) {
+	k.Change(name, func(key *KMIPKey) {
+		key.material = make([]byte, len(key.material))
+		rand.Read(key.material) // as above
+	})
+}
+
 // Refuse refuses every operation for a reason; 0 ends that.
 func (k *KMIP) Refuse(reason kmip.ResultReason) {
 	k.mu.Lock()
@@ -246,6 +269,9 @@ func (k *KMIP) find(id string) (*KMIPKey, error) {
 	}
 	if found.Denied {
 		return nil, kmipserver.ErrPermissionDenied
+	}
+	if found.Refused != 0 {
+		return nil, kmipserver.Errorf(found.Refused, "as the test wants")
 	}
 	return found, nil
 }
@@ -298,7 +324,7 @@ func (k *KMIP) attributes(
 		all[kmip.AttributeNameDeactivationDate] = key.Until
 	}
 	for _, want := range q.AttributeName {
-		if value, has := all[want]; has {
+		if value, has := all[want]; has && !slices.Contains(key.Unsaid, want) {
 			a.Attribute = append(a.Attribute, kmip.Attribute{AttributeName: want, AttributeValue: value})
 		}
 	}

@@ -145,6 +145,11 @@ const open = {
     const its = expand(root(key, value), ctx('visage/v1/portable', at.instance, purpose))
     return gcm(expand(its, ctx('visage/v1/portable', head)), sealed, ctx('visage/v1/portable', head, at.instance, purpose))
   },
+  lease ({ key, at, value }) { // the key of its row is a space id in the vectors
+    const { head, sealed } = split(value, 'T', 0, null)
+    const its = expand(root(key, value), ctx('visage/v1/lease', at.instance))
+    return gcm(expand(its, ctx('visage/v1/lease', head)), sealed, ctx('visage/v1/lease', head, at.instance, at.space))
+  },
   anchor ({ key, at, value }) { return mac(value, 'A', root(key, value), 'visage/v1/anchor', at.instance) },
   instance ({ key, value }) { must(value[3] === 0, 'another fourth byte'); return mac(value, 'I', key, 'visage/v1/instance') }
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +44,7 @@ type service struct {
 	endpoint string
 	dir      string
 	program  string
-	log      *tail
+	log      *servertest.Tail
 }
 
 // startService starts the service on dir and waits until it serves.
@@ -63,19 +62,19 @@ func (s *service) again(t *testing.T) *service {
 
 func startServiceAt(t *testing.T, dir string, real bool, listen string) *service {
 	t.Helper()
-	s := &service{dir: dir, program: program(t), log: &tail{}}
+	s := &service{dir: dir, program: program(t), log: &servertest.Tail{}}
 	args := []string{"serve", "--dir", dir, "--listen", listen, "--log-format", "json"}
 	if real {
 		s.cmd = exec.CommandContext(t.Context(), s.program, args...)
 		s.cmd.Dir = filepath.Join("..", "..") // the folder of the models
-		s.cmd.Env = cleanEnviron()
+		s.cmd.Env = servertest.Environ()
 	} else {
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatalf("find the test binary: %v", err)
 		}
 		s.cmd = exec.CommandContext(t.Context(), self, dir, listen)
-		s.cmd.Env = append(cleanEnviron(), childEnv+"=serve")
+		s.cmd.Env = append(servertest.Environ(), childEnv+"=serve")
 	}
 	said, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -91,7 +90,7 @@ func startServiceAt(t *testing.T, dir string, real bool, listen string) *service
 			_ = s.cmd.Wait() // its log has the reason
 			t.Fatalf("the service ended before it served:\n%s", s.log)
 		}
-		s.log.add(line)
+		_, _ = s.log.Write(line) // it never fails
 		var entry struct{ Msg, Endpoint string }
 		if json.Unmarshal(line, &entry) == nil && entry.Msg == "serving" {
 			s.endpoint = entry.Endpoint
@@ -104,7 +103,7 @@ func startServiceAt(t *testing.T, dir string, real bool, listen string) *service
 			if err != nil {
 				return
 			}
-			s.log.add(line)
+			_, _ = s.log.Write(line) // it never fails
 		}
 	}()
 	return s
@@ -170,40 +169,13 @@ func verify(t *testing.T, dir string) error {
 func runProgram(path string, args ...string) ([]byte, error) {
 	cmd := exec.Command(path, args...)
 	cmd.Dir = filepath.Join("..", "..") // the folder of the models, which serve needs first
-	cmd.Env = cleanEnviron()
+	cmd.Env = servertest.Environ()
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w\n%s%s", err, out.Bytes(), complaints.Bytes())
 	}
 	return out.Bytes(), nil
-}
-
-// cleanEnviron is the environment without the variables of this test and of the program.
-func cleanEnviron() []string {
-	return slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "VISAGE_") })
-}
-
-// tail keeps the end of a log for error messages.
-type tail struct {
-	mu    sync.Mutex
-	lines [][]byte
-}
-
-func (l *tail) add(line []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
-	if len(l.lines) > 5000 {
-		l.lines = l.lines[1:]
-	}
-}
-
-// String returns the last lines.
-func (l *tail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(bytes.Join(l.lines, nil))
 }
 
 // serveChild serves like `visage serve`, except that it recognises synthetic people without networks, and that its user

@@ -468,12 +468,27 @@ type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+
+	mu  sync.Mutex
+	far []net.Conn // the ends of the servers
+}
+
+// cut ends all connections. A server that is closed says goodbye over each, and waits for somebody who reads it.
+func (p *pipes) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.far {
+		c.Close()
+	}
 }
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case p.conns <- far:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.far = append(p.far, far)
 		return near, nil
 	case <-p.closed:
 		return nil, net.ErrClosed

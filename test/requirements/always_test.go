@@ -101,6 +101,7 @@ func TestEncryptionIsAlwaysOn(t *testing.T) {
 				f.SetBool(true)
 			}
 		}
+		on.Shared = false     // which a store in the data directory refuses
 		w := newServer(t, on) // everything that can be switched, switched
 		a := w.app("default")
 		a.enrol()

@@ -7,6 +7,16 @@ type EncryptionCheck struct {
 	PrincipalID string            `json:"principalId,omitempty"`   // of the account's identity
 	InUse       bool              `json:"inUse"`                   // the key is in use as requested
 	Checks      []EncryptionPoint `json:"checks"`                  // in the order in which they are made
+	Answer      *EncryptionAnswer `json:"answer,omitempty"`        // of the key's store; missing: it was not asked
+}
+
+// EncryptionAnswer is how the store has described the key.
+type EncryptionAnswer struct {
+	Class        string  `json:"class"`        // ok, denied, wrong or unknown
+	Milliseconds float64 `json:"milliseconds"` // until it came
+	KeyVersion   string  `json:"keyVersion,omitempty"`
+	KeyType      string  `json:"keyType,omitempty"`
+	Expires      string  `json:"expires,omitempty"` // missing: the key has no end
 }
 
 // EncryptionPoint is one thing that must hold.

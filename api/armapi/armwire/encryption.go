@@ -26,6 +26,7 @@ type EncryptionStatus struct {
 	PrincipalID string               `json:"principalId,omitempty"`
 	LastSuccess string               `json:"lastSuccess,omitempty"`
 	NextCheck   string               `json:"nextCheck,omitempty"`
+	Expires     string               `json:"keyExpires,omitempty"` // missing: the key has no end, or did not answer yet
 	Policy      *KeyPolicy           `json:"policy,omitempty"`
 	Operation   *EncryptionOperation `json:"operation,omitempty"`
 	Stores      []StoreKey           `json:"stores,omitempty"` // if there are several, the first one first

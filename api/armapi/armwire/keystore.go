@@ -16,6 +16,8 @@ type KeyStore struct {
 	Added   string `json:"addedAt,omitempty"` // by an operator
 	// Fault says why the store cannot be used since the start of the service.
 	Fault string `json:"fault,omitempty"`
+	// Warning says that the description does not name the resources that may use the store, though it must.
+	Warning string `json:"warning,omitempty"`
 	// Description is as the file of key stores has it. It names files of secrets and holds none.
 	Description json.RawMessage `json:"description"`
 	// LastAnswer is missing if the store was not asked since the start of the service.
@@ -34,9 +36,16 @@ type KeyStoreAnswer struct {
 
 // KeyStoreBody is the description of a key store, as the file of key stores has it.
 type KeyStoreBody struct {
-	Address string            `json:"address"`
-	CAFile  string            `json:"caFile,omitempty"`
-	Login   map[string]string `json:"login"`
+	Address   string            `json:"address"`
+	CAFile    string            `json:"caFile,omitempty"`
+	Login     map[string]string `json:"login"`
+	Resources []string          `json:"resources,omitempty"`
+}
+
+// KeyStoreChange changes the description of a key store.
+type KeyStoreChange struct {
+	// Resources that may use the store: management paths of subscriptions, resource groups or resources, or "*" alone.
+	Resources []string `json:"resources"`
 }
 
 // KeyStoreTest says how a key store is to be tried: without a key, only the connection is.

@@ -40,12 +40,17 @@ type RootRotation struct {
 // RootProtectorRequest adds a protector.
 type RootProtectorRequest struct {
 	Entry string `json:"entry"` // as in the settings
+	// Local is the name of a copy of this request, without this field, in the data directory: see RecoveryRequest.
+	Local string `json:"local,omitempty"`
 }
 
 // RecoveryRequest makes a recovery kit, whose file is the answer.
 type RecoveryRequest struct {
 	Recipients []string `json:"recipients"` // RSA public keys in PEM
 	Threshold  int      `json:"threshold"`  // how many of them are needed; zero: 1
+	// Local is the name of a copy of this request, without this field, that a command on the machine of the service
+	// has left in its data directory. Without one, only recipients in the settings are accepted.
+	Local string `json:"local,omitempty"`
 }
 
 // RecoveryProof proves that a recovery kit was opened.

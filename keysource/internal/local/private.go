@@ -46,7 +46,7 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, Fail(keysource.ErrDenied, nil, "%s %s is not a regular file (%s)", what, path, info.Mode().Type())
 	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+	if perm := info.Mode().Perm(); perm&0o077 != 0 && !isCredential(path, info) {
 		return nil, Fail(keysource.ErrDenied, nil,
 			"%s %s can be read or changed by others (mode %04o): run \"chmod 600 %s\", and make a new key if others "+
 				"may have read it",
@@ -67,6 +67,16 @@ func ReadPrivate(what, path string, maxBytes int) ([]byte, error) {
 		return nil, Fail(keysource.ErrUnknown, nil, "%s %s is longer than %d bytes", what, path, maxBytes)
 	}
 	return b, nil
+}
+
+// isCredential reports whether a file is a credential that systemd passed to this service (LoadCredential=). It belongs
+// to root, and an access control list lets the service's user alone read it, which the mode shows as a right of the
+// group.
+func isCredential(path string, info fs.FileInfo) bool {
+	folder := os.Getenv("CREDENTIALS_DIRECTORY")
+	st, isUnix := info.Sys().(*syscall.Stat_t)
+	return filepath.IsAbs(folder) && filepath.Dir(filepath.Clean(path)) == filepath.Clean(folder) &&
+		isUnix && st.Uid == 0 && st.Gid == 0 && info.Mode().Perm()&^0o440 == 0
 }
 
 // CheckFolder refuses a folder in which another user could replace a file: the folder and all above it must belong to
@@ -117,6 +127,10 @@ func CreatePrivate(what, path string, content []byte) (err error) {
 	}
 	if err := CheckFolder(what, dir); err != nil {
 		return err
+	}
+	// A file that is there is kept even where none can be made, as in the folder of a service's credentials.
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("create %s: %w", what, fs.ErrExist)
 	}
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {

@@ -37,15 +37,18 @@ type departure struct {
 	changes tree.Changes
 }
 
-type transactionResult struct {
-	wait func() error
-	err  error
-}
-
-var errAbandoned = errors.New("the transaction was given up")
+// errAlone says that a transaction has to run again, alone.
+var errAlone = errors.New("the transaction runs again by itself")
 
 // depart takes a member out of its group. An error is one of its transaction, whether its function passes it on or not.
+//
+// Where processes share the engine, another one may write between the two transactions. So the member's function runs
+// again instead, and what it has done so far is forgotten.
 func (m *Member) depart() error {
+	if m.group.held != nil {
+		m.failed = errAlone
+		return m.failed
+	}
 	d := &departure{
 		member: m,
 		writer: make(chan engine.Writer), outcome: make(chan error, 1), result: make(chan transactionResult, 1),

@@ -25,7 +25,7 @@ const (
 	seenBytes   = 8 << 10 // of one
 )
 
-// openGroup returns the group that is open, or opens one. The caller has the floor.
+// openGroup returns the group that is open, or opens one that reads from r. The caller has the floor.
 func (q *Queue) openGroup(as claim, r engine.Reader) (*group, error) {
 	if g := q.open; g != nil {
 		g.base.ReadFrom(r)
@@ -35,11 +35,33 @@ func (q *Queue) openGroup(as claim, r engine.Reader) (*group, error) {
 	g.base = tree.NewReader(q.env, q.id, as.ring, r)
 	// it has no snapshot, and the rows of a space that was dropped go without waiting for it for ever
 	g.base.OnlyWhile(func() error { return q.check(as.fence) })
-	if err := g.base.OpenRoot(); err != nil {
+	err := q.begin(as.ring, r)
+	if err == nil {
+		err = g.base.OpenRoot()
+	}
+	if err != nil {
 		g.base.Finish()
 		return nil, err
 	}
 	q.open = g
+	return g, nil
+}
+
+// holdGroup is openGroup for an engine that processes share: the group has the engine's transaction from here on.
+func (q *Queue) holdGroup(ctx context.Context, as claim) (*group, error) {
+	if q.open != nil {
+		return q.open, nil
+	}
+	h, err := hold(ctx, q.engine, format.ID(q.id))
+	if err != nil {
+		return nil, err
+	}
+	g, err := q.openGroup(as, h.now)
+	if err != nil {
+		_, _ = h.end(err) // which is what it is told
+		return nil, err
+	}
+	g.held = h
 	return g, nil
 }
 
@@ -113,11 +135,18 @@ func (g *group) commit() (wait func() error) {
 	defer t.Finish()
 	g.changes = t.Changes()
 	if len(g.stage.order) == 0 {
-		g.err = g.q.check(g.fence)
+		var ended error
+		if g.held != nil {
+			_, ended = g.held.end(errAbandoned)
+		}
+		g.again = errors.Is(ended, errAgain)
+		if g.err = g.q.check(g.fence); g.err == nil && ended != nil && !errors.Is(ended, errAbandoned) {
+			g.err = ended
+		}
 		return nil
 	}
 	var failed error
-	wait, err := g.q.engine.Commit(context.Background(), format.ID(g.q.id), func(w engine.Writer) error {
+	write := func(w engine.Writer) error {
 		t.WriteTo(w)
 		if failed = t.Seal(g.stage.order, g.stage.records); failed != nil {
 			return failed
@@ -127,11 +156,25 @@ func (g *group) commit() (wait func() error) {
 		t.Finish()
 		g.wipe()
 		return g.q.check(g.fence)
-	})
-	if g.err = err; failed != nil && g.members > 1 {
+	}
+	var err error
+	if g.held == nil {
+		wait, err = g.q.engine.Commit(context.Background(), format.ID(g.q.id), write)
+	} else {
+		wait, err = g.commitHeld(write)
+	}
+	if g.err = err; failed != nil && g.members > 1 || errors.Is(err, errAgain) {
 		g.again = true
 	}
 	return wait
+}
+
+// commitHeld ends the transaction that the group has held, also when write panics.
+func (g *group) commitHeld(write func(engine.Writer) error) (wait func() error, err error) {
+	outcome := errAbandoned
+	defer func() { wait, err = g.held.end(outcome) }()
+	outcome = write(g.held.now)
+	return nil, nil
 }
 
 // settle waits for the disk and tells the members.

@@ -24,31 +24,45 @@ func (m *Member) run(fn func(*Member) error) (err error) {
 		}
 		m.q.giveFloor()
 	}()
-	err = m.q.engine.Read(m.ctx, func(r engine.Reader) (err error) {
-		if err := m.q.check(m.fence); err != nil { // it may have waited for long
-			return err
+	if err = m.q.check(m.fence); err != nil { // it may have waited for long
+		return err
+	}
+	if m.q.engine.Shared() {
+		if m.group, err = m.q.holdGroup(m.ctx, m.claim); err == nil {
+			err = m.join(fn)
 		}
-		if m.group, err = m.q.openGroup(m.claim, r); err != nil {
-			return err
-		}
-		m.stage.before = &m.group.stage
-		if err := fn(m); err != nil {
-			return err
-		}
-		if m.ctx.Err() != nil {
-			return context.Cause(m.ctx)
-		}
-		if m.apart != nil {
-			return m.apart.prepare()
-		}
-		return m.q.refuseGrowth(m.ctx, m.stage.puts > 0, len(m.stage.gone) > 0, m.group.growth)
-	})
+	} else {
+		err = m.q.engine.Read(m.ctx, func(r engine.Reader) (err error) {
+			if m.group, err = m.q.openGroup(m.claim, r); err != nil {
+				return err
+			}
+			return m.join(fn)
+		})
+	}
 	if err == nil && m.apart == nil {
 		joined = true
 		m.group.members++
 		m.group.stage.merge(&m.stage)
 	}
 	return err
+}
+
+// join runs fn as a member of the group.
+func (m *Member) join(fn func(*Member) error) error {
+	m.stage.before = &m.group.stage
+	if err := fn(m); err != nil {
+		return err
+	}
+	if m.ctx.Err() != nil {
+		return context.Cause(m.ctx)
+	}
+	if m.apart != nil {
+		return m.apart.prepare()
+	}
+	if m.failed != nil {
+		return m.failed
+	}
+	return m.q.refuseGrowth(m.ctx, m.stage.puts > 0, len(m.stage.gone) > 0, m.group.growth)
 }
 
 // Use panics when the transaction is used after its function has returned.
@@ -62,7 +76,7 @@ func (m *Member) Use() {
 // done there.
 func (m *Member) now() (t *tree.Tx, staging bool, err error) {
 	if m.apart == nil {
-		return m.group.base, true, nil
+		return m.group.base, true, m.failed
 	}
 	return m.apart.t, false, m.failed
 }
@@ -77,6 +91,15 @@ func (m *Member) Corrupt(what string, container, id format.ID, err error) error 
 		return failed
 	}
 	return t.Corrupt(what, container, id, err)
+}
+
+// Below calls fn with the rows that the transaction reads, as the engine has them.
+func (m *Member) Below(fn func(engine.Reader) error) error {
+	t, _, failed := m.now()
+	if failed != nil {
+		return failed
+	}
+	return t.Below(fn)
 }
 
 // Get opens a record: see tree.Tx.

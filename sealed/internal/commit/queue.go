@@ -7,6 +7,7 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/tree"
 	"github.com/visage-face/visage/sealed/internal/volume"
 )
@@ -19,6 +20,7 @@ type Queue struct {
 	volumes *volume.Volumes
 	exempt  bool                     // it takes what is new while the volume is full, too
 	check   func(fence uint64) error // see Config.Open
+	begin   func(*keys.Ring, engine.Reader) error
 	note    func(transactions int, c tree.Changes)
 
 	floor floor // whose turn it is to write
@@ -37,15 +39,18 @@ type Config struct {
 	Exempt  bool // the space takes what is new while the volume is full, too
 	// Open returns why transactions that began with a fence must not commit any more; nil when they may.
 	Open func(fence uint64) error
+	// Begin is called in each transaction before it reads anything: it returns why the keys that it was given are not
+	// those which open what it would read.
+	Begin func(*keys.Ring, engine.Reader) error
 	// Note hears what a commit of so many transactions did, after it is durable.
 	Note func(transactions int, c tree.Changes)
 }
 
-// NewQueue returns the queue of a space. Nothing else may write to the rows of the space but through it, save while no
-// transaction can begin.
+// NewQueue returns the queue of a space. Nothing else in this process may write to the rows of the space but through
+// it, save while no transaction can begin. Other processes may if the engine is shared.
 func NewQueue(c Config) *Queue {
 	return &Queue{env: c.Env, id: c.Space, engine: c.Engine, volumes: c.Volumes, exempt: c.Exempt, check: c.Open,
-		note: c.Note}
+		begin: c.Begin, note: c.Note}
 }
 
 // end is what comes after the function of a transaction that is alone.
@@ -84,6 +89,7 @@ type group struct {
 	claim
 	q       *Queue
 	base    *tree.Tx // the trees
+	held    *held    // the engine's transaction; nil: it begins with the commit, as nobody shares the engine
 	stage   stage
 	members int // transactions that take part
 	looked  bool

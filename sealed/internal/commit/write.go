@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"errors"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -17,6 +18,9 @@ func (q *Queue) Alone(ctx context.Context, ring *keys.Ring, fence uint64, fn fun
 		t := tree.NewWriter(q.env, q.id, ring, w)
 		defer t.Finish()
 		if err := q.check(fence); err != nil { // it may have waited for long
+			return err
+		}
+		if err := q.begin(ring, w); err != nil {
 			return err
 		}
 		if err := t.OpenRoot(); err != nil {
@@ -62,14 +66,17 @@ func (q *Queue) Shared(
 	m := &Member{ctx: ctx, claim: as, q: q}
 	err = m.run(fn)
 	switch {
+	case errors.Is(m.failed, errAlone):
+		return tree.Changes{}, true, nil
 	case m.apart != nil:
 		return m.apart.settle(err)
-	case err != nil && !m.stage.borrowed:
+	case err != nil && !m.stage.borrowed && (m.group == nil || m.group.held == nil):
 		return tree.Changes{}, false, err
-	}
+	} // else what it has read may be what others staged, or what the engine's transaction could not hold on to
 	<-m.group.done
 	if err == nil {
-		return tree.Changes{Sequence: m.group.changes.Sequence, Gone: m.stage.gone}, m.group.again, m.group.err
+		c = tree.Changes{Sequence: m.group.changes.Sequence, Pair: m.group.changes.Pair, Gone: m.stage.gone}
+		return c, m.group.again, m.group.err
 	}
 	if m.group.again || m.group.err != nil { // it has read what others staged and did not commit after all
 		return tree.Changes{}, true, nil

@@ -16,6 +16,9 @@ var (
 	ErrInUse    = errors.New("the data directory is in use by another process")
 	ErrDamaged  = errors.New("the storage engine's own files are damaged")
 	ErrUnsealed = errors.New("refused to store what is not sealed")
+	// ErrUnavailable: the database does not answer now, and may later; nothing was done
+	ErrUnavailable = errors.New("the database does not answer")
+	ErrReadOnly    = errors.New("the database is read-only")
 	// Open: there is too little room to open what is there
 	ErrFull   = errors.New("the disk is full")
 	ErrBroken = errors.New("the disk failed, and the store must be opened anew") // nothing is answered any more
@@ -45,17 +48,22 @@ type Volume interface {
 // Engine stores rows. All methods may be called at the same time.
 //
 // A scope is the rows whose keys begin with an id. What is of one scope alone does not wait for what is of others.
+//
+// Where processes share the rows, a transaction that writes excludes those of other processes as it does those of its
+// own. It may be found out only while it reads, or at its commit, that it does not: whatever its function returns then,
+// even the error of a read, it runs again, or the transaction fails.
 type Engine interface {
-	// View runs fn on a snapshot: what was committed when View began, and nothing later.
+	// View runs fn on a snapshot: what was committed at one moment, between the beginning of View and its first read.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Read runs fn on rows as they are at each moment, which costs less than a snapshot. The caller keeps others from
-	// writing to what fn reads.
+	// writing to what fn reads, which nobody can who shares them.
 	Read(ctx context.Context, fn func(Reader) error) error
 
-	// Commit runs fn as a transaction that reads and writes rows of one scope alone: no other one of the scope, and no
-	// Update, runs meanwhile. When it returns nil, everybody sees what fn wrote, and wait says when that is durable.
-	// wait must be called once, on any goroutine; the engine does not close before. Else it is as Update.
+	// Commit runs fn as a transaction that writes rows of one scope alone: no other one of the scope, and no Update,
+	// runs meanwhile. Rows of other scopes it may read as they were committed at one moment since it began. When it
+	// returns nil, everybody sees what fn wrote, and wait says when that is durable. wait must be called once, on any
+	// goroutine; the engine does not close before. Else it is as Update.
 	Commit(ctx context.Context, scope format.ID, fn func(Writer) error) (wait func() error, err error)
 
 	// Update runs fn as a transaction: alone, or as if alone. When it returns nil, all of fn's writes are durable; when
@@ -63,6 +71,9 @@ type Engine interface {
 	// it is. fn may run more than once before the commit, so it must not keep what it read in an earlier run. ctx is
 	// not looked at once the commit has begun.
 	Update(ctx context.Context, fn func(Writer) error) error
+
+	// Shared reports whether other processes may have the same rows open: what this one does not write can change too.
+	Shared() bool
 
 	// Close waits for running transactions and gives back what the engine holds. Only the first call does anything.
 	Close() error
@@ -88,6 +99,19 @@ type Writer interface {
 	Reader
 	Put(key []byte, value format.Sealed) error // the zero value: ErrUnsealed
 	Delete(key []byte) error                   // of a key that has no row: no error
+}
+
+// Batch is rows to be written. Keys and Values are equally many.
+type Batch struct {
+	Keys   [][]byte
+	Values []format.Sealed
+}
+
+// Loader is an engine that writes many new rows faster than an Update does.
+type Loader interface {
+	// Load writes rows, none of which is there, all or nothing. They are durable when it returns nil. An error leaves
+	// open whether they were written.
+	Load(ctx context.Context, rows Batch) error
 }
 
 // CommitAndWait is Commit, and returns when what fn wrote is durable.

@@ -34,6 +34,15 @@ func (e *CorruptError) Error() string {
 // Unwrap returns what was found.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
+// IsOutage reports whether an error is a visage.Outage: something cannot be used now, and may be later.
+func IsOutage(err error) bool {
+	_, ok := errors.AsType[interface {
+		error
+		Outage() string
+	}](err)
+	return ok
+}
+
 // IsCorrupt reports whether an error is a *CorruptError.
 func IsCorrupt(err error) bool {
 	_, ok := errors.AsType[*CorruptError](err)

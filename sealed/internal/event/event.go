@@ -11,7 +11,8 @@ type Event struct {
 	Kind  Kind
 	Space format.SpaceID // zero for the instance
 	Err   error          // for Corrupt what was found, for Locked the cause
-	// Note says which protector; what putting a restored space in order came to; the name of a migration.
+	// Note says which protector; what putting a restored space in order came to; the name of a migration; which
+	// spaces.
 	Note   string
 	Format uint32 // for StoreMigrating the format that the store is to have, for StoreMigrated the one that it has
 }
@@ -49,13 +50,18 @@ const (
 	RoomLow          Kind = "room low"          // the volume is nearly full: nothing new is taken
 	RoomRegained     Kind = "room regained"     // and it is not any more
 	RollbackAccepted Kind = "rollback accepted" // a space is older than its anchor, and was opened all the same
+	KeysStray        Kind = "epoch keys stray"  // spaces that do not exist have epoch keys; the note names them
 )
 
 // Report hears of events. It is called from many goroutines and must not block.
 type Report func(Event)
 
-// Corrupt reports err, which names a place, and returns it.
+// Corrupt reports err, which names a place, and returns it. What cannot be opened because a key is out of reach is not
+// corrupt: then it returns what was found, and reports nothing.
 func (r Report) Corrupt(err *CorruptError) error {
+	if IsOutage(err.Err) {
+		return err.Err
+	}
 	r(Event{Kind: Corrupt, Space: err.Space, Err: err})
 	return err
 }

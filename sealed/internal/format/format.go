@@ -56,6 +56,7 @@ const (
 	kindPortable = 'X'
 	kindFormer   = 'K'
 	kindCarried  = 'C'
+	kindLease    = 'T'
 
 	version1 = 1 // the format of all of them
 

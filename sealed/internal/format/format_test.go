@@ -71,11 +71,11 @@ func unhex(t testing.TB, s string) []byte {
 
 // versions are the versions of a root key, one after the other.
 func versions(keys []byte) format.InstanceKeys {
-	return func(version uint32) []byte {
+	return func(version uint32) ([]byte, error) {
 		if end := int(version) * format.KeySize; end <= len(keys) {
-			return keys[end-format.KeySize : end]
+			return keys[end-format.KeySize : end], nil
 		}
-		return nil
+		return nil, nil
 	}
 }
 
@@ -144,6 +144,8 @@ func (v vector) open(t testing.TB) ([]byte, error) {
 		return format.OpenLogEntry(versions(key), at.Instance, at.Space, v.Number, value)
 	case "portable":
 		return format.OpenPortable(versions(key), at.Instance, at.Space.String(), value)
+	case "lease":
+		return format.OpenLease(versions(key), at.Instance, at.Space[:], value)
 	case "instance":
 		document, err := format.ReadInstance(value)
 		if err == nil {
@@ -227,6 +229,8 @@ func valid() (all []vector) {
 		format.SealLogEntry(root(key(6)), at.Instance, at.Space, 13, []byte("entry")).Bytes())
 	add("portable", "portable", key(6), at, 0,
 		format.SealPortable(root(key(6)), at.Instance, at.Space.String(), []byte("to take away")))
+	add("lease", "lease", key(6), at, 0,
+		format.SealLease(root(key(6)), at.Instance, at.Space[:], []byte("document")).Bytes())
 	second := format.InstanceKey{Version: 2, Key: key(12)}
 	add("bundle under a second root", "bundle", append(key(6), key(12)...), at, 0,
 		format.SealBundle(second, at.Instance, at.Space, []byte("document")).Bytes())

@@ -34,14 +34,15 @@ func (k InstanceKey) mark() byte {
 	return byte(k.Version - 1)
 }
 
-// InstanceKeys returns the root key of a version; nil: it is not known.
-type InstanceKeys func(version uint32) []byte
+// InstanceKeys returns the root key of a version; nil: there is none. An error says that there may be one, which cannot
+// be used now.
+type InstanceKeys func(version uint32) ([]byte, error)
 
 // marked returns the key that a value's mark names.
 func (keys InstanceKeys) marked(mark byte) ([]byte, error) {
 	version := uint32(mark) + 1
-	if key := keys(version); key != nil {
-		return key, nil
+	if key, err := keys(version); key != nil || err != nil {
+		return key, err
 	}
 	return nil, fmt.Errorf("%w: it is sealed under version %d of the root key, which is not known here", ErrMalformed,
 		version)

@@ -59,6 +59,8 @@ const (
 	labelFormer    = "visage/v1/former-root"
 	labelCarried   = "visage/v1/carried-epoch"
 	labelRecovery  = "visage/v1/recovery-proof"
+	labelLease     = "visage/v1/lease"
+	labelLeaseName = "visage/v1/lease-name"
 )
 
 // Context encodes a label and fields so that no two different sequences give the same bytes: their number comes first,

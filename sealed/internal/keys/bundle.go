@@ -7,14 +7,13 @@
 package keys
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/visage-face/visage/internal/arena"
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -35,6 +34,8 @@ type Doc struct {
 	// the space is to be put in order before anybody uses it; see reconcile
 	Restored bool `cbor:"8,keyasint"`
 	Turning  bool `cbor:"9,keyasint"` // a turn to another generation has begun, and pages are still to be rewritten
+	// Made tells a space from one of the same id that was dropped before; random. Empty: from before it was kept.
+	Made []byte `cbor:"10,keyasint,omitempty"`
 }
 
 type generationDoc struct {
@@ -102,20 +103,32 @@ var (
 	ErrOtherSlot = errors.New("this source opens another slot")
 )
 
+// Reporting returns the same bundles, which report what is damaged to somebody else.
+func (b *Bundles) Reporting(report event.Report) *Bundles {
+	c := *b
+	c.report = report
+	return &c
+}
+
 // Read reads a space's bundle, that of a dropped one too. Errors: ErrNoSpace, *CorruptError.
 func (b *Bundles) Read(ctx context.Context, id format.SpaceID) (doc Doc, err error) {
-	var row []byte
-	err = b.engine.View(ctx, func(r engine.Reader) error {
-		var ok bool
-		if row, ok, err = r.Get(rowkey.OfSpace(format.ID(id), rowkey.Bundle)); err == nil && !ok {
-			return ErrNoSpace
-		}
-		return err
-	})
+	row, err := b.Row(ctx, id)
 	if err != nil {
 		return Doc{}, err
 	}
 	return b.Decode(id, row)
+}
+
+// Row reads the row of a space's bundle. Error: ErrNoSpace.
+func (b *Bundles) Row(ctx context.Context, id format.SpaceID) (row []byte, err error) {
+	err = b.engine.View(ctx, func(r engine.Reader) error {
+		value, ok, err := r.Get(rowkey.OfSpace(format.ID(id), rowkey.Bundle))
+		if row = bytes.Clone(value); err == nil && !ok {
+			return ErrNoSpace
+		}
+		return err
+	})
+	return row, err
 }
 
 // Decode opens the row of a bundle. The root must be held.
@@ -180,62 +193,6 @@ func (b *Bundles) Change(ctx context.Context, id format.SpaceID, fn func(*Doc) e
 	return engine.CommitAndWait(ctx, b.engine, format.ID(id), func(w engine.Writer) error { return b.Put(w, id, fn) })
 }
 
-// Create makes the first keys of a space, and stores its bundle: a data key in the service-managed slot, and an epoch
-// key, which is in the key store before. plant stores what else the space begins with, in the same transaction. There
-// must be nothing of the space. The root must be held.
-func (b *Bundles) Create(ctx context.Context, id format.SpaceID, plant func(engine.Writer, Seedling) error) error {
-	space := format.ID(id)
-	keys, err := arena.New(3 * format.KeySize) // data key, epoch key, blinding key
-	if err != nil {
-		return err
-	}
-	defer keys.Free()
-	rand.Read(keys.Bytes()) // never fails: the runtime ends the process instead
-	data, epoch, blind := keys.Bytes()[:32], keys.Bytes()[32:64], keys.Bytes()[64:]
-
-	// An earlier attempt that a crash cut off may have left epoch keys behind. Nothing was ever sealed under them,
-	// since there is no bundle.
-	if err := b.epochs.Destroy(space); err != nil {
-		return err
-	}
-	if err := b.epochs.Put(space, 1,
-		format.SealEpoch(b.root.Current(), data, b.root.Instance, space, 1, epoch)); err != nil {
-		return fmt.Errorf("keep the epoch key: %w", err)
-	}
-	generation := generationDoc{Number: 1, Commitment: format.DataKeyCommitment(data, space, 1)}
-	slot := slotDoc{Number: 1, Role: Service, Algorithm: algorithmService}
-	slot.Wrapped = b.sealInner(id, generation, &slot, data)
-	generation.Slots = []slotDoc{slot}
-	doc := Doc{
-		Sequence: 1, State: Active, Current: format.Pair{Generation: 1, Epoch: 1},
-		Generations: []generationDoc{generation},
-		Epochs:      []EpochDoc{{Number: 1, Commitment: format.EpochKeyCommitment(epoch, space, 1)}},
-	}
-	row, err := b.seal(id, doc)
-	if err != nil {
-		return err
-	}
-	first := Seedling{Pair: doc.Current, Root: format.RootKey(data, epoch), Hedge: format.HedgeKey(data, space),
-		Blind: blind}
-	defer clear(first.Root)
-	defer clear(first.Hedge)
-	return engine.CommitAndWait(ctx, b.engine, space, func(w engine.Writer) error {
-		if _, ok, err := w.Get(rowkey.OfSpace(space, rowkey.Bundle)); ok || err != nil {
-			return errors.Join(err, ErrExists)
-		}
-		if err := plant(w, first); err != nil {
-			return err
-		}
-		return w.Put(rowkey.OfSpace(space, rowkey.Bundle), row)
-	})
-}
-
-// Seedling is what the root container of a new space is made of. The keys are wiped when its maker has returned.
-type Seedling struct {
-	Pair               format.Pair
-	Root, Hedge, Blind []byte
-}
-
 func (b *Bundles) seal(id format.SpaceID, doc Doc) (format.Sealed, error) {
 	raw, err := cbor.Marshal(doc)
 	if err != nil {
@@ -255,7 +212,10 @@ func (b *Bundles) sealInner(id format.SpaceID, g generationDoc, slot *slotDoc, d
 
 // openInner reverses sealInner.
 func (b *Bundles) openInner(dst []byte, id format.SpaceID, g generationDoc, slot slotDoc, inner []byte) error {
-	root := b.root.Of(slot.root())
+	root, err := b.root.Of(slot.root())
+	if err != nil {
+		return err
+	}
 	if root == nil {
 		return b.damaged(id, fmt.Errorf("%w: a slot of version %d of the root key", format.ErrMalformed, slot.Root))
 	}
@@ -265,22 +225,42 @@ func (b *Bundles) openInner(dst []byte, id format.SpaceID, g generationDoc, slot
 	return nil
 }
 
-// Drop puts a bundle without keys in place of the space's own. A missing bundle would not do as a mark: it is what
-// damage looks like, and damage must not delete anything. The root must be held.
+// Drop puts a bundle without data keys in place of the space's own; it names the epochs whose keys are to be destroyed.
+// A missing bundle would not do as a mark: it is what
+// damage looks like, and damage must not delete anything. One that is there already stays. The root must be held.
+// Error: ErrNoSpace.
 func (b *Bundles) Drop(ctx context.Context, id format.SpaceID) error {
-	doc, err := b.Read(ctx, id)
-	if err != nil && !event.IsCorrupt(err) {
-		return err
-	}
-	if doc.State == Dropped {
-		return ErrNoSpace
-	}
-	mark, err := b.seal(id, Doc{Sequence: doc.Sequence + 1, Fence: doc.Fence + 1, State: Dropped})
-	if err != nil {
-		return err
-	}
-	return engine.CommitAndWait(ctx, b.engine, format.ID(id),
-		func(w engine.Writer) error { return w.Put(rowkey.OfSpace(format.ID(id), rowkey.Bundle), mark) })
+	key := rowkey.OfSpace(format.ID(id), rowkey.Bundle)
+	return engine.CommitAndWait(ctx, b.engine, format.ID(id), func(w engine.Writer) error {
+		row, ok, err := w.Get(key)
+		if err == nil && !ok {
+			err = ErrNoSpace
+		}
+		if err != nil {
+			return err
+		}
+		doc, err := b.Decode(id, row)
+		if err != nil && !event.IsCorrupt(err) {
+			return err
+		}
+		if doc.State == Dropped {
+			return nil
+		}
+		mark, err := b.seal(id, Doc{Sequence: doc.Sequence + 1, Fence: doc.Fence + 1, State: Dropped, Made: doc.Made,
+			Epochs: doc.Epochs})
+		if err != nil {
+			return err
+		}
+		return w.Put(key, mark)
+	})
+}
+
+// Fence moves the fence of a space, so that every process which has it open locks it. The root must be held.
+func (b *Bundles) Fence(ctx context.Context, id format.SpaceID) error {
+	return b.Change(ctx, id, func(doc *Doc) error {
+		doc.Fence++
+		return nil
+	})
 }
 
 // Restored returns the row of a bundle as a restored store has it: marked, so that its space is put in order before

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -131,6 +132,12 @@ func (d *Instance) find(name string) *protectorDoc {
 		}
 	}
 	return nil
+}
+
+// has reports whether a protector is in the document as it was: of its name, and with what it wrapped.
+func (d *Instance) has(p protectorDoc) bool {
+	at := d.find(p.Name)
+	return at != nil && bytes.Equal(at.Wrapped, p.Wrapped)
 }
 
 // of returns the protector of the document that a configured one is: the one with its entry, or else the one with its

@@ -1,11 +1,14 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -34,12 +37,24 @@ type Root struct {
 	// document is read or changed; taken after changing, and before transactions of the engine
 	document sync.RWMutex
 
+	// opens the versions up to one that another process has made; nil: the root is not open yet
+	later    func(version uint32) error
+	learning sync.Mutex // held while versions that another process has made are opened; taken last
+	learned  time.Time  // when that was last tried; learning guards it
+	unlearnt error      // why it then failed, if nobody answered; learning guards it
+
 	mu       sync.Mutex           // guards all below
 	holders  *holders             // those who hold the root now, and may use the version that is current now
 	attached map[string]Protector // the sources of this process, by the name in the document
 	ignored  []string             // the entries of protectors that were removed and are configured all the same
 	opened   string               // the name of the protector that opened the root
 }
+
+// Why a rotation is refused.
+var (
+	ErrRotating    = errors.New("the rotation before is not finished")
+	ErrLastVersion = errors.New("the root key has had all the versions that it can have")
+)
 
 // versions are all versions of a root key.
 type versions struct {
@@ -87,14 +102,24 @@ func (r *Root) Current() format.InstanceKey {
 	return format.InstanceKey{Version: v.current, Key: v.keys[v.current-1].Bytes()}
 }
 
-// Of returns a version of the key, as Current does; nil: there is none. It is a format.InstanceKeys.
-func (r *Root) Of(version uint32) []byte {
+// Of returns a version of the key, as Current does; nil: there is none. It is a format.InstanceKeys. A later version
+// than the current one may be of another process that has rotated the key: then it is opened now. Errors: *BehindError.
+func (r *Root) Of(version uint32) ([]byte, error) {
 	v := r.versions.Load()
-	if version < 1 || int(version) > len(v.keys) {
-		return nil
+	if version > v.current && r.engine.Shared() && r.later != nil {
+		err := r.later(version)
+		if v = r.versions.Load(); version > v.current && err != nil {
+			return nil, err
+		}
 	}
-	return v.keys[version-1].Bytes()
+	if version < 1 || int(version) > len(v.keys) {
+		return nil, nil
+	}
+	return v.keys[version-1].Bytes(), nil
 }
+
+// First returns the first version of the key, as Current does.
+func (r *Root) First() []byte { return r.versions.Load().keys[0].Bytes() }
 
 // Free wipes the key once it is not held any more.
 func (r *Root) Free() {
@@ -128,7 +153,7 @@ func (r *Root) change(ctx context.Context) (done func(), err error) {
 func (r *Root) Row(ctx context.Context) (row []byte, empty bool, err error) {
 	err = r.engine.View(ctx, func(rd engine.Reader) error {
 		row, _, err = rd.Get(rowkey.OfSpace(format.ID{}, rowkey.Instance))
-		if err != nil || row != nil {
+		if row = bytes.Clone(row); err != nil || row != nil {
 			return err
 		}
 		empty = true
@@ -201,6 +226,11 @@ func (r *Root) read(from engine.Reader) (doc Instance, err error) {
 	if err != nil {
 		return doc, err
 	}
+	if seen, err := decodeInstance(row); err == nil && seen.Version > r.Current().Version {
+		if _, err := r.Of(seen.Version); err != nil {
+			return doc, err
+		}
+	}
 	err = format.CheckInstance(r.Current().Key, row)
 	if err == nil {
 		doc, err = decodeInstance(row)
@@ -211,8 +241,9 @@ func (r *Root) read(from engine.Reader) (doc Instance, err error) {
 	return doc, nil
 }
 
-// Change changes the document of the instance, durably.
-func (r *Root) Change(ctx context.Context, change func(*Instance)) error {
+// Change changes the document of the instance, durably. Another process may have changed it since it was read: change
+// gets it as it is now, and an error of change leaves it so.
+func (r *Root) Change(ctx context.Context, change func(*Instance) error) error {
 	r.document.RLock()
 	defer r.document.RUnlock()
 	return engine.CommitAndWait(ctx, r.engine, format.ID{}, func(w engine.Writer) error {
@@ -220,7 +251,9 @@ func (r *Root) Change(ctx context.Context, change func(*Instance)) error {
 		if err != nil {
 			return err
 		}
-		change(&doc)
+		if err := change(&doc); err != nil {
+			return err
+		}
 		value, err := r.Seal(doc)
 		if err != nil {
 			return err

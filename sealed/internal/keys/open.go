@@ -40,7 +40,7 @@ func (b *Bundles) Open(ctx context.Context, id format.SpaceID, doc Doc, ring *Ri
 			return fmt.Errorf("unwrap data key of generation %d: %w", other.Number, err)
 		}
 	}
-	if err := b.openEpoch(scratch.Bytes(), ring.data(), id, *e); err != nil {
+	if err := b.openEpoch(ctx, scratch.Bytes(), ring.data(), id, *e); err != nil {
 		return err
 	}
 	ring.addRoot(format.Pair{Generation: g.Number, Epoch: e.Number}, format.RootKey(ring.data(), scratch.Bytes()))

@@ -1,11 +1,13 @@
 package keys
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/visage-face/visage/internal/arena"
@@ -27,6 +29,23 @@ func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) 
 		}
 		names[p.Name] = true
 	}
+	for {
+		f, err := r.openRow(ctx, protectors, newest)
+		if !errors.Is(err, errOvertaken) {
+			return f, err
+		}
+		r.versions.Swap(nil).free()
+		r.mu.Lock()
+		clear(r.attached)
+		r.ignored = nil
+		r.mu.Unlock()
+	}
+}
+
+// errOvertaken says that another process has changed the document of the instance meanwhile.
+var errOvertaken = errors.New("the instance has changed meanwhile")
+
+func (r *Root) openRow(ctx context.Context, protectors []Protector, newest Format) (Format, error) {
 	row, empty, err := r.Row(ctx)
 	if err != nil {
 		return Format{}, err
@@ -37,6 +56,7 @@ func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) 
 		doc, err = r.Unwrap(ctx, protectors, row)
 	case empty:
 		doc, err = r.create(newest)
+		r.later = r.learn
 	default:
 		err = r.report.Corrupt(&event.CorruptError{What: "instance",
 			Err: errors.New(
@@ -47,7 +67,7 @@ func (r *Root) Open(ctx context.Context, protectors []Protector, newest Format) 
 	if err != nil {
 		return Format{}, err
 	}
-	return doc.Format, r.protect(ctx, protectors, doc, row == nil)
+	return doc.Format, r.protect(ctx, protectors, doc, row)
 }
 
 // Unwrap opens the root key that a row of the instance holds: it tries the protectors that the instance knows, in the
@@ -81,7 +101,7 @@ func (r *Root) Unwrap(ctx context.Context, protectors []Protector, row []byte) (
 			return Instance{}, r.report.Corrupt(&event.CorruptError{What: "instance", Err: err})
 		}
 		r.versions.Store(all)
-		r.Instance = doc.ID
+		r.Instance, r.later = doc.ID, r.learn
 		if p.Recover == nil {
 			r.attach(at.Name, p)
 		}
@@ -110,18 +130,47 @@ func (r *Root) try(ctx context.Context, dst []byte, p Protector, doc Instance) (
 		return protectorDoc{},
 			fmt.Errorf("the data is not protected by %s; it is protected by %s", p.Name, protectorNames(doc))
 	}
-	var failed error
+	var failed answers
 	for _, at := range candidates {
 		err := unwrapRoot(ctx, dst, p.Source, at, doc)
 		if err == nil {
 			return at, nil
 		}
-		if failed == nil || errors.Is(failed, keysource.ErrWrong) && !errors.Is(err, keysource.ErrWrong) {
-			failed = err
-		}
+		failed = append(failed, err)
 	}
-	return protectorDoc{}, failed
+	return protectorDoc{}, failed.most()
 }
+
+// answers are what a source has said to the protectors of its kind, at least one.
+type answers []error
+
+// most returns those that say most. That a source did not wrap the one says nothing while it has said something else of
+// another; a refusal hides no silence, which may end, and the other way round.
+func (a answers) most() error {
+	some := slices.DeleteFunc(slices.Clone(a), isWrong)
+	if len(some) == 0 {
+		return a[0]
+	}
+	some = slices.CompactFunc(some, func(one, other error) bool { return one.Error() == other.Error() })
+	if len(some) == 1 {
+		return some[0]
+	}
+	return some
+}
+
+func isWrong(err error) bool { return errors.Is(err, keysource.ErrWrong) }
+
+// Error says them all.
+func (a answers) Error() string {
+	texts := make([]string, len(a))
+	for i, err := range a {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns them.
+func (a answers) Unwrap() []error { return a }
 
 // unwrapRoot opens the root key into dst with the source of a protector.
 func unwrapRoot(ctx context.Context, dst []byte, src keysource.Source, at protectorDoc, doc Instance) error {
@@ -143,6 +192,105 @@ func takeRoot(dst, key []byte, doc Instance) error {
 	return nil
 }
 
+const (
+	learnTime = 10 * time.Second // in which a protector has to open a version that another process has made
+	// between two tries; who raises the number in a row has no protector asked for each look at it
+	learnRest = time.Second
+)
+
+// BehindError says that another process has rotated the root key, and that no protector of the new version answers this
+// one. It is a visage.Outage.
+type BehindError struct {
+	Version uint32 // the one that does not open here
+	err     error
+}
+
+// Error implements error.
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("version %d of the root key, which another process has made, does not open here yet: %v",
+		e.Version, e.err)
+}
+
+// Unwrap returns what the protectors said.
+func (e *BehindError) Unwrap() error { return e.err }
+
+// Outage is the sentence for a caller.
+func (e *BehindError) Outage() string {
+	return "Another server of this instance has just rotated the root key, and no key store that protects the new " +
+		"one answers this server. Try again later."
+}
+
+// learn opens the versions of the key up to one that another process has made, with the first protector that answers.
+// When none does, whatever is sealed under them does not open, and it is tried again with the next of that: until then
+// it is a *BehindError, unless a protector that answered has refused or opened another key.
+func (r *Root) learn(version uint32) error {
+	r.learning.Lock()
+	defer r.learning.Unlock()
+	old := r.versions.Load()
+	if version <= old.current {
+		return nil
+	}
+	if time.Since(r.learned) < learnRest {
+		return r.unlearnt
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), learnTime)
+	defer cancel()
+	all, err := r.openLater(ctx, old)
+	r.learned, r.unlearnt = time.Now(), nil
+	if err != nil {
+		r.unlearnt = &BehindError{version, err}
+	}
+	if all != nil {
+		r.versions.Store(all)
+	}
+	return r.unlearnt
+}
+
+// openLater opens the versions of the key that the row of the instance has besides old; nil: none can be opened, for an
+// error because nobody answered.
+func (r *Root) openLater(ctx context.Context, old *versions) (*versions, error) {
+	row, _, err := r.Row(ctx)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := decodeInstance(row)
+	if err != nil || doc.ID != r.Instance || doc.Version <= old.current {
+		return nil, nil // whoever reads the row says what is wrong with it
+	}
+	key, err := arena.New(format.KeySize)
+	if err != nil {
+		return nil, err
+	}
+	var silent []error
+	for _, at := range doc.Protectors {
+		p, ok := r.source(at.Name)
+		if !ok {
+			continue
+		}
+		if err := unwrapRoot(ctx, key.Bytes(), p.Source, at, doc); err != nil {
+			if !errors.Is(err, keysource.ErrDenied) && !errors.Is(err, keysource.ErrWrong) {
+				silent = append(silent, fmt.Errorf("%s: %w", at.Name, err))
+			}
+			continue
+		}
+		silent = nil
+		if format.CheckInstance(key.Bytes(), row) != nil {
+			break
+		}
+		all, err := openVersions(doc, key)
+		if err != nil {
+			break
+		}
+		for i, known := range old.keys { // somebody may be using them
+			all.keys[i].Free()
+			all.keys[i] = known
+		}
+		return all, nil
+	}
+	key.Free()
+	return nil, errors.Join(silent...)
+}
+
 func (r *Root) attach(name string, p Protector) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,9 +305,10 @@ func (r *Root) source(name string) (Protector, bool) {
 }
 
 // protect wraps the root key with the protectors that do not wrap it yet, and stores the document when anything is
-// new. One that was removed is left out, although the settings name it.
-func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance, created bool) error {
-	changed := created
+// new, in place of the row that it was read from. One that was removed is left out, although the settings name it.
+func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance, row []byte) error {
+	created := row == nil
+	var added []string
 	recovering := slices.ContainsFunc(protectors, func(p Protector) bool { return p.Recover != nil })
 	for _, p := range protectors {
 		if p.Recover != nil {
@@ -205,14 +354,13 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 		}
 		doc.Protectors = append(doc.Protectors, at)
 		r.attach(at.Name, p)
-		r.report(event.Event{Kind: event.RootProtected, Note: at.Name})
-		changed = true
+		added = append(added, at.Name)
 	}
 	if len(doc.Protectors) == 0 {
 		return errors.New("the instance root needs at least one protector")
 	}
 	r.tellExposed(doc)
-	if !changed {
+	if !created && added == nil {
 		return nil
 	}
 	doc.Exposed = doc.exposed()
@@ -221,12 +369,25 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 		return err
 	}
 	err = engine.CommitAndWait(ctx, r.engine, format.ID{}, func(w engine.Writer) error {
-		return w.Put(rowkey.OfSpace(format.ID{}, rowkey.Instance), value)
+		key := rowkey.OfSpace(format.ID{}, rowkey.Instance)
+		switch now, _, err := w.Get(key); {
+		case err != nil:
+			return err
+		case !bytes.Equal(now, row):
+			return errOvertaken
+		}
+		return w.Put(key, value)
 	})
-	if err == nil && created {
+	if err != nil {
+		return err
+	}
+	for _, name := range added {
+		r.report(event.Event{Kind: event.RootProtected, Note: name})
+	}
+	if created {
 		r.report(event.Event{Kind: event.RootCreated})
 	}
-	return err
+	return nil
 }
 
 func (r *Root) isAttached(p Protector) bool {
@@ -303,91 +464,81 @@ var (
 	ErrDetached      = errors.New("the settings of this start do not name this protector")
 )
 
+// again repeats a change of protectors or of the key, which asks protectors first, as long as another process has
+// changed what it rests on meanwhile: the change then fails with errOvertaken, and has changed nothing.
+func (r *Root) again(ctx context.Context, change func(doc Instance) error) error {
+	done, err := r.change(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for {
+		doc, err := r.Read(ctx)
+		if err == nil {
+			err = change(doc)
+		}
+		if !errors.Is(err, errOvertaken) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 // Add wraps the root key with another protector, proves that it opens it, and returns the name that it has.
 // Errors: ErrProtected, what the source says.
 func (r *Root) Add(ctx context.Context, p Protector) (name string, err error) {
-	done, err := r.change(ctx)
+	err = r.again(ctx, func(doc Instance) error {
+		name, err = r.add(ctx, p, doc)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	defer done()
-	doc, err := r.Read(ctx)
-	if err != nil {
-		return "", err
-	}
-	if slices.ContainsFunc(doc.Protectors, func(at protectorDoc) bool {
+	r.report(event.Event{Kind: event.RootProtected, Note: name})
+	return name, nil
+}
+
+func (r *Root) add(ctx context.Context, p Protector, doc Instance) (name string, err error) {
+	sameEntry := func(at protectorDoc) bool {
 		return at.Kind == p.Kind && at.Entry == p.Entry && p.Entry != ""
-	}) {
+	}
+	if slices.ContainsFunc(doc.Protectors, sameEntry) {
 		return "", ErrProtected
 	}
-	at, err := r.wrap(ctx, p, r.Current())
+	root := r.Current()
+	at, err := r.wrap(ctx, p, root)
 	if err != nil {
 		return "", err
 	}
-	if slices.ContainsFunc(doc.Protectors, func(other protectorDoc) bool {
-		return other.Kind == at.Kind && other.Ref.Version == at.Ref.Version && at.Ref.Version != ""
-	}) {
-		return "", ErrProtected
-	}
-	err = r.Change(ctx, func(doc *Instance) {
+	err = r.Change(ctx, func(doc *Instance) error {
+		if doc.Version != root.Version { // what was wrapped opens nothing any more
+			return errOvertaken
+		}
+		if slices.ContainsFunc(doc.Protectors, func(other protectorDoc) bool {
+			return sameEntry(other) ||
+				other.Kind == at.Kind && other.Ref.Version == at.Ref.Version && at.Ref.Version != ""
+		}) {
+			return ErrProtected
+		}
 		at.Name = doc.freeName(p.Kind)
 		doc.Protectors = append(doc.Protectors, at)
 		doc.Exposed = doc.exposed()
 		doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
 			return r.is(p.Kind, p.Entry, at.Ref.Version)
 		})
+		return nil
 	})
 	if err != nil {
 		return "", err
 	}
 	r.attach(at.Name, p)
-	r.report(event.Event{Kind: event.RootProtected, Note: at.Name})
 	return at.Name, nil
 }
 
 // Remove takes a protector out for good: what it wrapped is gone from the document, and the settings of a later start
-// do not bring it back. Another one must open the root key first. Errors: ErrNoProtector, ErrLastProtector.
+// do not bring it back. Another one must open the root key first, and still be there when it is gone. Errors:
+// ErrNoProtector, ErrLastProtector.
 func (r *Root) Remove(ctx context.Context, name string) error {
-	done, err := r.change(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	doc, err := r.Read(ctx)
-	if err != nil {
-		return err
-	}
-	gone := doc.find(name)
-	if gone == nil {
-		return ErrNoProtector
-	}
-	answers := false
-	var failed error
-	for _, other := range doc.Protectors {
-		if other.Name == name {
-			continue
-		}
-		err := r.testOne(ctx, other, doc)
-		if err == nil {
-			answers = true
-			break
-		}
-		failed = errors.Join(failed, fmt.Errorf("%s: %w", other.Name, err))
-	}
-	if !answers {
-		return errors.Join(ErrLastProtector, failed)
-	}
-	removed := removedDoc{Kind: gone.Kind, Entry: gone.Entry, Version: gone.Ref.Version}
-	if p, ok := r.source(name); ok && removed.Entry == "" {
-		removed.Entry = p.Entry
-	}
-	err = r.Change(ctx, func(doc *Instance) {
-		doc.Exposed = doc.exposed() // from before the removal: copies of what it wrapped may be somewhere
-		doc.Protectors = slices.DeleteFunc(doc.Protectors, func(p protectorDoc) bool { return p.Name == name })
-		doc.Removed = append(doc.Removed, removed)
-		const kept = 64 // removals; far more than an instance sees
-		doc.Removed = doc.Removed[max(0, len(doc.Removed)-kept):]
-	})
+	err := r.again(ctx, func(doc Instance) error { return r.remove(ctx, name, doc) })
 	if err != nil {
 		return err
 	}
@@ -396,6 +547,44 @@ func (r *Root) Remove(ctx context.Context, name string) error {
 	r.mu.Unlock()
 	r.report(event.Event{Kind: event.RootUnprotected, Note: name})
 	return nil
+}
+
+func (r *Root) remove(ctx context.Context, name string, doc Instance) error {
+	gone := doc.find(name)
+	if gone == nil {
+		return ErrNoProtector
+	}
+	var opens *protectorDoc
+	var failed error
+	for i, other := range doc.Protectors {
+		if other.Name == name {
+			continue
+		}
+		err := r.testOne(ctx, other, doc)
+		if err == nil {
+			opens = &doc.Protectors[i]
+			break
+		}
+		failed = errors.Join(failed, fmt.Errorf("%s: %w", other.Name, err))
+	}
+	if opens == nil {
+		return errors.Join(ErrLastProtector, failed)
+	}
+	removed := removedDoc{Kind: gone.Kind, Entry: gone.Entry, Version: gone.Ref.Version}
+	if p, ok := r.source(name); ok && removed.Entry == "" {
+		removed.Entry = p.Entry
+	}
+	return r.Change(ctx, func(doc *Instance) error {
+		if !doc.has(*gone) || !doc.has(*opens) {
+			return errOvertaken
+		}
+		doc.Exposed = doc.exposed() // from before the removal: copies of what it wrapped may be somewhere
+		doc.Protectors = slices.DeleteFunc(doc.Protectors, func(p protectorDoc) bool { return p.Name == name })
+		doc.Removed = append(doc.Removed, removed)
+		const kept = 64 // removals; far more than an instance sees
+		doc.Removed = doc.Removed[max(0, len(doc.Removed)-kept):]
+		return nil
+	})
 }
 
 // testOne asks a protector to open the root key, and compares what it opens with the key in memory.
@@ -433,12 +622,13 @@ func (r *Root) Test(ctx context.Context) (said map[string]error, err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return said, r.Change(ctx, func(doc *Instance) {
-		for i := range doc.Protectors {
-			if err, asked := said[doc.Protectors[i].Name]; asked && err == nil {
-				doc.Protectors[i].Tested = now()
+	return said, r.Change(ctx, func(now *Instance) error {
+		for i, at := range now.Protectors {
+			if err, asked := said[at.Name]; asked && err == nil && doc.has(at) {
+				now.Protectors[i].Tested = time.Now().Unix()
 			}
 		}
+		return nil
 	})
 }
 

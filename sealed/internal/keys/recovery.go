@@ -27,7 +27,13 @@ func (r *Root) Kit(ctx context.Context, seal func(version uint32, root []byte) e
 	if err := seal(root.Version, key); err != nil {
 		return err
 	}
-	return r.Change(ctx, func(doc *Instance) { doc.Kit = now() })
+	return r.Change(ctx, func(doc *Instance) error {
+		if doc.Version != root.Version { // another process has rotated the key, and the kit is of the one before
+			return ErrRotating
+		}
+		doc.Kit = now()
+		return nil
+	})
 }
 
 // Proved checks the proof that a kit was opened, and notes the time. Error: ErrNotProved.
@@ -37,8 +43,15 @@ func (r *Root) Proved(ctx context.Context, kit string, at time.Time, proof []byt
 		return err
 	}
 	defer done()
-	if !hmac.Equal(proof, format.RecoveryProof(r.Current().Key, r.Instance, kit, at.Unix())) {
+	root := r.Current()
+	if !hmac.Equal(proof, format.RecoveryProof(root.Key, r.Instance, kit, at.Unix())) {
 		return ErrNotProved
 	}
-	return r.Change(ctx, func(doc *Instance) { doc.Proved = now() })
+	return r.Change(ctx, func(doc *Instance) error {
+		if doc.Version != root.Version { // another process has rotated the key
+			return ErrNotProved
+		}
+		doc.Proved = now()
+		return nil
+	})
 }

@@ -26,8 +26,18 @@ type Ring struct {
 	pages   map[pageKey]*format.Page
 	heads   map[format.ID]openHead
 
-	turns      atomic.Uint64 // root keys that were taken out
-	generation uint32        // of the data key; only changes of keys use it
+	turns atomic.Uint64 // root keys that were taken out
+
+	changing   sync.Mutex           // held while root keys or the data key are changed
+	generation uint32               // of the data key; only changes of keys use it
+	seen       atomic.Pointer[seen] // the bundle that the ring was last held against; see Bundles.Compare
+}
+
+// seen is a bundle that a ring was held against.
+type seen struct {
+	row             []byte
+	sequence, fence uint64
+	made            []byte
 }
 
 // The slots of a keyring's memory. There are two root keys while an epoch turns.
@@ -108,6 +118,17 @@ func (k *Ring) Set() []byte { return k.slot(slotSet) }
 
 func (k *Ring) data() []byte { return k.slot(slotData) }
 
+// copyData copies the data key to dst if it is of a generation, and reports whether it is.
+func (k *Ring) copyData(dst []byte, generation uint32) bool {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	if k.generation != generation {
+		return false
+	}
+	copy(dst, k.data())
+	return true
+}
+
 // take copies a key into a slot and wipes what it is given.
 func (k *Ring) take(slot int, key []byte) { copy(k.slot(slot), key); clear(key) }
 
@@ -150,6 +171,9 @@ func (k *Ring) WithRoot(pair format.Pair, fn func(key []byte)) bool {
 	}
 	return false
 }
+
+// has reports whether the root key of a pair is here.
+func (k *Ring) has(pair format.Pair) bool { return k.WithRoot(pair, func([]byte) {}) }
 
 // Turns counts the root keys that were taken out.
 func (k *Ring) Turns() uint64 { return k.turns.Load() }

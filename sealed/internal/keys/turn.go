@@ -17,6 +17,9 @@ import (
 // others beside it. When it returns nil, all of that is durable.
 type Commit func(pair format.Pair, put func(engine.Writer) error) error
 
+// ErrTurning says that a turn to another generation is under way.
+var ErrTurning = errors.New("pages are still sealed under older keys: finish the turn first")
+
 // Wrap adds a generation to a bundle: see sealed.Bundle.Wrap. The caller must be the only one to change keys, and
 // hold the root; the same applies to the functions below.
 func (b *Bundles) Wrap(
@@ -66,7 +69,7 @@ func (b *Bundles) Rewrap(
 			if err != nil {
 				return ended, err
 			}
-			return b.turn(id, ring, doc, fresh.Number, data.Bytes(), func(now *Doc, epoch EpochDoc) {
+			return b.turn(ctx, id, ring, doc, fresh.Number, data.Bytes(), func(now *Doc, epoch EpochDoc) {
 				now.Generations, now.Epochs = []generationDoc{fresh}, []EpochDoc{epoch}
 			}, commit)
 		}
@@ -177,13 +180,14 @@ func (b *Bundles) Turn(
 		return ended, err
 	}
 	defer data.Free()
-	if ring.generation == generation {
-		copy(data.Bytes(), ring.data())
-	} else if err := b.unwrap(ctx, data.Bytes(), id, doc.Generations[at], src); err != nil {
-		return ended, fmt.Errorf("unwrap data key of generation %d: %w", generation, err)
+	same := ring.copyData(data.Bytes(), generation)
+	if !same {
+		if err := b.unwrap(ctx, data.Bytes(), id, doc.Generations[at], src); err != nil {
+			return ended, fmt.Errorf("unwrap data key of generation %d: %w", generation, err)
+		}
 	}
-	return b.turn(id, ring, doc, generation, data.Bytes(), func(now *Doc, epoch EpochDoc) {
-		if ring.generation == generation {
+	return b.turn(ctx, id, ring, doc, generation, data.Bytes(), func(now *Doc, epoch EpochDoc) {
+		if same {
 			now.Epochs = []EpochDoc{epoch}
 		} else {
 			now.Epochs, now.Turning = append(now.Epochs, epoch), true
@@ -195,43 +199,56 @@ func (b *Bundles) Turn(
 // key is in the key store before the transaction that needs it, and those that the bundle no longer has leave it after:
 // whatever is cut off in between, the bundle says which of them counts.
 func (b *Bundles) turn(
-	id format.SpaceID, ring *Ring, doc Doc, generation uint32, data []byte, change func(*Doc, EpochDoc),
-	commit Commit,
+	ctx context.Context, id format.SpaceID, ring *Ring, doc Doc, generation uint32, data []byte,
+	change func(*Doc, EpochDoc), commit Commit,
 ) (ended format.Pair, err error) {
+	if !ring.has(doc.Current) {
+		return ended, ErrTurned
+	}
 	key, err := arena.New(format.KeySize)
 	if err != nil {
 		return ended, err
 	}
 	defer key.Free()
 	rand.Read(key.Bytes()) // never fails: the runtime ends the process instead
-	epoch, err := b.keepEpoch(id, doc, data, key.Bytes())
+	epoch, err := b.keepEpoch(ctx, id, doc, data, key.Bytes())
 	if err != nil {
 		return ended, err
 	}
-	pair := format.Pair{Generation: generation, Epoch: epoch.Number}
-	ring.addRoot(pair, format.RootKey(data, key.Bytes()))
-	kept := 0
-	err = commit(pair, func(w engine.Writer) error {
-		return b.Put(w, id, func(now *Doc) error {
-			if now.Sequence != doc.Sequence {
-				return ErrChanged
-			}
-			now.Current = pair
-			change(now, epoch)
-			kept = len(now.Epochs)
-			return nil
+	kept, pair := 0, format.Pair{Generation: generation, Epoch: epoch.Number}
+	turned := func() error {
+		ring.changing.Lock()
+		defer ring.changing.Unlock()
+		if !ring.has(doc.Current) {
+			return ErrTurned
+		}
+		ring.addRoot(pair, format.RootKey(data, key.Bytes()))
+		err := commit(pair, func(w engine.Writer) error {
+			return b.Put(w, id, func(now *Doc) error {
+				if now.Sequence != doc.Sequence {
+					return ErrChanged
+				}
+				now.Current = pair
+				change(now, epoch)
+				kept = len(now.Epochs)
+				return nil
+			})
 		})
-	})
-	// the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
-	if err != nil {
-		ring.onlyRoot(doc.Current)
+		// the key that was made stays in the key store; nothing is sealed under it unless the commit was made after all
+		if err != nil {
+			ring.onlyRoot(doc.Current)
+			return err
+		}
+		ring.onlyRoot(pair)
+		copy(ring.data(), data)
+		ring.generation = generation
+		return nil
+	}
+	if err := turned(); err != nil {
 		return ended, err
 	}
-	ring.onlyRoot(pair)
-	copy(ring.data(), data)
-	ring.generation = generation
-	if kept == 1 { // the bundle no longer speaks of the epochs before; begun is begun
-		if err := b.EndEpochs(id, pair.Epoch); err != nil {
+	if kept == 1 { // the bundle no longer speaks of the epochs before
+		if err := b.EndEpochs(ctx, id, pair.Epoch, numbers(doc.Epochs)...); err != nil {
 			return ended, err
 		}
 	}
@@ -249,11 +266,12 @@ func (b *Bundles) Turned(ctx context.Context, id format.SpaceID) error {
 // Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed.
 func (b *Bundles) Retire(ctx context.Context, id format.SpaceID) error {
 	var current format.Pair
+	var before []uint32
 	err := b.Change(ctx, id, func(doc *Doc) error {
 		if doc.Turning {
-			return errors.New("pages are still sealed under older keys: finish the turn first")
+			return ErrTurning
 		}
-		current = doc.Current
+		current, before = doc.Current, numbers(doc.Epochs)
 		doc.Generations = slices.DeleteFunc(doc.Generations,
 			func(g generationDoc) bool { return g.Number != current.Generation })
 		doc.Epochs = slices.DeleteFunc(doc.Epochs, func(e EpochDoc) bool { return e.Number != current.Epoch })
@@ -262,5 +280,5 @@ func (b *Bundles) Retire(ctx context.Context, id format.SpaceID) error {
 	if err != nil {
 		return err
 	}
-	return b.EndEpochs(id, current.Epoch)
+	return b.EndEpochs(ctx, id, current.Epoch, before...)
 }

@@ -1,304 +1,109 @@
-// Package keystore stores the epoch keys of spaces apart from the data, as files in a directory of their own. A copy of
-// the data without this directory opens nothing, and destroying the file of an epoch makes every copy of what was
-// sealed under it unreadable.
+// Package keystore stores the epoch keys of spaces, and their anchors, apart from the data: in a folder, in a key-value
+// store with versions such as that of HashiCorp Vault, or in memory. (A database apart from the data is in the package
+// postgres.) A copy of the data without this store opens nothing, and destroying the key of an epoch makes every copy
+// of what was sealed under it unreadable. So the store must not lie where the data lies: a database keeps in its
+// write-ahead log what was destroyed in its tables.
+//
+// A key that is lost takes everything with it that was sealed under it, and one that is kept for too long opens what
+// was erased. The order of steps, which the package keys holds, leans to the safe side of the two at each moment:
+//
+//  1. Put. A fresh key is durable here before the transaction that names it in a bundle begins. Its number is higher
+//     than that of every key that is here, and Put takes no number twice, so that two processes that turn the same
+//     space have a key each.
+//  2. Commit. The bundle, and with it the head of the space that the key seals, change in one transaction of the data.
+//     If that fails, or if it is not known whether it was made, the key stays: the bundle decides.
+//  3. Destroy. When the commit is durable, keys of numbers below that of the bundle's first epoch are destroyed. If
+//     that fails, the erasure is not acknowledged, and is done anew.
+//
+// What a crash leaves is an orphan: a key that no bundle names. One with a lower number than the bundle's first is
+// destroyed by the next turn of the space, and by each start; one with a higher number may be of another process that
+// is between 1 and 2, so it stays until a later turn has made the bundle's number higher. A key is never destroyed
+// because something could not be read: no bundle, no destruction.
+//
+// An answer that is lost leaves open whether a step was done. A store over a network asks again within the call, and
+// takes its own bytes, which no other caller has, for the proof that the step was done. If the call fails all the same,
+// the step counts as not done, and what it has left is an orphan.
 package keystore
 
 import (
-	"bytes"
+	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 
-	"github.com/visage-face/visage/internal/durable"
-	"github.com/visage-face/visage/internal/owned"
 	"github.com/visage-face/visage/sealed/internal/format"
 )
 
-// ErrNotFound says that there is no key of that epoch.
-var ErrNotFound = errors.New("no such epoch key")
+var (
+	// ErrNotFound says that there is no key of that epoch, or no anchor of that space.
+	ErrNotFound = errors.New("no such epoch key")
+	// ErrExists says that there is a key of that epoch already.
+	ErrExists = errors.New("there is an epoch key of this number already")
+	// ErrChanged says that another value is there than the one to be replaced.
+	ErrChanged = errors.New("another process has replaced it")
+)
 
-// Store keeps sealed epoch keys. It is safe for concurrent use, as long as no epoch is written by two callers at once.
+// Store keeps sealed epoch keys. It is safe for concurrent use, also by several processes that share it. What it
+// returns is authenticated by whoever opens it: a store that answers with something else is found out there. Calls of
+// stores over a network end within a time limit of their own; where nobody answers, the error is a *OutageError or
+// another visage.Outage, and the call may have been done.
 type Store interface {
-	// Put keeps the sealed key of an epoch; it is durable on return. It refuses to replace one.
-	Put(space format.ID, epoch uint32, sealed []byte) error
-	// Get returns what Put was given.
-	Get(space format.ID, epoch uint32) ([]byte, error)
-	// Replace puts another sealed form of a key in place of the one that is there, which is then overwritten. A crash
-	// leaves the one or the other, and maybe the old form beside it until Tidy. One that is not there: ErrNotFound.
-	Replace(space format.ID, epoch uint32, sealed []byte) error
+	// Put keeps the sealed key of an epoch; it is durable on return. Of several callers that put the same epoch, one
+	// succeeds. Error: ErrExists.
+	Put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error
+	// Get returns what Put was given. Error: ErrNotFound.
+	Get(ctx context.Context, space format.ID, epoch uint32) ([]byte, error)
+	// Replace puts another sealed form of a key in place of the one that is there, which is then destroyed. A crash
+	// leaves the one or the other, and maybe the old form beside it until Tidy. Errors: ErrNotFound, ErrChanged.
+	Replace(ctx context.Context, space format.ID, epoch uint32, from, to []byte) error
 	// Tidy destroys what a crash left of Put and Replace. Nobody may be writing keys of the space meanwhile.
-	Tidy(space format.ID) error
-	// List returns the epochs of a space that have a key, in no order.
-	List(space format.ID) ([]uint32, error)
+	Tidy(ctx context.Context, space format.ID) error
+	// List returns the epochs of a space that have a key, in no order. One that is being destroyed may be among them.
+	List(ctx context.Context, space format.ID) ([]uint32, error)
 	// DestroyEpoch removes one key for good; one that is not there is no error.
-	DestroyEpoch(space format.ID, epoch uint32) error
+	DestroyEpoch(ctx context.Context, space format.ID, epoch uint32) error
 	// Destroy removes every key of a space for good.
-	Destroy(space format.ID) error
+	Destroy(ctx context.Context, space format.ID) error
 }
 
-// maxKey bounds the file of an epoch key, in bytes; it has about a hundred.
-const maxKey = 64 << 10
-
-// Directory keeps the epoch keys of one instance below a directory: <instance>/<space>/<epoch>.
-type Directory struct{ root string }
-
-// Open uses dir for the epoch keys of an instance, and makes what is not there.
-func Open(dir string, instance format.ID) (*Directory, error) {
-	root := filepath.Join(dir, "epochs", instance.String())
-	if err := durable.MkdirAll(root); err != nil {
-		return nil, fmt.Errorf("make the directory of epoch keys: %w", err)
-	}
-	for _, dir := range []string{filepath.Dir(root), root} {
-		if err := owned.CheckDir(dir); err != nil {
-			return nil, fmt.Errorf("the directory of epoch keys: %w", err)
-		}
-	}
-	return &Directory{root}, nil
+// Anchors keeps a small value for each space, which is replaced often. It is safe for concurrent use, also by several
+// processes.
+type Anchors interface {
+	// Anchor returns the value of a space. Error: ErrNotFound.
+	Anchor(ctx context.Context, space format.ID) ([]byte, error)
+	// SetAnchor puts a value in place of the one that is there, which must be from; nil: there is none. A value of nil
+	// removes it. Error: ErrChanged.
+	SetAnchor(ctx context.Context, space format.ID, from, to []byte) error
+	// Anchored returns the spaces that have a value, in no order.
+	Anchored(ctx context.Context) ([]format.ID, error)
 }
 
-func (d *Directory) path(space format.ID, epoch uint32) string {
-	return filepath.Join(d.root, space.String(), strconv.FormatUint(uint64(epoch), 10))
-}
+// Grade says how far the destruction of a key reaches. A receipt never claims more.
+type Grade string
 
-// Put implements Store.
-func (d *Directory) Put(space format.ID, epoch uint32, sealed []byte) error {
-	path := d.path(space, epoch)
-	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("make the directory of epoch keys: %w", err)
-	}
-	if _, err := os.Lstat(path); err == nil {
-		if _, err := d.Get(space, epoch); !errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("epoch key %s exists already", path)
-		}
-		if err := destroy(path); err != nil { // it has been overwritten
-			return err
-		}
-	}
-	return durable.WriteFile(path, sealed)
-}
+// The grades, from the weakest to the strongest.
+const (
+	// GradeStore: the keys lie with the data, or in a database that hands its log on. Nothing is promised beyond the
+	// deletion itself.
+	GradeStore Grade = "D0"
+	// GradeDatabase: the key was deleted in a database apart from the data. What survives is that database's
+	// write-ahead log and free space, until the server writes over them, and copies that others made.
+	GradeDatabase Grade = "D1W"
+	// GradeKeyStore: the key was overwritten in a folder apart from the data. What survives is copies of that folder,
+	// made by others.
+	GradeKeyStore Grade = "D1"
+	// GradeVault: the key was destroyed in a key-value store that encrypts what it keeps. What survives is copies that
+	// the operators of that store made, under that store's own keys.
+	GradeVault Grade = "D2"
+)
 
-// Replace implements Store. The old file has a second name until it is overwritten; a crash leaves that name.
-func (d *Directory) Replace(space format.ID, epoch uint32, sealed []byte) error {
-	path := d.path(space, epoch)
-	old := path + replaced
-	if err := settle(path, old); err != nil {
-		return err
-	}
-	if err := os.Link(path, old); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: %s", ErrNotFound, path)
-		}
-		return fmt.Errorf("keep hold of the old epoch key: %w", err)
-	}
-	return errors.Join(durable.WriteFile(path, sealed), settle(path, old))
-}
-
-// replaced ends the second name of a file while another one takes its place.
-const replaced = ".replaced"
-
-// settle ends the second name of an epoch key's file. The file is overwritten only if another one has taken its place
-// for good: until then both names are of the one file that holds the key.
-func settle(path, old string) error {
-	second, err := os.Lstat(old)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := durable.SyncDir(filepath.Dir(path)); err != nil { // a process that was killed may not have come to it
-		return err
-	}
-	switch first, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist): // destroyed, or never in place: the second name opens nothing
-	case err != nil:
-		return err
-	case os.SameFile(first, second):
-		return durable.Remove(old)
-	}
-	return destroy(old)
-}
-
-// Get implements Store.
-func (d *Directory) Get(space format.ID, epoch uint32) ([]byte, error) {
-	path := d.path(space, epoch)
-	b, err := owned.ReadSecret(path, maxKey)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
-	}
-	if err == nil && len(b) > 0 && bytes.Count(b, []byte{0}) == len(b) {
-		// It is being destroyed at this moment, or a crash came in between: it has been overwritten and not yet
-		// removed.
-		return nil, fmt.Errorf("%w: %s has been overwritten", ErrNotFound, path)
-	}
-	return b, err
-}
-
-// List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not
-// listed.
-func (d *Directory) List(space format.ID) (epochs []uint32, err error) {
-	entries, err := os.ReadDir(filepath.Join(d.root, space.String()))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, e := range entries {
-		if n, err := strconv.ParseUint(e.Name(), 10, 32); err == nil {
-			epochs = append(epochs, uint32(n))
-		}
-	}
-	return epochs, nil
-}
-
-// DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system
-// (remapped blocks, snapshots) may keep a copy all the same, which the threat model says.
-func (d *Directory) DestroyEpoch(space format.ID, epoch uint32) error {
-	path := d.path(space, epoch)
-	return errors.Join(destroy(path), destroy(path+replaced))
-}
-
-// Tidy implements Store.
-func (d *Directory) Tidy(space format.ID) error {
-	dir := filepath.Join(d.root, space.String())
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, e := range entries {
-		name, err := filepath.Join(dir, e.Name()), error(nil)
-		if path, second := strings.CutSuffix(name, replaced); second {
-			err = settle(path, name)
-		} else if durable.IsUnfinished(name) {
-			err = destroy(name) // it may hold a key that is in use
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func destroy(path string) error {
-	if err := overwrite(path); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return fmt.Errorf("overwrite epoch key: %w", err)
-	}
-	if err := durable.Remove(path); err != nil {
-		return fmt.Errorf("remove epoch key: %w", err)
-	}
-	return nil
-}
-
-// Destroy implements Store.
-func (d *Directory) Destroy(space format.ID) error {
-	dir := filepath.Join(d.root, space.String())
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := destroy(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return durable.Remove(dir)
-}
-
-func overwrite(path string) error {
-	f, err := owned.Open(path, os.O_WRONLY) // never through a link: what it leads to is no key
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// Memory keeps epoch keys for a store that forgets.
-type Memory struct {
-	mu   sync.Mutex
-	keys map[format.ID]map[uint32][]byte
-}
-
-// Put implements Store.
-func (m *Memory) Put(space format.ID, epoch uint32, sealed []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.keys == nil {
-		m.keys = map[format.ID]map[uint32][]byte{}
-	}
-	if m.keys[space] == nil {
-		m.keys[space] = map[uint32][]byte{}
-	}
-	if _, ok := m.keys[space][epoch]; ok {
-		return fmt.Errorf("epoch key %d of %s exists already", epoch, space)
-	}
-	m.keys[space][epoch] = sealed
-	return nil
-}
-
-// Get implements Store.
-func (m *Memory) Get(space format.ID, epoch uint32) ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key, ok := m.keys[space][epoch]
-	if !ok {
-		return nil, ErrNotFound
-	}
-	return key, nil
-}
-
-// Replace implements Store.
-func (m *Memory) Replace(space format.ID, epoch uint32, sealed []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.keys[space][epoch]; !ok {
-		return ErrNotFound
-	}
-	m.keys[space][epoch] = sealed
-	return nil
-}
-
-// Tidy implements Store.
-func (m *Memory) Tidy(format.ID) error { return nil }
-
-// Destroy implements Store.
-func (m *Memory) Destroy(space format.ID) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.keys, space)
-	return nil
-}
-
-// List implements Store.
-func (m *Memory) List(space format.ID) (epochs []uint32, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for epoch := range m.keys[space] {
-		epochs = append(epochs, epoch)
-	}
-	return epochs, nil
-}
-
-// DestroyEpoch implements Store.
-func (m *Memory) DestroyEpoch(space format.ID, epoch uint32) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.keys[space], epoch)
-	return nil
+// Place is an open store of the epoch keys of one instance.
+type Place interface {
+	Store
+	// Spaces returns the spaces that have keys, in no order.
+	Spaces(ctx context.Context) ([]format.ID, error)
+	// Grade returns what the destruction of a key reaches now.
+	Grade() Grade
+	// Name says where it is, for people: a folder, or a URL. It holds no secret.
+	Name() string
+	// Close gives back what it holds.
+	Close()
 }

@@ -20,36 +20,36 @@ func TestKeyThatIsBeingDestroyedIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := bytes.Repeat([]byte{7}, 100)
-	if err := d.Put(space, 3, key); err != nil {
+	if err := d.Put(t.Context(), space, 3, key); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Put(space, 3, key); err == nil {
+	if err := d.Put(t.Context(), space, 3, key); err == nil {
 		t.Error("a key was replaced")
 	}
-	if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, key) {
+	if got, err := d.Get(t.Context(), space, 3); err != nil || !bytes.Equal(got, key) {
 		t.Errorf("got %x, %v", got, err)
 	}
 	path := filepath.Join(root, "epochs", instance.String(), space.String(), "3")
 	if err := os.WriteFile(path, make([]byte, len(key)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := d.Get(space, 3); !errors.Is(err, keystore.ErrNotFound) {
+	if got, err := d.Get(t.Context(), space, 3); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("got %x, %v; want ErrNotFound", got, err)
 	}
-	if epochs, err := d.List(space); err != nil || len(epochs) != 1 { // whoever tidies up finds it
+	if epochs, err := d.List(t.Context(), space); err != nil || len(epochs) != 1 { // whoever tidies up finds it
 		t.Errorf("epochs %v, %v; want one", epochs, err)
 	}
 	other := bytes.Repeat([]byte{8}, 100)
-	if err := d.Put(space, 3, other); err != nil {
+	if err := d.Put(t.Context(), space, 3, other); err != nil {
 		t.Errorf("in the place of what was overwritten: %v", err)
 	}
-	if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, other) {
+	if got, err := d.Get(t.Context(), space, 3); err != nil || !bytes.Equal(got, other) {
 		t.Errorf("got %x, %v", got, err)
 	}
-	if err := d.DestroyEpoch(space, 3); err != nil {
+	if err := d.DestroyEpoch(t.Context(), space, 3); err != nil {
 		t.Error(err)
 	}
-	if _, err := d.Get(space, 3); !errors.Is(err, keystore.ErrNotFound) {
+	if _, err := d.Get(t.Context(), space, 3); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("after it was destroyed: %v", err)
 	}
 }
@@ -83,7 +83,7 @@ func TestReplaceIsCutOff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := d.Put(space, 3, before); err != nil {
+			if err := d.Put(t.Context(), space, 3, before); err != nil {
 				t.Fatal(err)
 			}
 			dir := filepath.Join(root, "epochs", instance.String(), space.String())
@@ -93,10 +93,10 @@ func TestReplaceIsCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer old.Close()
-			if err := d.Tidy(space); err != nil {
+			if err := d.Tidy(t.Context(), space); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, test.want) {
+			if got, err := d.Get(t.Context(), space, 3); err != nil || !bytes.Equal(got, test.want) {
 				t.Errorf("got %x, %v; want %x", got, err, test.want)
 			}
 			if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
@@ -108,10 +108,10 @@ func TestReplaceIsCutOff(t *testing.T) {
 			}
 			// The next try of the same.
 			link(t, filepath.Join(dir, "3"))
-			if err := d.Replace(space, 3, after); err != nil {
+			if err := d.Replace(t.Context(), space, 3, test.want, after); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := d.Get(space, 3); err != nil || !bytes.Equal(got, after) {
+			if got, err := d.Get(t.Context(), space, 3); err != nil || !bytes.Equal(got, after) {
 				t.Errorf("after the next try: got %x, %v", got, err)
 			}
 		})

@@ -12,22 +12,40 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/keystore"
 )
 
-// Engine keeps rows in a tree that is copied on write: a snapshot is a copy of its root.
+// Engine keeps rows in a tree that is copied on write: a snapshot is a copy of its root. Several engines may be of the
+// same rows: see Open.
 type Engine struct {
-	gate  engine.Gate
+	gate   engine.Gate
+	shared bool
+	closed func() // gives the rows back; nil: nobody else has them
+	*rows
+	epochs *keystore.Memory
+}
+
+// rows is what one or several engines hold.
+type rows struct {
 	locks engine.Locks
 
-	mu   sync.Mutex // guards all below
-	rows *btree.BTreeG[engine.Row]
+	mu   sync.Mutex // guards tree
+	tree *btree.BTreeG[engine.Row]
 }
 
-// New returns an empty engine.
-func New() *Engine {
+func newRows() *rows {
 	less := func(a, b engine.Row) bool { return bytes.Compare(a.Key, b.Key) < 0 }
-	return &Engine{rows: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}
+	return &rows{tree: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}
 }
+
+// New returns an empty engine, whose rows nobody else has.
+func New() *Engine { return &Engine{rows: newRows(), epochs: &keystore.Memory{}} }
+
+// Shared implements engine.Engine.
+func (e *Engine) Shared() bool { return e.shared }
+
+// Epochs returns the epoch keys that belong to the rows. They are forgotten with them.
+func (e *Engine) Epochs() *keystore.Memory { return e.epochs }
 
 // View implements engine.Engine.
 func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) error {
@@ -89,9 +107,9 @@ func (e *Engine) apply(ctx context.Context, fn func(engine.Writer) error) error 
 	defer e.mu.Unlock()
 	for _, row := range w.written {
 		if row.Value == nil {
-			e.rows.Delete(row)
+			e.tree.Delete(row)
 		} else {
-			e.rows.Set(row)
+			e.tree.Set(row)
 		}
 	}
 	return nil
@@ -99,14 +117,16 @@ func (e *Engine) apply(ctx context.Context, fn func(engine.Writer) error) error 
 
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
-	e.gate.Close()
+	if e.gate.Close() && e.closed != nil {
+		e.closed()
+	}
 	return nil
 }
 
-func (e *Engine) snapshot() *btree.BTreeG[engine.Row] {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.rows.Copy()
+func (r *rows) snapshot() *btree.BTreeG[engine.Row] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tree.Copy()
 }
 
 type txn struct{ rows *btree.BTreeG[engine.Row] }

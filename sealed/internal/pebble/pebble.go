@@ -274,6 +274,9 @@ func (e *Engine) apply(batch *pebble.Batch) (err error) {
 	return nil
 }
 
+// Shared implements engine.Engine: one process at a time can have the directory open.
+func (e *Engine) Shared() bool { return false }
+
 // Close implements engine.Engine.
 func (e *Engine) Close() (err error) {
 	if !e.gate.Close() {

@@ -15,6 +15,8 @@ import (
 const (
 	Instance = 'I' // under the zero space
 	Log      = 'L' // under the zero space
+	Lease    = 'T' // outside spaces: see LeaseScope
+	Member   = 'M' // outside spaces: see LeaseScope
 	Bundle   = 'B'
 	Head     = 'H'
 	Page     = 'P' // of level 0
@@ -150,6 +152,13 @@ func EachSpace(r engine.Reader, fn func(format.ID) error) error {
 
 // FirstSpace is the lowest id a space can have; below it lies the instance's own row.
 var FirstSpace = format.ID{15: 1}
+
+// LeaseScope is the scope of leases. No space has this id, and its rows come after those of all spaces: what is there
+// is of the processes that have the store open, and no part of a backup.
+var LeaseScope = format.MaxID
+
+// OfLease returns the key of a lease, or with the kind Member of a process that has the store open.
+func OfLease(kind byte, id format.ID) []byte { return append(OfSpace(LeaseScope, kind), id[:]...) }
 
 // Strange returns the error of a row key that no row of ours has.
 func Strange(key []byte) error {

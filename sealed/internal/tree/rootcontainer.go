@@ -59,13 +59,14 @@ func CreateRoot(w engine.Writer, at format.Place, pair format.Pair, rootKey, hed
 // RootState is where the root container stands.
 type RootState struct {
 	Sequence uint64
-	Erased   bool   // erasures wait for a turn
-	Row      []byte // of its head
+	Pair     format.Pair // that it is sealed under
+	Erased   bool        // erasures wait for a turn
+	Row      []byte      // of its head
 }
 
 // RootState returns where the root container stands.
 func (t *Tx) RootState() RootState {
-	return RootState{t.root.head.Sequence, t.root.head.Erased > 0, t.root.row}
+	return RootState{t.root.head.Sequence, t.root.head.Pair, t.root.head.Erased > 0, t.root.row}
 }
 
 // BlindingKey returns the blinding key, an entry of the root container. It is the caller's.

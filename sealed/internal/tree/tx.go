@@ -42,6 +42,7 @@ type Tx struct {
 	leaves   []*node           // lowest pages that are open, so that a long transaction opens each once
 	touched  []format.ID       // containers that changed
 	rows     map[format.ID]int // nursery rows written, by container, for folding
+	nursery  map[format.ID]int // nursery rows that containers have which changed
 	gone     []Ref             // what was erased
 	thorough bool              // nothing is taken from what the keyring keeps open
 
@@ -65,6 +66,9 @@ func (t *Tx) ReadFrom(r engine.Reader) { t.r = r }
 // WriteTo has the transaction go on with a writer of the same rows.
 func (t *Tx) WriteTo(w engine.Writer) { t.r, t.w = w, w }
 
+// Below calls fn with the rows that the transaction reads.
+func (t *Tx) Below(fn func(engine.Reader) error) error { return fn(t.r) }
+
 // OnlyWhile sets what says why nothing that is found to be damaged counts.
 func (t *Tx) OnlyWhile(closed func() error) { t.closed = closed }
 
@@ -76,11 +80,15 @@ type Changes struct {
 	Rows     map[format.ID]int // nursery rows written, by container
 	Touched  []format.ID       // containers that changed
 	Sequence uint64            // of the root container's head
+	Pair     format.Pair       // that this is sealed under
 	Gone     []Ref             // what was erased
+	Nursery  map[format.ID]int // how many nursery rows containers have that changed
 }
 
 // Changes returns what the transaction did.
-func (t *Tx) Changes() Changes { return Changes{t.rows, t.touched, t.root.head.Sequence, t.gone} }
+func (t *Tx) Changes() Changes {
+	return Changes{t.rows, t.touched, t.root.head.Sequence, t.root.head.Pair, t.gone, t.nursery}
+}
 
 // Use panics when a transaction is used after its function has returned: that is a mistake of ours, and it would read
 // wiped memory.

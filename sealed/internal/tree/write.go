@@ -22,6 +22,10 @@ func (t *Tx) flush() error {
 			return err
 		}
 		t.touched = append(t.touched, tr.container)
+		if t.nursery == nil {
+			t.nursery = map[format.ID]int{}
+		}
+		t.nursery[tr.container] = int(tr.head.Rows)
 	}
 	clear(t.leaves)
 	t.leaves = t.leaves[:0]

@@ -1,6 +1,6 @@
-// Command vault serves the real transit engine and the real login methods of HashiCorp Vault, in memory and on this
-// machine alone, behind tokens and policies of its own that answer as Vault's do. It prints one line of JSON when it
-// answers, and ends when its standard input does.
+// Command vault serves the real transit and KV engines and the real login methods of HashiCorp Vault, in memory and on
+// this machine alone, behind tokens and policies of its own that answer as Vault's do. It prints one line of JSON when
+// it answers, and ends when its standard input does.
 package main
 
 import (

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	jwtauth "github.com/hashicorp/vault-plugin-auth-jwt"
+	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/builtin/credential/approle"
 	"github.com/hashicorp/vault/builtin/logical/transit"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -58,13 +59,13 @@ func newVault(ctx context.Context) (*vault, error) {
 		policies: map[string][]rule{}}
 	for mount, factory := range map[string]logical.Factory{
 		"transit/": transit.Factory, "keys/of/team/": transit.Factory, "auth/jwt/": jwtauth.Factory,
-		"auth/approle/": approle.Factory,
+		"auth/approle/": approle.Factory, "kv/": kv.Factory,
 	} {
 		storage := &logical.InmemStorage{}
 		backend, err := factory(ctx, &logical.BackendConfig{
 			Logger:      hclog.NewNullLogger(),
 			System:      &logical.StaticSystemView{DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour},
-			StorageView: storage, BackendUUID: mount, Config: map[string]string{},
+			StorageView: storage, BackendUUID: mount, Config: map[string]string{"version": "2"}, // of kv
 		})
 		if err != nil {
 			return nil, fmt.Errorf("make %s: %w", mount, err)
@@ -160,6 +161,9 @@ func (v *vault) engine(w http.ResponseWriter, r *http.Request, at, given string,
 		req.Operation = logical.ReadOperation
 	case http.MethodDelete:
 		req.Operation = logical.DeleteOperation
+	case "LIST":
+		req.Operation = logical.ListOperation
+		req.Path = strings.TrimSuffix(req.Path, "/") + "/"
 	default:
 		req.Operation = logical.UpdateOperation
 		if checked, exists, err := e.backend.HandleExistenceCheck(r.Context(), req); err == nil && checked && !exists {
@@ -184,6 +188,13 @@ func (v *vault) engine(w http.ResponseWriter, r *http.Request, at, given string,
 	}
 	if resp == nil {
 		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if raw, ok := resp.Data[logical.HTTPRawBody].(string); ok { // with a status of its own
+		status, _ := resp.Data[logical.HTTPStatusCode].(int)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, raw) // to this machine
 		return
 	}
 	respond(w, resp)

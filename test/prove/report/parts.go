@@ -51,13 +51,20 @@ var parts = []Part{
 	{
 		"vault",
 		"A vault or proxy that delays, fails, denies or lies never brings a resource into a state outside of its " +
-			"lifecycle, and never loses stored data; a denial locks in time, an outage does not count as one, and " +
-			"nothing opens without the vault or the key store of another vendor, whatever else is stolen.", []Run{
-			{Packages: here, Tests: "^(TestVaultStorm|TestTimeToBlock|TestTimeToBlockInAWS)$",
+			"lifecycle, and never loses stored data; a denial locks in time in every store, an outage does not count " +
+			"as one, a further store serves in time, and nothing opens without the vault or the key store of another " +
+			"vendor, whatever else is stolen.", []Run{
+			{Packages: here, Tests: "^(TestVaultStorm|TestTimeToBlock(In(AWS|Google|KMIP|Transit))?)$",
 				Env: []string{"VISAGE_ROUNDS=60"}, Timeout: "30m"},
+			{Packages: here, Tests: "^TestTimeToBlockInHSM$", Env: []string{"VISAGE_ROUNDS=200"}, Timeout: "30m"},
 			{Packages: "./custody", Tests: ".", Timeout: "20m"},
-			{Packages: "./server", Tests: "^(TestCustomerKey|Test(Transit|AWS|Google|HSM)(OfOthers|Theft)?)$"},
-			{Packages: "./keysource/...", Tests: "^Test(Conformance|Answers|States|Logins)$"},
+			{Packages: "./server", Tests: "^(TestCustomerKey|TestTwoStores|TestAssertionsOfConfirmations" +
+				"|TestAssertionsOfTheirTime|TestSigningKeyChangesWhileKeysAreInUse|TestTheftOfARootKeyInAStore" +
+				"|Test(Transit|AWS|Google|HSM|KMIP|Federated)(OfOthers|Refusals|Theft)?)$", Timeout: "30m"},
+			{Packages: "./keysource/...", Tests: "^Test(Conformance|Answers|AnswersOfHosts|States|Logins|Reasons" +
+				"|Faults|Specification|OASISCases|Silence|SilentHost)$", Timeout: "20m"},
+			{Packages: "./server", Tests: "^(TestTimeToBlockInStores|TestFailoverInRealTime)$",
+				Env: []string{"VISAGE_REAL_TIME=40"}, Timeout: "30m"},
 		}},
 	{
 		"crash",

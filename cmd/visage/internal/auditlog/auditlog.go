@@ -36,7 +36,8 @@ func Command() *cobra.Command {
 func list() *cobra.Command {
 	c := command.New("list", "List the entries of a stopped server's audit log, newest first",
 		"visage audit list --resource shop --since 24h --dir ~/.visage")
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	filter, output := defineFilter(c, 100), command.DefineOutput(c)
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) error {
 		form, err := output.Form()
@@ -152,7 +153,8 @@ func offline(ctx context.Context, cfg server.Config, fn func(*sealed.Store) erro
 func export() *cobra.Command {
 	c := command.New("export", "Write a stopped server's audit log as JSON lines, oldest first",
 		"visage audit export --dir ~/.visage > audit.jsonl")
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	filter := defineFilter(c, 0)
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) error {
 		return filter.offline(ctx, c, func(store *sealed.Store) error {
@@ -172,7 +174,8 @@ func verify() *cobra.Command {
 		"Verify that a stopped server's audit log is complete. Each CHECKPOINT is a file that an earlier --checkpoint "+
 			"wrote: the log must contain what it signed.",
 		"visage audit verify --dir ~/.visage --checkpoint today.txt yesterday.txt")
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	to := c.Flags().String("checkpoint", "", "`FILE` to write the last checkpoint to; keep it on another machine")
 	return command.Run(c, func(ctx context.Context, s command.Streams, names []string) error {
 		set, err := settings.Load(c.Flags())

@@ -66,7 +66,8 @@ func create() *cobra.Command {
 		"visage backup create /mnt/backup/visage")
 	c.Long = "Add a backup of the data to an archive, whether the server is running or not. Only data that is not " +
 		"in the archive yet is written."
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	return onArchive(c, archive.Open, func(
 		ctx context.Context, s command.Streams, a *archive.Archive, _ []string,
 	) error {
@@ -170,7 +171,8 @@ func RestoreCommand() *cobra.Command {
 		"visage restore /mnt/backup/visage --keyring /media/safe/visage.keyring --dir /var/lib/visage")
 	c.Long = "Restore a backup, the latest unless NAME says otherwise, and the newest keyring into a new directory. " +
 		"Data that was erased since the backup stays erased: its keys are not in the keyring any more."
-	settings.Define(c.Flags(), "dir", "root-key", "key-stores")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key", "key-stores")
 	keyring := c.Flags().String("keyring", "", "`FILE` with the newest copy of the keyring (required)")
 	kit := c.Flags().String("kit", "", "`FILE` of a recovery kit, if no protector of the root key is left: the root "+
 		"key is then wrapped anew with --root-key")

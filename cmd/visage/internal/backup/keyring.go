@@ -31,7 +31,8 @@ func exportKeys() *cobra.Command {
 		"visage keyring export /media/safe/visage.keyring")
 	c.Long = "Write a copy of the keyring, whether the server is running or not. Keep it apart from backups of the " +
 		"data, and keep only the newest copy."
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
 		n, err := ExportKeyring(ctx, operands[0], fromServer(c))
 		if err != nil {
@@ -112,7 +113,8 @@ func verifyKeys() *cobra.Command {
 func importKeys() *cobra.Command {
 	c := command.New("import FILE", "Import missing epoch keys after the key directory was lost; stop the server first",
 		"visage keyring import /media/safe/visage.keyring")
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) (err error) {
 		set, err := settings.Load(c.Flags())
 		if err != nil {

@@ -15,7 +15,8 @@ import (
 
 // Command is "visage bench".
 func Command() *cobra.Command {
-	return command.Noun("bench", "Measure how fast this machine searches and processes photos", search(), photos())
+	return command.Noun("bench", "Measure how fast this machine searches and processes photos",
+		search(), partitions(), photos())
 }
 
 // atLeastOne refuses counts below 1.

@@ -3,7 +3,9 @@ package cmk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +46,10 @@ func checkTable(t *command.Table, a armwire.EncryptionCheck) {
 	for _, point := range a.Checks {
 		t.Row(point.Requirement, states[point.State], command.Dash(point.Message))
 	}
+	if told := a.Answer; told != nil {
+		t.Line("")
+		t.Line("%s", answerLine(*told))
+	}
 	for _, point := range a.Checks {
 		if len(point.Remedy) == 0 {
 			continue
@@ -54,4 +60,27 @@ func checkTable(t *command.Table, a armwire.EncryptionCheck) {
 			t.Line("  %s", line)
 		}
 	}
+}
+
+// answerLine says how the store has answered: its class, the key, the time that it took, and the days that the key has.
+func answerLine(a armwire.EncryptionAnswer) string {
+	took := fmt.Sprintf("after %.1f ms", a.Milliseconds)
+	if a.Class != "ok" {
+		return fmt.Sprintf("the store answered %s %s", a.Class, took)
+	}
+	return fmt.Sprintf("the store answered ok %s: %s, version %s, %s", took, command.Dash(a.KeyType),
+		command.Dash(a.KeyVersion), expiry(a.Expires, time.Now()))
+}
+
+// expiry says when a key ends, in days.
+func expiry(stamp string, now time.Time) string {
+	ends, err := time.Parse(time.RFC3339, stamp)
+	if err != nil {
+		return "no expiry date"
+	}
+	day := ends.UTC().Format(time.DateOnly)
+	if !now.Before(ends) {
+		return "expired on " + day
+	}
+	return fmt.Sprintf("expires in %d days, on %s", int(ends.Sub(now)/(24*time.Hour)), day)
 }

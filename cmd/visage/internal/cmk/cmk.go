@@ -238,7 +238,13 @@ func table(t *command.Table, e encryption) {
 		if store.Serving {
 			answer += ", serves"
 		}
+		if store.Expires != "" {
+			answer += ", " + expiry(store.Expires, time.Now())
+		}
 		t.Row(fmt.Sprintf("  store %d", i+1), answer, "-", store.Key, command.Clock(store.LastSuccess),
 			command.Clock(store.NextCheck), command.Dash(store.Cause))
+	}
+	if len(s.Stores) == 0 && s.Expires != "" {
+		t.Line("the key %s", expiry(s.Expires, time.Now()))
 	}
 }

@@ -19,6 +19,7 @@ import (
 // Command is "visage demo".
 func Command() *cobra.Command {
 	var cfg Config
+	var database string
 	c := command.New("demo", "Recognise people on sample photos, and show that nothing readable was stored",
 		"visage demo --out demo-out")
 	settings.Define(c.Flags(), "dir", "pack", "library", "parallel")
@@ -28,6 +29,8 @@ func Command() *cobra.Command {
 	f.StringVar(&cfg.Out, "out", "demo-out", "`FOLDER` for the annotated pictures")
 	f.IntVar(&cfg.Crowd, "crowd", 100_000,
 		"`NUMBER` of synthetic faces to enrol before a key is rotated, 0 to 1000000; the default takes a minute")
+	f.StringVar(&database, "replicas-over", "",
+		"run two replicas over the empty PostgreSQL database with this `URL`, kill one, and go on")
 	f.BoolVar(&cfg.Console, "console", false, "serve the result at the end, and print the address of its console")
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) (err error) {
 		if cfg.Crowd < 0 || cfg.Crowd > 1_000_000 {
@@ -41,6 +44,10 @@ func Command() *cobra.Command {
 			return command.Hinted(fmt.Errorf("the folder %s does not exist", cfg.Photos),
 				"\"make setup\" downloads the sample photos")
 		}
+		cfg.Progress, cfg.Client = s.Out, operator.HTTPClient
+		if database != "" {
+			return RunCluster(ctx, cfg, database)
+		}
 		if cfg.Pipeline, err = pipeline.Open(set.Server); err != nil {
 			return err
 		}
@@ -49,7 +56,6 @@ func Command() *cobra.Command {
 				err = closeErr
 			}
 		}()
-		cfg.Progress, cfg.Client = s.Out, operator.HTTPClient
 		return Run(ctx, cfg)
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,10 +31,16 @@ func revoke() *cobra.Command {
 	c := command.New("revoke NAME", "Rehearse the revocation of a resource's key on a copy of the running server",
 		"visage drill revoke vip --report drill.json")
 	c.Long = "Rehearse the revocation of a resource's key on a copy of the running server, and report what " +
-		"happened. The running server and its data stay as they are."
-	settings.Define(c.Flags(), "dir", "root-key", "domain", "azure-tenant", "azure-client", "azure-secret-file",
-		"key-stores", "federation-issuer")
+		"happened. The running server and its data stay as they are. With --rehearsal-key, the copy is moved to a " +
+		"key in a store elsewhere first, and the command says how its holder takes the access to it away and gives " +
+		"it back, waits for each, and measures. The resource's own key closes the running server too."
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key", "domain", "azure-tenant",
+		"azure-client", "azure-secret-file", "key-stores", "federation-issuer")
 	output := command.DefineOutput(c)
+	key := c.Flags().String("rehearsal-key", "", "`KEY` in a store elsewhere that its holder revokes during the "+
+		"rehearsal (default: none)")
+	wait := c.Flags().Duration("wait", 15*time.Minute, "how long the holder of that key is waited for, each time")
 	file := c.Flags().String("report", "", "`FILE` to write the report to as JSON (default: none)")
 	operator.Complete(c, operator.Resources)
 	return command.Run(c, func(ctx context.Context, s command.Streams, operands []string) error {
@@ -48,7 +55,11 @@ func revoke() *cobra.Command {
 		if set.Server.Dir, err = set.Dir(); err != nil {
 			return err
 		}
-		d, err := rehearse(ctx, s.Err, set.Server, operands[0])
+		if *wait <= 0 {
+			return command.Hinted(fmt.Errorf("the duration %s of --wait is not positive", *wait),
+				"leave it out for 15m")
+		}
+		d, err := rehearse(ctx, s.Err, set.Server, drill.Plan{Resource: operands[0], Key: *key, Wait: *wait})
 		if err != nil {
 			return err
 		}
@@ -103,7 +114,8 @@ func ifAny(before, s string) string {
 }
 
 // rehearse rehearses the revocation of the key of a resource on a copy of the server of a directory.
-func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name string) (report, error) {
+func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, plan drill.Plan) (report, error) {
+	name := plan.Resource
 	live, err := operator.Dial(cfg.Dir)
 	if err != nil {
 		return report{}, err
@@ -121,14 +133,37 @@ func rehearse(ctx context.Context, notes io.Writer, cfg server.Config, name stri
 	if err != nil {
 		return report{}, err
 	}
-	done, err := room.Run(ctx, source{live}, name, func(s drill.Step) {
+	plan.Ask = func(do drill.Deed, commands []string) {
+		what := "take the access to the rehearsal key away"
+		if do == drill.GiveBack {
+			what = "give the access to the rehearsal key back"
+		}
+		if len(commands) == 0 {
+			fmt.Fprintf(notes, "visage: %s now, in its store (docs/operations/key-stores.md has the commands)\n", what)
+			return
+		}
+		fmt.Fprintf(notes, "visage: %s now, in its store:\n", what)
+		for _, line := range commands {
+			fmt.Fprintln(notes, "    "+line)
+		}
+	}
+	plan.Waiting = func(waited, limit time.Duration) {
+		fmt.Fprintf(notes, "visage: waiting for the store since %s, at most %s\n", waited, limit)
+	}
+	done, err := room.Run(ctx, source{live}, plan, func(s drill.Step) {
 		switch s {
 		case drill.StepBackup:
 			fmt.Fprintln(notes, "visage: copying the server")
+		case drill.StepMove:
+			fmt.Fprintln(notes, "visage: moving the copy to the rehearsal key")
 		case drill.StepStart:
 			fmt.Fprintln(notes, "visage: rehearsing")
 		}
 	})
+	if err != nil && plan.Key != "" {
+		return report{}, command.Hinted(err, "\"visage cmk check %s --key %s\" says what the rehearsal key lacks", name,
+			plan.Key)
+	}
 	if err != nil {
 		return report{}, err
 	}

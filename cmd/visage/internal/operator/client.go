@@ -26,6 +26,7 @@ type Client struct {
 	Origin   visage.Origin // Operator.Endpoint
 	HTTP     *http.Client
 
+	dir    string // where operator.json is
 	bearer string // a token for the management plane; empty until it is needed
 	notes  io.Writer
 }
@@ -50,7 +51,7 @@ func Dial(dir string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Operator: operator, Origin: origin, HTTP: h, notes: io.Discard}, nil
+	return &Client{Operator: operator, Origin: origin, HTTP: h, dir: dir, notes: io.Discard}, nil
 }
 
 // Path is the path of a Face resource for Manage.
@@ -59,6 +60,22 @@ func Path(name string) string { return "/" + url.PathEscape(name) }
 // Note shows a message while the command runs.
 func (c *Client) Note(format string, args ...any) {
 	fmt.Fprintf(c.notes, "visage: "+format+"\n", args...)
+}
+
+// Local leaves a copy of a request in the data directory, for requests that credentials alone do not suffice for, and
+// sets name to that of the copy, which remove takes away. Elsewhere than on the machine of the server, or as another
+// user, there is no copy; the server then says what it does not do.
+func (c *Client) Local(request any, name *string) (remove func()) {
+	left, removeFile, err := server.LeaveRequest(c.dir, request)
+	if err != nil {
+		return func() {}
+	}
+	*name = left
+	return func() {
+		if err := removeFile(); err != nil {
+			c.Note("%v", err)
+		}
+	}
 }
 
 // apiVersion is the newest version of the contract.

@@ -51,6 +51,7 @@ func create() *cobra.Command {
 			}
 			want.Recipients = append(want.Recipients, string(text))
 		}
+		defer o.Local(want, &want.Local)()
 		var kit recovery.Kit
 		if err := o.ARM(ctx, http.MethodPost, rootKey+"/recovery", want, &kit); err != nil {
 			return err
@@ -208,7 +209,8 @@ func restore() *cobra.Command {
 	c := command.New("restore KIT", "Open the data of a stopped server with a kit, and protect the root key anew. "+
 		"It is wrapped with the protectors that --root-key names.",
 		"visage recovery restore kit.json --key ann.key --root-key tpm:/dev/tpmrm0")
-	settings.Define(c.Flags(), "dir", "root-key", "key-stores")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key", "key-stores")
 	from := DefineOpening(c)
 	return command.Run(c, func(ctx context.Context, s command.Streams, args []string) error {
 		kit, shares, err := from.Open(args[0])

@@ -40,7 +40,9 @@ func add() *cobra.Command {
 		"visage root add tpm:/dev/tpmrm0")
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) (root armwire.RootKey,
 		err error) {
-		err = o.ARM(ctx, http.MethodPost, path+"/protectors", armwire.RootProtectorRequest{Entry: args[0]}, &root)
+		want := armwire.RootProtectorRequest{Entry: args[0]}
+		defer o.Local(want, &want.Local)()
+		err = o.ARM(ctx, http.MethodPost, path+"/protectors", want, &root)
 		if err == nil {
 			o.Note("name %s in the setting root-key, so that the next start uses it", args[0])
 		}

@@ -33,6 +33,34 @@ var table = []setting{
 		set:     text(func(c *Settings) *string { return &c.Server.Dir }),
 	},
 	{
+		name: "store",
+		usage: "`URL` of the PostgreSQL database that holds the sealed store, without a password (default: the " +
+			"folder data in dir)",
+		allowed: "postgres://role@host/database",
+		set:     database(func(c *Settings) *string { return &c.Server.Engine }),
+	},
+	{
+		name:    "store-password-file",
+		usage:   "`FILE` whose first line is the password of store's role (default: PGPASSWORD or PGPASSFILE)",
+		allowed: "a path",
+		set:     text(func(c *Settings) *string { return &c.Server.StorePasswordFile }),
+	},
+	{
+		name: "epoch-keys",
+		usage: "`URL` of where epoch keys lie, apart from the data: file:///FOLDER, a folder in a KV engine as " +
+			"hashivault://HOST/MOUNT/FOLDER, or postgres://role@host/database, without a secret (default: the folder " +
+			"keys in dir)",
+		allowed: "file:///FOLDER, hashivault://HOST/MOUNT/FOLDER or postgres://role@host/database",
+		set:     text(func(c *Settings) *string { return &c.Server.EpochKeys }),
+	},
+	{
+		name: "epoch-keys-secret-file",
+		usage: "`FILE` whose first line is the token, secret id, JWT or password of the login to epoch-keys (default " +
+			"for a database: PGPASSWORD or PGPASSFILE)",
+		allowed: "a path",
+		set:     text(func(c *Settings) *string { return &c.Server.EpochKeysSecretFile }),
+	},
+	{
 		name:    "listen",
 		usage:   "`ADDRESS` to listen on (default 127.0.0.1:8443)",
 		allowed: "host:port",
@@ -170,7 +198,7 @@ var table = []setting{
 	{
 		name: "anchors",
 		usage: "`FOLDER` for rollback anchors, best on another volume: data older than its anchor is " +
-			"refused (default: keys/anchors in dir)",
+			"refused (default: beside the epoch keys)",
 		allowed: "an absolute path",
 		set:     text(func(c *Settings) *string { return &c.Server.Anchors }),
 	},
@@ -179,6 +207,38 @@ var table = []setting{
 		usage:   "open data that is older than its anchor, as after a restore; this is audited",
 		allowed: "true or false",
 		set:     truth(func(c *Settings) *bool { return &c.Server.AcceptRollback }),
+	},
+	{
+		name: "shared", boolean: true,
+		usage:   "run as one of several replicas, whose store is a database that all of them open",
+		allowed: "true or false",
+		set:     truth(func(c *Settings) *bool { return &c.Server.Shared }),
+	},
+	{
+		name: "peer-listen",
+		usage: "`ADDRESS`, host:port, at which this replica answers others for parts of large collections, by " +
+			"mutual TLS with certificates of the instance; needs the setting shared (default: none)",
+		allowed: "host:port",
+		set:     text(func(c *Settings) *string { return &c.Server.PeerListen }),
+	},
+	{
+		name:    "peer-address",
+		usage:   "`ADDRESS`, host:port, at which other replicas reach peer-listen (default: that of peer-listen)",
+		allowed: "host:port",
+		set:     text(func(c *Settings) *string { return &c.Server.PeerAddress }),
+	},
+	{
+		name: "partition-memory",
+		usage: "`SIZE` of the gallery of the largest collection that a replica with peer-listen searches as a whole; " +
+			"larger ones are cut into partitions of at most that size (default: half of gallery-memory)",
+		allowed: "a size such as 512MiB or 4GiB, at least 1KiB and at most gallery-memory",
+		set:     size(func(c *Settings) *int64 { return &c.Server.PartitionBytes }),
+	},
+	{
+		name:    "partition-copies",
+		usage:   "`NUMBER` of replicas that have each partition (default 2)",
+		allowed: "a number from 1 to 16",
+		set:     number(1, 16, func(c *Settings) *int { return &c.Server.PartitionCopies }),
 	},
 	{
 		name: "allow-private-urls", boolean: true,
@@ -289,6 +349,20 @@ var table = []setting{
 		set:     duration(func(c *Settings) *time.Duration { return &c.Server.RootKeyWait }),
 	},
 	{
+		name: "recovery-recipient", list: true,
+		usage: "`FINGERPRINT` of a recipient of recovery kits: the SHA-256 of the public key in DER; credentials of " +
+			"operators make kits for these alone (default: only commands on this machine make kits)",
+		allowed: "64 hexadecimal digits in lower case",
+		set:     texts(func(c *Settings) *[]string { return &c.Server.RecoveryRecipients }),
+	},
+	{
+		name: "recovery-threshold",
+		usage: "`N` recipients that a recovery kit must need at least: fewer than that never open the instance " +
+			"(default 1)",
+		allowed: "a number from 1 to 255",
+		set:     number(1, 255, func(c *Settings) *int { return &c.Server.RecoveryThreshold }),
+	},
+	{
 		name:    "drain-timeout",
 		usage:   "`DURATION` that requests have to finish when the server stops (default 20s)",
 		allowed: "a duration such as 20s",
@@ -312,6 +386,17 @@ func text(field func(*Settings) *string) func(*Settings, string) error {
 	return func(c *Settings, v string) error {
 		if v == "" {
 			return errors.New("is empty")
+		}
+		*field(c) = v
+		return nil
+	}
+}
+
+// database is the URL of a database. Its details are checked with the other settings.
+func database(field func(*Settings) *string) func(*Settings, string) error {
+	return func(c *Settings, v string) error {
+		if !strings.HasPrefix(v, "postgres://") && !strings.HasPrefix(v, "postgresql://") {
+			return errors.New("is not the URL of a PostgreSQL database")
 		}
 		*field(c) = v
 		return nil

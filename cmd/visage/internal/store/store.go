@@ -1,4 +1,5 @@
-// Package store implements "visage store": the stores of customers' keys beside key vaults.
+// Package store implements "visage store": the stores of customers' keys beside key vaults, and the move of the sealed
+// store.
 package store
 
 import (
@@ -20,8 +21,9 @@ import (
 
 // Command is "visage store".
 func Command() *cobra.Command {
-	return command.Noun("store", "Add, test and remove the key stores, beside key vaults, that hold customers' keys",
-		add(), list(), show(), test(), remove())
+	return command.Noun("store",
+		"Manage key stores of customers' keys; move the sealed store",
+		add(), list(), show(), test(), update(), remove(), move(), moveKeys())
 }
 
 func path(s armwire.KeyStore) string { return operator.KeyStores + "/" + s.ID }
@@ -96,6 +98,30 @@ func show() *cobra.Command {
 	}, details)
 }
 
+func update() *cobra.Command {
+	c := command.New("update ADDRESS|ID resources=PATH,...", "Change which resources may use a key store",
+		"visage store update hashivault://vault.example.org/transit resources=/subscriptions/ID")
+	c.Long = "Change which resources may use a key store that was added: those whose management paths are given, and " +
+		"those in the resource groups and subscriptions whose paths are given; \"*\" stands for all. Resources that " +
+		"have a key in the store must be among them."
+	operator.Complete(c, operator.KeyStoreAddresses)
+	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]armwire.KeyStore, error) {
+		name, value, _ := strings.Cut(args[1], "=")
+		if name != stores.ResourcesField || value == "" {
+			return nil, command.Misuse("give resources=PATH[,PATH...]; other fields change when the store is removed " +
+				"and added again")
+		}
+		s, err := o.KeyStore(ctx, args[0])
+		if err != nil {
+			return nil, err
+		}
+		var changed armwire.KeyStore
+		err = o.ARM(ctx, http.MethodPatch, path(s), armwire.KeyStoreChange{Resources: stores.SplitResources(value)},
+			&changed)
+		return []armwire.KeyStore{changed}, err
+	}, table)
+}
+
 func remove() *cobra.Command {
 	c := command.New("remove ADDRESS|ID", "Remove a key store that no resource uses",
 		"visage store remove hashivault://vault.example.org/transit")
@@ -149,6 +175,10 @@ func table(t *command.Table, all []armwire.KeyStore) {
 			t.Line("")
 			t.Line("%s cannot be used: %s", s.Address, s.Fault)
 		}
+		if s.Warning != "" {
+			t.Line("")
+			t.Line("%s: %s", s.Address, s.Warning)
+		}
 	}
 }
 
@@ -186,11 +216,15 @@ func details(t *command.Table, s armwire.KeyStore) {
 	if s.OtherResources > 0 {
 		used = strings.TrimPrefix(fmt.Sprintf("%s, and %d others", used, s.OtherResources), ", and ")
 	}
-	t.Row("resources", command.Dash(used))
+	t.Row("used by", command.Dash(used))
 	t.Row("last answer", lastOf(s))
 	if s.Fault != "" {
 		t.Line("")
 		t.Line("It cannot be used: %s", s.Fault)
+	}
+	if s.Warning != "" {
+		t.Line("")
+		t.Line("Warning: %s", s.Warning)
 	}
 }
 

@@ -24,7 +24,8 @@ func Command() *cobra.Command {
 	c := command.New("verify", "Open every stored record, and report damage", "visage verify --dir ~/.visage")
 	c.Long = "Open every record of a stopped server or, with --online, of the running one, and report what does not " +
 		"open. Locked resources are counted; they are not damage, and do not change the exit code."
-	settings.Define(c.Flags(), "dir", "root-key")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
+		"root-key")
 	online := c.Flags().Bool("online", false,
 		"ask the running server, which also opens resources with customer-managed keys while these answer")
 	return command.Run(c, func(ctx context.Context, s command.Streams, _ []string) error {

@@ -1,0 +1,25 @@
+package armapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/visage-face/visage/api"
+	"github.com/visage-face/visage/api/armapi/armwire"
+)
+
+// Replicas tells which processes serve the instance.
+type Replicas interface {
+	// Replicas returns all of them, first the one that answers.
+	Replicas(ctx context.Context) ([]armwire.Replica, error)
+}
+
+// replicaRoutes are an extension, for operators only: the replicas serve every resource.
+func (p *plane) replicaRoutes(route routeMaker) []api.Route {
+	return []api.Route{
+		route(http.MethodGet, operations+"/replicas", p.forOperator(func(r *api.Request) (any, error) {
+			all, err := p.Replicas.Replicas(r.Context())
+			return armwire.ReplicaList{Value: all}, err
+		}), api.Doc{Summary: "List the processes that serve the instance", Answer: armwire.ReplicaList{}}),
+	}
+}

@@ -1,0 +1,208 @@
+// Package scatter searches collections that are cut into partitions over the replicas of an instance: it decides into
+// how many, places them on the replicas that are there now, and asks them.
+//
+// Nothing is agreed between replicas. Each sees the others in the store, places partitions by the same function
+// (package placement), and asks whom it finds: a replica that is asked for a partition serves it, whatever it thinks
+// of the placement. Two that see different members, or cut a collection into different numbers for a while, load more
+// than needed, and answer the same.
+//
+// A replica that leaves says so before it stops answering: partitions are not placed on it any more, and it answers
+// those who do not know yet. One that has ended without a word is passed over by package remote, until the store
+// counts it out.
+package scatter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/visage-face/visage/cluster/peer"
+	"github.com/visage-face/visage/cluster/placement"
+	"github.com/visage-face/visage/gallery/remote"
+)
+
+// Replica is one that can be asked for partitions.
+type Replica struct {
+	Name    string // as its certificate has it: see peer.CheckName
+	Address string // host:port
+	Budget  int64  // bytes that it has for galleries
+	Leaving bool   // it answers, but nothing more is to be placed on it
+}
+
+// Config is what a Scatter needs.
+type Config struct {
+	Self  *peer.Identity  // required
+	Local remote.Searcher // answers for this replica's own partitions; required
+	// Replicas returns those that can be asked now, this one among them, in any order. Required. It is called in each
+	// search.
+	Replicas func() []Replica
+	// PartitionBytes is how much memory a partition may take; a collection that takes no more is not cut. Required.
+	PartitionBytes int64
+	// Copies is how many replicas serve each partition: fewer where they are fewer, or have not enough memory. Default
+	// 2.
+	Copies int
+	// Timeout is how long one replica may take before the next is asked. Default: that of remote.ClientConfig.
+	Timeout time.Duration
+}
+
+// ErrTooLarge says that a collection needs more memory than all replicas have together.
+var ErrTooLarge = errors.New("the collection exceeds the memory of all replicas")
+
+// mostCuts bounds the collections whose cut is remembered. One that is forgotten is cut by its size alone.
+const mostCuts = 10_000
+
+// Scatter searches collections over replicas. It is safe for concurrent use.
+type Scatter struct {
+	cfg     Config
+	client  *remote.Client
+	metrics metrics
+
+	mu      sync.Mutex // guards the fields below
+	cuts    map[string]cut
+	known   []Replica // that members was made of
+	members placement.Members
+	total   int64                 // budgets of members
+	places  map[placed][][]string // of the members
+}
+
+// cut is how a collection was cut last.
+type cut struct {
+	count int
+	bytes int64
+}
+
+// placed is what has a place.
+type placed struct {
+	collection    string
+	count, copies int
+}
+
+// New checks cfg and makes a Scatter.
+func New(cfg Config) (*Scatter, error) {
+	if cfg.Copies == 0 {
+		cfg.Copies = 2
+	}
+	if cfg.Local == nil || cfg.Replicas == nil || cfg.PartitionBytes < 1 || cfg.Copies < 1 {
+		return nil, errors.New("a scatter needs a local searcher, replicas, and sizes of partitions and copies of at " +
+			"least 1")
+	}
+	s := &Scatter{cfg: cfg, cuts: make(map[string]cut), places: make(map[placed][][]string)}
+	var err error
+	s.client, err = remote.NewClient(remote.ClientConfig{
+		Self: cfg.Self, Local: cfg.Local, Dial: s.dial, Timeout: cfg.Timeout,
+	})
+	s.metrics = newMetrics(s)
+	return s, err
+}
+
+// dialTime is how long a connection to a replica may take.
+const dialTime = 5 * time.Second
+
+// dial connects to a replica by its name.
+func (s *Scatter) dial(ctx context.Context, node string) (net.Conn, error) {
+	for _, r := range s.cfg.Replicas() {
+		if r.Name == node {
+			d := net.Dialer{Timeout: dialTime} // the transport dials longer than the caller waits
+			return d.DialContext(ctx, "tcp", r.Address)
+		}
+	}
+	return nil, fmt.Errorf("replica %s has left", node)
+}
+
+// Count returns into how many partitions a collection is cut that takes so many bytes: see placement.Partitions. It
+// remembers the number, so that a collection whose size varies about a limit stays as it is.
+func (s *Scatter) Count(collection string, bytes int64) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := placement.Partitions(bytes, s.cfg.PartitionBytes, s.cuts[collection].count)
+	if count == 1 {
+		delete(s.cuts, collection)
+		return 1
+	}
+	if len(s.cuts) >= mostCuts {
+		for other := range s.cuts {
+			delete(s.cuts, other)
+			break
+		}
+	}
+	s.cuts[collection] = cut{count, bytes}
+	return count
+}
+
+// Search answers a query over all partitions of a collection, whose number q.Count is, or fails: see
+// remote.Client.Search. Further errors: one that wraps ErrTooLarge.
+func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, error) {
+	nodes, err := s.place(q.Collection, q.Count)
+	if err != nil {
+		return remote.Found{}, err
+	}
+	found, err := s.client.Search(ctx, q, nodes)
+	s.metrics.searched(ctx, err)
+	return found, err
+}
+
+// place returns the names of the replicas of each partition.
+func (s *Scatter) place(collection string, count int) ([][]string, error) {
+	replicas := s.cfg.Replicas()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.meetLocked(replicas); err != nil {
+		return nil, err
+	}
+	bytes := max(s.cuts[collection].bytes, 1)
+	if bytes > s.total {
+		return nil, fmt.Errorf("%w: it needs %d bytes, and they have %d", ErrTooLarge, bytes, s.total)
+	}
+	key := placed{collection, count, int(min(int64(s.cfg.Copies), s.total/bytes))}
+	places, ok := s.places[key]
+	if !ok {
+		for _, nodes := range s.members.Place(collection, count, key.copies) {
+			names := make([]string, len(nodes))
+			for i, n := range nodes {
+				names[i] = n.Name
+			}
+			places = append(places, names)
+		}
+		if len(s.places) >= mostCuts {
+			clear(s.places)
+		}
+		s.places[key] = places
+	}
+	return places, nil
+}
+
+// meetLocked makes the members of replicas, if these are others than before. Those that leave are none, unless all do.
+func (s *Scatter) meetLocked(replicas []Replica) error {
+	if len(s.known) > 0 && slices.Equal(replicas, s.known) {
+		return nil
+	}
+	staying := slices.DeleteFunc(slices.Clone(replicas), func(r Replica) bool { return r.Leaving })
+	if len(staying) == 0 {
+		staying = replicas
+	}
+	nodes := make([]placement.Node, len(staying))
+	var total int64
+	for i, r := range staying {
+		nodes[i] = placement.Node{Name: r.Name, Budget: r.Budget}
+		total += r.Budget
+	}
+	members, err := placement.New(nodes)
+	if err != nil {
+		return fmt.Errorf("place partitions: %w", err)
+	}
+	s.known, s.members, s.total = slices.Clone(replicas), members, total
+	clear(s.places)
+	return nil
+}
+
+// Close closes connections. No search may be under way.
+func (s *Scatter) Close() { s.client.Close() }
+
+// Collectors returns the metrics, to be registered once.
+func (s *Scatter) Collectors() []prometheus.Collector { return s.metrics.all }

@@ -1,0 +1,265 @@
+// Package sizing answers how large a cluster must be: a model computes memory, processors and disks from figures that
+// were measured (measured.json, written by "make sizing"), and a simulation shows how long searches take on many nodes
+// and what a lost one does.
+//
+// Neither is a measurement of a cluster. The model multiplies what one machine with two processors took; the simulation
+// plays requests against queues whose service times are these. Both name their assumptions.
+package sizing
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/visage-face/visage/cluster/placement"
+)
+
+//go:embed measured.json
+var measured []byte
+
+// Point is what was measured with a number of faces. Zero: not measured.
+type Point struct {
+	Faces        int64 `json:"faces"`
+	GalleryBytes int64 `json:"galleryBytes"`        // of a gallery with templates of Figures.Dim numbers
+	Search       int64 `json:"searchNanoseconds"`   // processor time of a search with one probe
+	Together     int64 `json:"togetherNanoseconds"` // of one probe among 64 in one search
+	Disk         int64 `json:"diskBytes"`           // of the data directory: a person and a face each, embedded engine
+}
+
+// Figures are what was measured, on one machine on one day.
+type Figures struct {
+	Date      string  `json:"date"`
+	Machine   string  `json:"machine"`
+	Dim       int     `json:"numbersPerFace"`
+	Points    []Point `json:"points"`               // by faces, at least two
+	Request   int64   `json:"requestNanoseconds"`   // processor time of an identification but for its search
+	Partition int64   `json:"partitionNanoseconds"` // of asking one partition on another replica, both sides
+	Above     int64   `json:"aboveNanoseconds"`     // elapsed: from the slowest partition to the whole answer
+	Load      int64   `json:"loadNanoseconds"`      // processor time of loading one face into a gallery
+	Photo     int64   `json:"photoNanoseconds"`     // of finding and describing the face on a photo
+}
+
+// Measured returns the figures of this version.
+func Measured() (Figures, error) {
+	var f Figures
+	if err := json.Unmarshal(measured, &f); err != nil {
+		return Figures{}, fmt.Errorf("read the measured figures: %w", err)
+	}
+	if len(f.Points) < 2 {
+		return Figures{}, fmt.Errorf("the measured figures have %d points; a model needs two", len(f.Points))
+	}
+	return f, nil
+}
+
+// line is a fixed part and one by face, through the first and the last point.
+func (f Figures) line(of func(Point) int64) (fixed, each float64) {
+	var known []Point
+	for _, p := range f.Points {
+		if of(p) > 0 {
+			known = append(known, p)
+		}
+	}
+	first, last := known[0], known[len(known)-1]
+	if first.Faces == last.Faces {
+		return 0, float64(of(first)) / float64(first.Faces)
+	}
+	each = float64(of(last)-of(first)) / float64(last.Faces-first.Faces)
+	return max(float64(of(first))-each*float64(first.Faces), 0), each
+}
+
+// Search returns the processor time of a search with one probe.
+func (f Figures) Search(faces int64, dim int) time.Duration {
+	fixed, each := f.line(func(p Point) int64 { return p.Search })
+	return time.Duration(fixed + each*float64(faces)*f.scale(dim))
+}
+
+// Together returns the processor time of one probe of those that share a search.
+func (f Figures) Together(faces int64, dim int) time.Duration {
+	fixed, each := f.line(func(p Point) int64 { return p.Together })
+	return time.Duration(fixed + each*float64(faces)*f.scale(dim))
+}
+
+// scale is how much more templates of dim numbers cost than those that were measured.
+func (f Figures) scale(dim int) float64 { return float64(dim) / float64(f.Dim) }
+
+// Gallery returns the memory of a gallery: two bytes a number, and what is the same for all templates.
+func (f Figures) Gallery(faces int64, dim int) int64 {
+	_, each := f.line(func(p Point) int64 { return p.GalleryBytes })
+	return int64(float64(faces) * (each + float64(2*(dim-f.Dim))))
+}
+
+// Disk returns the size of the data directory with as many persons with a face each, in proportion to the largest that
+// was measured: what is fixed is too small to be seen beside the engine's log.
+func (f Figures) Disk(faces int64, dim int) int64 {
+	var largest Point
+	for _, p := range f.Points {
+		if p.Disk > 0 {
+			largest = p
+		}
+	}
+	each := float64(largest.Disk)/float64(largest.Faces) + float64(2*(dim-f.Dim))
+	return int64(float64(faces) * each)
+}
+
+// Need is what a cluster is for. Zero values mean the defaults.
+type Need struct {
+	Faces      int64   // at least 1
+	Rate       float64 // identifications a second
+	Photos     float64 // photos a second that are analysed; default: one for each identification
+	Replicas   int     // that have each partition in memory; default 2
+	Dim        int     // numbers of a template; default 192, as of mobileface
+	NodeMemory int64   // bytes; default 64 GiB
+	NodeCores  int     // default 16
+}
+
+const (
+	galleryShare = 0.75 // of a node's memory is for galleries
+	busyShare    = 0.6  // of a node's processors is used, so that peaks do not queue
+	spread       = 1.25 // a node serves at most so much more than its share: package placement
+	perNode      = 8    // partitions that a node's memory holds, so that they spread
+	freeDisk     = 2    // the embedded engine needs room to rewrite its files
+	mostFaces    = 1e12
+)
+
+// Plan is a cluster.
+type Plan struct {
+	Nodes        int           `json:"nodes"`
+	Bound        string        `json:"bound"` // what the number of nodes follows from: memory, processors, replicas
+	Partitions   int           `json:"partitions"`
+	Replicas     int           `json:"replicas"`
+	NodeMemory   int64         `json:"memoryBytesPerNode"`
+	NodeGallery  int64         `json:"galleryBytesPerNode"` // at most, of them
+	NodeCores    int           `json:"coresPerNode"`
+	Cores        float64       `json:"coresBusy"`                    // by all requests together
+	Galleries    int64         `json:"galleryBytes"`                 // of all replicas together
+	Identify     time.Duration `json:"identifyProcessorNanoseconds"` // of one identification
+	Alone        time.Duration `json:"identifyAloneNanoseconds"`     // elapsed, of one alone
+	LoadTime     time.Duration `json:"loadNanoseconds"`              // until a node has loaded its share
+	Disk         int64         `json:"diskBytes"`                    // embedded engine, with room to rewrite
+	Database     int64         `json:"databaseBytes"`                // PostgreSQL, by estimate
+	DatabaseRows int64         `json:"databaseRows"`
+	Assumptions  []string      `json:"assumptions"`
+}
+
+// fill sets the defaults and checks a need.
+func (n *Need) fill() error {
+	if n.Photos == 0 {
+		n.Photos = n.Rate
+	}
+	if n.Replicas == 0 {
+		n.Replicas = 2
+	}
+	if n.Dim == 0 {
+		n.Dim = 192
+	}
+	if n.NodeMemory == 0 {
+		n.NodeMemory = 64 << 30
+	}
+	if n.NodeCores == 0 {
+		n.NodeCores = 16
+	}
+	switch {
+	case n.Faces < 1 || n.Faces > mostFaces:
+		return fmt.Errorf("the number of faces must be 1 to %.0f; got %d", mostFaces, n.Faces)
+	case !(n.Rate >= 0 && n.Rate <= 1e6) || !(n.Photos >= 0 && n.Photos <= 1e6):
+		return fmt.Errorf("rates must be 0 to 1,000,000 a second; got %g and %g", n.Rate, n.Photos)
+	case n.Replicas < 1 || n.Replicas > 16:
+		return fmt.Errorf("each partition can have 1 to 16 replicas; got %d", n.Replicas)
+	case n.Dim < 1 || n.Dim > 2048:
+		return fmt.Errorf("templates have 1 to 2,048 numbers; got %d", n.Dim)
+	case n.NodeMemory < 1<<30 || n.NodeMemory > 1<<50:
+		return fmt.Errorf("a node has at least 1 GiB of memory; got %d bytes", n.NodeMemory)
+	case n.NodeCores < 1 || n.NodeCores > 4096:
+		return fmt.Errorf("a node has 1 to 4,096 processors; got %d", n.NodeCores)
+	}
+	return nil
+}
+
+// Plan computes the cluster that a need asks for.
+func (f Figures) Plan(n Need) (Plan, error) {
+	if err := n.fill(); err != nil {
+		return Plan{}, err
+	}
+	whole := f.Gallery(n.Faces, n.Dim)
+	room := int64(float64(n.NodeMemory) * galleryShare)
+	p := Plan{Replicas: n.Replicas, NodeMemory: n.NodeMemory, NodeCores: n.NodeCores, Partitions: 1}
+	if whole > room {
+		p.Partitions = placement.Partitions(whole, room/perNode, 0)
+	}
+	p.Galleries = whole * int64(n.Replicas)
+	part := n.Faces / int64(p.Partitions)
+	each := f.Search(part, n.Dim)
+	p.Identify = time.Duration(f.Request) + time.Duration(p.Partitions)*each
+	if p.Partitions > 1 {
+		p.Identify += time.Duration(p.Partitions) * time.Duration(f.Partition)
+	}
+	p.Cores = n.Rate*p.Identify.Seconds() + n.Photos*time.Duration(f.Photo).Seconds()
+
+	// A gallery that is not split has no neighbours among whom it must spread.
+	memory := n.Replicas
+	if p.Partitions > 1 {
+		memory = int(math.Ceil(float64(p.Galleries) * spread / float64(room)))
+	}
+	processors := int(math.Ceil(p.Cores / busyShare / float64(n.NodeCores)))
+	p.Nodes, p.Bound = n.Replicas, "replicas"
+	if memory > p.Nodes {
+		p.Nodes, p.Bound = memory, "memory"
+	}
+	if processors > p.Nodes {
+		p.Nodes, p.Bound = processors, "processors"
+	}
+	if whole/int64(p.Partitions) > room {
+		return Plan{}, fmt.Errorf("a collection has at most %d partitions, of %d bytes each here, and galleries may "+
+			"take %d bytes of a node; nodes with more memory are needed", p.Partitions, whole/int64(p.Partitions), room)
+	}
+	most := p.mostOnOne()
+	for p.Partitions > 1 && int64(most)*(whole/int64(p.Partitions)) > room { // whole partitions fill a node less well
+		p.Nodes++
+		most = p.mostOnOne()
+	}
+	p.NodeGallery = int64(most) * (whole / int64(p.Partitions))
+	p.LoadTime = time.Duration(float64(most) * float64(part) * float64(f.Load) / float64(n.NodeCores))
+	// Of one search, a node answers its share of the partitions one after another, each on all of its processors.
+	turns := int(math.Ceil(float64(p.Partitions) / float64(p.Nodes)))
+	p.Alone = time.Duration(f.Request) + time.Duration(turns)*each/time.Duration(n.NodeCores)
+	if p.Partitions > 1 {
+		p.Alone += time.Duration(f.Above)
+	}
+	p.Disk = freeDisk * f.Disk(n.Faces, n.Dim)
+	p.DatabaseRows = rowsPerFace * n.Faces
+	p.Database = int64(databaseFactor * float64(f.Disk(n.Faces, n.Dim)+databaseRow*p.DatabaseRows))
+	p.Assumptions = []string{
+		fmt.Sprintf("measured on %s on a machine with %s; other processors differ", f.Date, f.Machine),
+		fmt.Sprintf("one face a person, templates of %d numbers, one collection that is searched as a whole", n.Dim),
+		fmt.Sprintf("%.0f %% of a node's memory is for galleries, %.0f %% of its processors are busy", 100*galleryShare,
+			100*busyShare),
+		"every identification reads the gallery alone: searches that share a reading need less",
+		fmt.Sprintf("%g photos a second are analysed, for %.1f ms of a processor each", n.Photos,
+			time.Duration(f.Photo).Seconds()*1000),
+		"above the largest measured number of faces everything grows in proportion",
+		fmt.Sprintf("PostgreSQL is an estimate, not measured: %d rows a face, %d bytes beside the data of a row, and "+
+			"%.0f %% free", rowsPerFace, databaseRow, 100*(databaseFactor-1)),
+	}
+	return p, nil
+}
+
+// mostOnOne returns how many partitions a node serves at most; see placement.Members.Place.
+func (p Plan) mostOnOne() int {
+	if p.Partitions == 1 {
+		return 1
+	}
+	share := float64(p.Partitions*p.Replicas) / float64(p.Nodes)
+	return min(int(math.Ceil(share*spread)), p.Partitions)
+}
+
+const (
+	// rowsPerFace is the rows of a person with one face: the record of the person and that of the face. Key pages, one
+	// for up to 256 records, are in the measured bytes.
+	rowsPerFace = 2
+	// databaseRow is what PostgreSQL stores of a row beside its columns: 24 bytes of header, 4 of its line pointer, and
+	// about 56 in the index for a blinded key of 32 (storage page layout, PostgreSQL 17 §66.6).
+	databaseRow    = 84
+	databaseFactor = 1.3 // dead rows between vacuums, pages that are not full
+)

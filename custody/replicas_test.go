@@ -1,0 +1,271 @@
+package custody_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/sealed"
+)
+
+// replicas are two processes over one store and the same vaults, both with a running custody.
+func replicas(t *testing.T) (a, b *storeAndVaults) {
+	t.Helper()
+	cfg := memory()
+	cfg.Engine, cfg.Shared = "memory:"+t.Name(), true
+	heard := func(r **storeAndVaults) func(sealed.Event) { // custody hears of the locks of its store
+		return func(e sealed.Event) {
+			if *r != nil && (*r).custody != nil && errors.Is(e.Err, sealed.ErrLockedElsewhere) {
+				(*r).custody.LockedElsewhere(e.Space)
+			}
+		}
+	}
+	cfg.Report = heard(&a)
+	a = newStoreAndVaults(t, cfg)
+	cfg.Report = heard(&b)
+	b = &storeAndVaults{t: t, cfg: cfg, journal: a.journal, vaults: a.vaults}
+	b.openStore()
+	b.openCustody()
+	t.Cleanup(b.close)
+	a.run()
+	b.run()
+	return a, b
+}
+
+// soon is how long a process may take to follow another.
+const soon = time.Second
+
+// within wants a state within a time.
+func (r *storeAndVaults) within(d time.Duration, what string, is func(custody.Status) bool) {
+	r.t.Helper()
+	begun := time.Now()
+	r.until(spaceA, what, is)
+	if took := time.Since(begun); took > d {
+		r.t.Errorf("%s took %v, want %v at most", what, took, d)
+	}
+}
+
+func in(c custody.Condition) func(custody.Status) bool {
+	return func(s custody.Status) bool { return s.Condition == c }
+}
+
+// TestReplicasFollowAKey: enabling, a refusal that one hears of, the key given back, and disabling.
+func TestReplicasFollowAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		a.enabled(spaceA, key)
+		b.within(soon, "the key that another process has enabled", func(s custody.Status) bool {
+			return s.Condition == custody.Active && s.Key == key && s.Version == key.Version
+		})
+		if err := b.read(spaceA); err != nil {
+			t.Errorf("read under the key that another process has enabled: %v", err)
+		}
+		time.Sleep(5 * time.Second) // of the bubble: the next polls are far away
+		a.first().enable("k1", false)
+		a.custody.Recheck(key) // as the built-in vault does in the process that changes the key
+		a.within(soon, "the lock", in(custody.Revoked))
+		b.within(soon, "the lock by what another process has heard", in(custody.Revoked))
+		wantRefusal(t, b.read(spaceA), "EncryptionKeyRevoked")
+		a.first().enable("k1", true)
+		a.custody.Recheck(key)
+		a.within(soon, "the restoration", in(custody.Active))
+		b.within(soon, "the restoration by what another process has heard", in(custody.Active))
+		if err := b.read(spaceA); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.custody.Disable(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		a.within(soon, "the end of the customer's key", in(custody.ServiceManaged))
+		if err := a.read(spaceA); err != nil {
+			t.Errorf("read under the service's key again: %v", err)
+		}
+	})
+}
+
+// TestReplicasFollowTheOwner: a lock is of all processes at once, and so is its end.
+func TestReplicasFollowTheOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		a.enabled(spaceA, a.first().add("k1"))
+		b.within(soon, "the key", in(custody.Active))
+		if err := a.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("read at another process after the lock: %v", err)
+		}
+		b.within(soon, "the owner's lock", in(custody.Locked))
+		time.Sleep(2 * time.Minute) // of the bubble: polls do not open it
+		if err := b.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("read at another process two minutes after the lock: %v", err)
+		}
+		if err := b.custody.Unlock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		a.within(soon, "the unlock", in(custody.Active))
+		b.within(soon, "the unlock", in(custody.Active))
+	})
+}
+
+// TestALockThatIsFoundBeforeItIsStored: a process that finds the fence moved, and asks the key before the lock is
+// stored, opens the data again. It refuses them all the same when Lock has returned.
+func TestALockThatIsFoundBeforeItIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		a.enabled(spaceA, key)
+		b.within(soon, "the key", in(custody.Active))
+		time.Sleep(5 * time.Second) // of the bubble: the next polls are far away
+
+		// What A writes about a refusal waits, and with it all that A writes afterwards.
+		writing, goOn := make(chan struct{}), make(chan struct{})
+		once := sync.OnceFunc(func() { close(writing); <-goOn })
+		a.journal.before = func(e audit.Event) {
+			if e.Kind == audit.CustodyLock && e.Outcome == audit.Refused {
+				once()
+			}
+		}
+		a.first().enable("k1", false)
+		a.custody.Recheck(key)
+		<-writing
+		a.first().enable("k1", true)
+		locked := make(chan error, 1)
+		go func() { locked <- a.custody.Lock(t.Context(), spaceA) }()
+		synctest.Wait()
+		err := b.read(spaceA)
+		if !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("the first read at another process: %v", err)
+		}
+		for begun := time.Now(); err != nil && time.Since(begun) < time.Minute; err = b.read(spaceA) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Fatalf("read before the lock is stored: %v", err)
+		}
+		close(goOn)
+		if err := <-locked; err != nil {
+			t.Fatal(err)
+		}
+		if err := b.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("read at another process after Lock has returned: %v", err)
+		}
+		b.within(soon, "the owner's lock", in(custody.Locked))
+	})
+}
+
+// TestARefusalKeepsTheLockOfAnotherProcess: what one process stores about the key's answers leaves the owner's lock
+// that another one has stored.
+func TestARefusalKeepsTheLockOfAnotherProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		a.enabled(spaceA, key)
+		b.within(soon, "the key", in(custody.Active))
+		time.Sleep(5 * time.Second) // of the bubble: the next polls are far away
+		writing, goOn := make(chan struct{}), make(chan struct{})
+		once := sync.OnceFunc(func() { close(writing); <-goOn })
+		b.journal.before = func(e audit.Event) { // B is about to store that the key refuses
+			if e.Kind == audit.CustodyLock && e.Outcome == audit.Refused {
+				once()
+			}
+		}
+		b.first().enable("k1", false)
+		b.custody.Recheck(key)
+		<-writing
+		if err := a.custody.Lock(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		close(goOn)
+		synctest.Wait()
+		b.first().enable("k1", true)
+		time.Sleep(5 * time.Minute) // of the bubble: polls ask the key
+		for _, r := range []*storeAndVaults{a, b} {
+			if err := r.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+				t.Errorf("read after the owner's lock: %v", err)
+			}
+		}
+	})
+}
+
+// TestOneProcessChangesKeys: a second change is refused everywhere, and what an ended process leaves is finished.
+func TestOneProcessChangesKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		one, two := a.first().add("k1"), a.second().add("k2")
+		a.halt()
+		if _, err := a.custody.Enable(t.Context(), spaceA, one, principal); err != nil {
+			t.Fatal(err) // a is past the point of no return, and does not run
+		}
+		_, err := b.custody.Enable(t.Context(), spaceA, two, principal)
+		wantRefusal(t, err, "RequestConflict")
+		b.within(time.Minute, "the change that another process has begun", func(s custody.Status) bool {
+			return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded && s.Key == one
+		})
+		if err := b.read(spaceA); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestAChangeGoesOnAfterItsClaimWasLost: a process that was paused during a change of keys, and is the only one left,
+// claims the change anew and finishes it.
+func TestAChangeGoesOnAfterItsClaimWasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		lost := false
+		b.halt()
+		b.custody.SetFault(func(string) error {
+			if lost {
+				return nil
+			}
+			lost = true
+			b.custody.LoseClaim(spaceA)
+			return errors.New("the process was paused")
+		})
+		b.run()
+		a.halt()
+		if _, err := a.custody.Enable(t.Context(), spaceA, key, principal); err != nil {
+			t.Fatal(err) // a is past the point of no return, and does not run
+		}
+		b.within(time.Minute, "the change that another process has begun", func(s custody.Status) bool {
+			return s.Condition == custody.Active && s.Operation.Progress == custody.Succeeded && s.Key == key
+		})
+		if !lost {
+			t.Error("the claim was not lost")
+		}
+	})
+}
+
+// TestAnOutageOfOneProcessIsItsOwn: it loses its vault, and the others serve.
+func TestAnOutageOfOneProcessIsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		a.enabled(spaceA, key)
+		b.within(soon, "the key", in(custody.Active))
+		cut := newVault(firstVault)
+		cut.fail = errors.New("no route to the vault")
+		a.vaults = vaults{firstVault: cut} // a was given the map of both
+		a.halt()
+		a.store.Bundle(spaceA).LockNow(errors.New("restart"))
+		a.openCustody()
+		a.run()
+		time.Sleep(2 * time.Hour) // of the bubble: longer than the grace
+		if s := a.state(spaceA); s.Condition != custody.Unavailable {
+			t.Errorf("without its vault: %+v", s)
+		}
+		if s := b.state(spaceA); s.Condition != custody.Active {
+			t.Errorf("while another process has lost its vault: %+v", s)
+		}
+		if err := b.read(spaceA); err != nil {
+			t.Errorf("read while another process has lost its vault: %v", err)
+		}
+	})
+}

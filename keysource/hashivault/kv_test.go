@@ -1,0 +1,38 @@
+package hashivault_test
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/visage-face/visage/keysource/hashivault"
+)
+
+// TestLongLists: a folder with the names of many resources is listed, although no other answer is so long.
+func TestLongLists(t *testing.T) {
+	const names = 100_000
+	body := `{"data":{"keys":[` + strings.Repeat(fmt.Sprintf("%q,", strings.Repeat("0", 32)), names-1) + `"end"]}}`
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(body))
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(ca, block, 0o600), os.WriteFile(token, []byte("token"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?ca="+ca, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := kv.List(t.Context(), "epochs"); err != nil || len(list) != names || list[names-1] != "end" {
+		t.Errorf("listed %d names, %v", len(list), err)
+	}
+}

@@ -1,0 +1,272 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/visage-face/visage/internal/durable"
+	"github.com/visage-face/visage/internal/owned"
+	"github.com/visage-face/visage/sealed/internal/format"
+)
+
+// maxKey bounds the file of an epoch key, in bytes; it has about a hundred.
+const maxKey = 64 << 10
+
+// Directory keeps the epoch keys of one instance below a directory: <instance>/<space>/<epoch>.
+type Directory struct {
+	root string // of the instance
+	name string // as it was given
+}
+
+// Open uses dir for the epoch keys of an instance, and makes what is not there.
+func Open(dir string, instance format.ID) (*Directory, error) {
+	root := filepath.Join(dir, "epochs", instance.String())
+	if err := durable.MkdirAll(root); err != nil {
+		return nil, fmt.Errorf("make the directory of epoch keys: %w", err)
+	}
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := owned.CheckDir(dir); err != nil {
+			return nil, fmt.Errorf("the directory of epoch keys: %w", err)
+		}
+	}
+	return &Directory{root, dir}, nil
+}
+
+// Grade implements Place.
+func (d *Directory) Grade() Grade { return GradeKeyStore }
+
+// Name implements Place.
+func (d *Directory) Name() string { return d.name }
+
+// Close implements Place.
+func (d *Directory) Close() {}
+
+// Spaces implements Place.
+func (d *Directory) Spaces(context.Context) (spaces []format.ID, err error) {
+	entries, err := os.ReadDir(d.root)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if id, ok := parseID(e.Name()); ok {
+			spaces = append(spaces, id)
+		}
+	}
+	return spaces, nil
+}
+
+// parseID reads an id as format.ID writes it.
+func parseID(text string) (id format.ID, ok bool) {
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(id) || hex.EncodeToString(raw) != text {
+		return format.ID{}, false
+	}
+	return format.ID(raw), true
+}
+
+func (d *Directory) path(space format.ID, epoch uint32) string {
+	return filepath.Join(d.root, space.String(), strconv.FormatUint(uint64(epoch), 10))
+}
+
+// Put implements Store.
+func (d *Directory) Put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error {
+	path := d.path(space, epoch)
+	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("make the directory of epoch keys: %w", err)
+	}
+	err := putNew(path, sealed)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, err := d.Get(ctx, space, epoch); !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	if err := destroy(path); err != nil { // it has been overwritten
+		return err
+	}
+	if err = putNew(path, sealed); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	return err
+}
+
+// putNew writes a file that is not there yet: not under another name first, so that of several processes one succeeds.
+// What a crash leaves of it is a number that no bundle names.
+func putNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = f.Chmod(0o600) // the umask may have removed bits
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		return durable.SyncDir(filepath.Dir(path))
+	}
+	return errors.Join(fmt.Errorf("write epoch key %s: %w", path, err), os.Remove(path))
+}
+
+// Replace implements Store. The old file has a second name until it is overwritten; a crash leaves that name. Of two
+// callers who replace the same key at once, the later one may not be noticed.
+func (d *Directory) Replace(ctx context.Context, space format.ID, epoch uint32, from, to []byte) error {
+	path := d.path(space, epoch)
+	old := path + replaced
+	if err := settle(path, old); err != nil {
+		return err
+	}
+	if now, err := d.Get(ctx, space, epoch); err != nil {
+		return err
+	} else if !bytes.Equal(now, from) {
+		return fmt.Errorf("%w: %s", ErrChanged, path)
+	}
+	if err := os.Link(path, old); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s", ErrNotFound, path)
+		}
+		return fmt.Errorf("keep hold of the old epoch key: %w", err)
+	}
+	return errors.Join(durable.WriteFile(path, to), settle(path, old))
+}
+
+// replaced ends the second name of a file while another one takes its place.
+const replaced = ".replaced"
+
+// settle ends the second name of an epoch key's file. The file is overwritten only if another one has taken its place
+// for good: until then both names are of the one file that holds the key.
+func settle(path, old string) error {
+	second, err := os.Lstat(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil { // a process that was killed may not have come to it
+		return err
+	}
+	switch first, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist): // destroyed, or never in place: the second name opens nothing
+	case err != nil:
+		return err
+	case os.SameFile(first, second):
+		return durable.Remove(old)
+	}
+	return destroy(old)
+}
+
+// Get implements Store.
+func (d *Directory) Get(_ context.Context, space format.ID, epoch uint32) ([]byte, error) {
+	path := d.path(space, epoch)
+	b, err := owned.ReadSecret(path, maxKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, path)
+	}
+	if err == nil && len(b) > 0 && bytes.Count(b, []byte{0}) == len(b) {
+		// It is being destroyed at this moment, or a crash came in between: it has been overwritten and not yet
+		// removed.
+		return nil, fmt.Errorf("%w: %s has been overwritten", ErrNotFound, path)
+	}
+	return b, err
+}
+
+// List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not
+// listed.
+func (d *Directory) List(_ context.Context, space format.ID) (epochs []uint32, err error) {
+	entries, err := os.ReadDir(filepath.Join(d.root, space.String()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if n, err := strconv.ParseUint(e.Name(), 10, 32); err == nil {
+			epochs = append(epochs, uint32(n))
+		}
+	}
+	return epochs, nil
+}
+
+// DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system
+// (remapped blocks, snapshots) may keep a copy all the same, which the threat model says.
+func (d *Directory) DestroyEpoch(_ context.Context, space format.ID, epoch uint32) error {
+	path := d.path(space, epoch)
+	return errors.Join(destroy(path), destroy(path+replaced))
+}
+
+// Tidy implements Store.
+func (d *Directory) Tidy(_ context.Context, space format.ID) error {
+	dir := filepath.Join(d.root, space.String())
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		name, err := filepath.Join(dir, e.Name()), error(nil)
+		if path, second := strings.CutSuffix(name, replaced); second {
+			err = settle(path, name)
+		} else if durable.IsUnfinished(name) {
+			err = destroy(name) // it may hold a key that is in use
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func destroy(path string) error {
+	if err := overwrite(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("overwrite epoch key: %w", err)
+	}
+	if err := durable.Remove(path); err != nil {
+		return fmt.Errorf("remove epoch key: %w", err)
+	}
+	return nil
+}
+
+// Destroy implements Store.
+func (d *Directory) Destroy(_ context.Context, space format.ID) error {
+	dir := filepath.Join(d.root, space.String())
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := destroy(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return durable.Remove(dir)
+}
+
+func overwrite(path string) error {
+	f, err := owned.Open(path, os.O_WRONLY) // never through a link: what it leads to is no key
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, info.Size()), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,307 @@
+package lease
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/format"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
+)
+
+// memberTTL is how long a process that ended without closing its store counts as one that has it open.
+const memberTTL = 15 * time.Second
+
+// joinRest is how long Join waits between two looks at the processes that are in its way.
+const joinRest = memberTTL / 30
+
+// Join notes that this process has the store open, alone or beside others that joined so. What a process left that
+// ended without closing is waited for until it has run out. Error: engine.ErrInUse, when another process is in the way.
+func (l *Leases) Join(ctx context.Context, alone bool) error {
+	if !l.shared {
+		return nil
+	}
+	c := &Claim{of: l, member: true, key: rowkey.OfLease(rowkey.Member, l.self), done: make(chan struct{})}
+	c.ctx, c.end = context.WithCancelCause(l.life)
+	started := map[string]string{} // rows that are in the way, by key, as they were first seen
+	for {
+		inTheWay, err := c.join(ctx, alone, started)
+		if err == nil && !inTheWay {
+			break
+		}
+		if err != nil {
+			c.end(err)
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			c.end(context.Cause(ctx))
+			return context.Cause(ctx)
+		case <-time.After(joinRest):
+		}
+	}
+	l.mu.Lock()
+	l.member = c
+	l.mu.Unlock()
+	l.work.Go(func() { l.stayForever(c) })
+	return nil
+}
+
+// Share lets other processes open the store from now on. Error: ErrLost.
+func (l *Leases) Share(ctx context.Context) error {
+	if !l.shared {
+		return nil
+	}
+	l.member.alone.Store(false)
+	return l.member.renew(ctx)
+}
+
+func (c *Claim) join(ctx context.Context, alone bool, started map[string]string) (inTheWay bool, err error) {
+	l := c.of
+	c.row.Lock()
+	defer c.row.Unlock()
+	defer l.root.Hold()()
+	began := time.Now()
+	err = engine.CommitAndWait(ctx, l.engine, rowkey.LeaseScope, func(w engine.Writer) error {
+		inTheWay = false
+		var dead [][]byte
+		var others []Member
+		err := l.eachMember(w, func(key []byte, f found) error {
+			if f.doc.Holder == l.self {
+				return nil
+			}
+			if l.expired(key, f) {
+				dead = append(dead, key)
+				return nil
+			}
+			others = append(others, Member{ID: f.doc.Holder, Note: f.doc.Note})
+			if !alone && !f.doc.Alone {
+				return nil
+			}
+			if first, ok := started[string(key)]; ok && first != string(f.row) {
+				return fmt.Errorf("%w, which keeps its lease", engine.ErrInUse)
+			}
+			started[string(key)], inTheWay = string(f.row), true
+			return nil
+		})
+		if err != nil || inTheWay {
+			return err
+		}
+		for _, key := range dead {
+			if err := w.Delete(key); err != nil {
+				return err
+			}
+		}
+		l.met(others)
+		c.alone.Store(alone)
+		c.doc = doc{Holder: l.self, Count: 1, TTL: memberTTL.Milliseconds(), Alone: alone, Note: l.noteOf(c)}
+		return l.put(w, c.key, c.doc)
+	})
+	c.until = began.Add(safe(memberTTL))
+	return inTheWay, err
+}
+
+// eachMember calls fn for every process that has the store open, or had.
+func (l *Leases) eachMember(r engine.Reader, fn func(key []byte, f found) error) error {
+	return l.each(r, rowkey.Member, fn)
+}
+
+// each calls fn for every row of a kind.
+func (l *Leases) each(r engine.Reader, kind byte, fn func(key []byte, f found) error) error {
+	from := rowkey.OfSpace(rowkey.LeaseScope, kind)
+	for row, err := range r.Scan(from, rowkey.After(from)) {
+		if err != nil {
+			return err
+		}
+		key := append([]byte(nil), row.Key...)
+		f, err := l.decode(key, row.Value)
+		if err == nil {
+			err = fn(key, f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Leases) met(others []Member) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.members = others
+}
+
+// noteOf returns what the row of a claim says of this process: nothing, unless it is that of a member.
+func (l *Leases) noteOf(c *Claim) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.member {
+		return nil
+	}
+	return l.note
+}
+
+// Member is a process that has the store open.
+type Member struct {
+	ID   format.ID // random, of this opening
+	Self bool      // this process
+	Note []byte    // what it tells the others; nil: nothing. Not to be changed
+}
+
+// Members returns the processes that have the store open, this one first, as they were seen a moment ago: one that
+// ended without closing its store counts for 15 seconds more.
+func (l *Leases) Members() []Member {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Member{{ID: l.self, Self: true, Note: l.note}}, l.members...)
+}
+
+// MaxNote is the size of the largest note of a member, in bytes.
+const MaxNote = 1024
+
+// Announce replaces what this process tells the others. They know it within a fifth of the time that a member may be
+// silent. When it fails, the note is written with the next renewal.
+func (l *Leases) Announce(ctx context.Context, note []byte) error {
+	if len(note) > MaxNote {
+		return fmt.Errorf("a note of %d bytes, more than %d", len(note), MaxNote)
+	}
+	l.mu.Lock()
+	l.note = bytes.Clone(note)
+	c := l.member
+	l.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	return c.renew(ctx)
+}
+
+// stayForever keeps the store noted as open here, and counts the others. A process that was paused for so long that
+// others took it for dead joins again, unless it was alone or somebody else is now.
+func (l *Leases) stayForever(c *Claim) {
+	defer close(c.done)
+	for {
+		alone := c.alone.Load()
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(memberTTL / 5):
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, memberTTL)
+		err := c.renew(ctx)
+		if errors.Is(err, ErrLost) && !alone {
+			if err = l.engine.View(ctx, l.admit); err == nil {
+				_, err = c.join(ctx, false, map[string]string{})
+			}
+		}
+		if err == nil {
+			err = l.count(ctx)
+		}
+		cancel()
+		_, newer := errors.AsType[*format.NewerError](err)
+		if newer || errors.Is(err, ErrLost) || errors.Is(err, engine.ErrInUse) {
+			return // the row is not there, so nothing more is written: see Guard
+		}
+	}
+}
+
+func (l *Leases) count(ctx context.Context) error {
+	defer l.root.Hold()()
+	return l.engine.View(ctx, func(r engine.Reader) error {
+		var others []Member
+		err := l.eachMember(r, func(key []byte, f found) error {
+			if f.doc.Holder != l.self && !l.expired(key, f) {
+				others = append(others, Member{ID: f.doc.Holder, Note: f.doc.Note})
+			}
+			return nil
+		})
+		if err == nil {
+			l.met(others)
+		}
+		return err
+	})
+}
+
+// Settle waits until every other process that has the store open seals under a version of the root key, or a later one:
+// what it says of itself then is sealed so.
+func (l *Leases) Settle(ctx context.Context, version uint32) error {
+	if !l.shared {
+		return nil
+	}
+	for {
+		behind := false
+		err := func() error {
+			defer l.root.Hold()()
+			return l.engine.View(ctx, func(r engine.Reader) error {
+				behind = false
+				return l.eachMember(r, func(key []byte, f found) error {
+					at, err := format.RootVersion(f.row)
+					behind = behind || at < version && f.doc.Holder != l.self && !l.expired(key, f)
+					return err
+				})
+			})
+		}()
+		if err != nil || !behind {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(joinRest):
+		}
+	}
+}
+
+// Guard returns the engine for everything but leases: once the process has joined, transactions that write fail with
+// engine.ErrInUse when others have taken it for dead.
+func (l *Leases) Guard() engine.Engine {
+	if !l.shared {
+		return l.engine
+	}
+	return guarded{l.engine, l}
+}
+
+type guarded struct {
+	engine.Engine
+	leases *Leases
+}
+
+// Update implements engine.Engine.
+func (g guarded) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	return g.Engine.Update(ctx, func(w engine.Writer) error {
+		if err := g.leases.present(w); err != nil {
+			return err
+		}
+		return fn(w)
+	})
+}
+
+// Commit implements engine.Engine.
+func (g guarded) Commit(
+	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
+) (wait func() error, err error) {
+	return g.Engine.Commit(ctx, scope, func(w engine.Writer) error {
+		if err := g.leases.present(w); err != nil {
+			return err
+		}
+		return fn(w)
+	})
+}
+
+// present makes sure that the row of this process is there.
+func (l *Leases) present(r engine.Reader) error {
+	l.mu.Lock()
+	c := l.member
+	l.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	_, ok, err := r.Get(c.key)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: this process did not answer for so long that its place was given to others",
+			engine.ErrInUse)
+	}
+	return err
+}

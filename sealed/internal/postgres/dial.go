@@ -1,0 +1,72 @@
+package postgres
+
+import (
+	"context"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A server whose machine is gone, or cannot be reached, is given up after about so long: when it does not acknowledge
+// what was sent, and when it does not answer while nothing was.
+const silence = 10 * time.Second
+
+// dialer makes connections whose other end may vanish without a word.
+func dialer(connect time.Duration) *net.Dialer {
+	return &net.Dialer{
+		Timeout:         connect,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silence / 2, Interval: silence / 10, Count: 5},
+		Control:         limitSilence,
+	}
+}
+
+// findTime is how long each of several hosts gets to accept a connection before it is tried after the others.
+const findTime = time.Second
+
+// findHosts puts the hosts that accept connections now before the others, in the order of the URL, so that one whose
+// machine is gone without a word does not hold up each new connection for the whole connect_timeout.
+func findHosts(ctx context.Context, c *pgx.ConnConfig) {
+	hosts := append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
+	distinct := map[string]bool{}
+	for _, h := range hosts {
+		network, address := pgconn.NetworkAddress(h.Host, h.Port)
+		if network == "tcp" {
+			distinct[address] = false
+		}
+	}
+	if len(distinct) < 2 {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, findTime)
+	defer stop()
+	var mu sync.Mutex // guards distinct
+	var all sync.WaitGroup
+	for _, address := range slices.Collect(maps.Keys(distinct)) {
+		all.Go(func() {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				return
+			}
+			conn.Close() // nothing was sent
+			mu.Lock()
+			defer mu.Unlock()
+			distinct[address] = true
+		})
+	}
+	all.Wait()
+	var first, last []*pgconn.FallbackConfig
+	for _, h := range hosts {
+		if _, address := pgconn.NetworkAddress(h.Host, h.Port); distinct[address] {
+			first = append(first, h)
+		} else {
+			last = append(last, h)
+		}
+	}
+	hosts = append(first, last...)
+	c.Host, c.Port, c.TLSConfig, c.Fallbacks = hosts[0].Host, hosts[0].Port, hosts[0].TLSConfig, hosts[1:]
+}
