@@ -168,7 +168,8 @@ prove-%: setup $(KEYSTORES)
 	@go run ./test/prove/report $*
 
 # What operators install, written to dist/. ARCH names processors, of amd64 and arm64; the other one than this machine's needs
-# Debian's gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu, and for the image libstdc++6-arm64-cross or libstdc++6-amd64-cross.
+# Debian's gcc-aarch64-linux-gnu and libc6-dev-arm64-cross, or gcc-x86-64-linux-gnu and libc6-dev-amd64-cross, and for the
+# image libstdc++6-arm64-cross or libstdc++6-amd64-cross.
 ARCH      ?= amd64,arm64
 PACKAGING := bin/packaging -arch $(ARCH)
 

@@ -103,8 +103,8 @@ func (p *product) program(ctx context.Context, t target) (string, error) {
 	}
 	cc := compiler(t.arch)
 	if _, err := exec.LookPath(cc); err != nil {
-		return "", fmt.Errorf("a C compiler for %s is missing: install the package gcc-%s: %w", t,
-			strings.ReplaceAll(strings.TrimSuffix(cc, "-gcc"), "_", "-"), err)
+		return "", fmt.Errorf("a C compiler for %s is missing: install the packages gcc-%s and "+
+			"libc6-dev-%s-cross: %w", t, strings.ReplaceAll(strings.TrimSuffix(cc, "-gcc"), "_", "-"), t.arch, err)
 	}
 	path := filepath.Join(p.out, "work", "visage-"+t.String())
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/visage")

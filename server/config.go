@@ -251,7 +251,11 @@ type Config struct {
 	// Version is the version of the program, for pages about the instance. Default: it is not shown.
 	Version string
 
-	// DrainTimeout is how long requests may continue after a stop was requested. Default: 20 s.
+	// StopDelay is how long the server goes on after a stop was requested, while /readyz answers 503, so that balancers
+	// stop sending it requests before it stops answering them. Default: none.
+	StopDelay time.Duration
+
+	// DrainTimeout is how long requests may continue when the server stops, after StopDelay. Default: 20 s.
 	DrainTimeout time.Duration
 
 	// Logger receives the log for operators. Default: discard.
@@ -287,6 +291,7 @@ const (
 	maxParallel     = 256
 	minGalleryBytes = 1 << 20
 	minDiskReserve  = 4 << 20
+	maxStopDelay    = 5 * time.Minute
 	maxDrainTimeout = time.Hour
 	maxRootKeyWait  = 24 * time.Hour
 	minConnections  = 16
@@ -432,6 +437,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.DiskReserve != 0 && c.DiskReserve < minDiskReserve {
 		bad("disk-reserve", "must be at least 4 MiB; got %d bytes", c.DiskReserve)
+	}
+	if c.StopDelay < 0 || c.StopDelay > maxStopDelay {
+		bad("stop-delay", "must be between 0 and %v; got %v", maxStopDelay, c.StopDelay)
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
 		bad("drain-timeout", "must be between 0 and %v; got %v", maxDrainTimeout, c.DrainTimeout)

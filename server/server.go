@@ -111,8 +111,9 @@ func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
 	return s.accounts.Keys(ctx, name)
 }
 
-// Run opens everything, serves until ctx ends, lets running requests finish within Config.DrainTimeout, and closes
-// everything. It returns nil when ctx has ended without a failure. It can be called once.
+// Run opens everything, serves until ctx ends and for Config.StopDelay more, lets running requests finish within
+// Config.DrainTimeout, and closes everything. It returns nil when ctx has ended without a failure. It can be called
+// once.
 func (s *Server) Run(ctx context.Context) (err error) {
 	if err := harden(); err != nil {
 		return err
@@ -225,7 +226,14 @@ func (s *Server) serve(
 	case err = <-failed:
 	}
 	s.serving.Store(false)
-	s.log.Info("stopping", "drain_timeout", s.cfg.DrainTimeout)
+	s.log.Info("stopping", "stop_delay", s.cfg.StopDelay, "drain_timeout", s.cfg.DrainTimeout)
+	if err == nil && s.cfg.StopDelay > 0 {
+		hs.SetKeepAlivesEnabled(false) // clients open new connections, which a balancer sends elsewhere
+		select {
+		case <-time.After(s.cfg.StopDelay):
+		case err = <-failed:
+		}
+	}
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer done()
 	s.leave(drain, l.store, note)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/keysource"
@@ -475,6 +476,43 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	close(held.release)
 	if a := <-answered; a.status != http.StatusOK || !strings.Contains(a.body, "faceId") {
 		t.Errorf("the request under way was answered %d %s", a.status, a.body)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStopDelayTellsBalancersFirst: a server that is to stop says so where balancers ask, and answers requests until
+// the delay is over.
+func TestStopDelayTellsBalancersFirst(t *testing.T) {
+	s := servertest.Start(t, server.Config{PlainHTTP: true, StopDelay: 3 * time.Second})
+	if status, body := detect(t, s, s.Key); status != http.StatusOK {
+		t.Fatalf("before: %d %s", status, body)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop() }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	told, served := false, false
+	for {
+		res, err := client.Get(s.URL + "/readyz")
+		if err != nil {
+			break // it listens no more
+		}
+		res.Body.Close()
+		if told = told || res.StatusCode == http.StatusServiceUnavailable; !told || served {
+			continue
+		}
+		if res, err = client.Get(s.URL + "/healthz"); err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("while it waits: %v, %v", res, err)
+		}
+		res.Body.Close()
+		status, body := detect(t, s, s.Key)
+		if served = status == http.StatusOK; !served {
+			t.Fatalf("while it waits: %d %s", status, body)
+		}
+	}
+	if !told || !served {
+		t.Errorf("told before it stopped listening: %t, served meanwhile: %t", told, served)
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -33,6 +34,9 @@ var kinds = map[string]func() any{
 	"policy/v1/PodDisruptionBudget":      func() any { return new(policy.PodDisruptionBudget) },
 	"networking.k8s.io/v1/NetworkPolicy": func() any { return new(networking.NetworkPolicy) },
 }
+
+// headless is the key, among documents by kind, of the service by which replicas reach each other.
+const headless = "v1/Service headless"
 
 // variants are sets of values that together use every part of the chart.
 var variants = map[string]string{
@@ -64,6 +68,39 @@ persistence: {existingClaim: mine}
 networkPolicy: {enabled: false}
 podDisruptionBudget: {enabled: false}
 fullnameOverride: faces
+`,
+	"replicas with Vault": `
+replicas: 3
+store: {existingSecret: visage-store, to: [{podSelector: {matchLabels: {app: postgres}}}]}
+epochKeys: {existingSecret: visage-epoch-keys, to: [{ipBlock: {cidr: 10.0.0.8/32}}]}
+tls: {existingSecret: visage-tls}
+settings: {public-url: "https://faces.example.org", partition-copies: 3, gallery-memory: 4GiB}
+service: {sessionAffinity: ClientIP}
+networkPolicy: {to: []}
+`,
+	"replicas with a login by the pod's account": `
+replicas: 2
+store: {existingSecret: visage-store, urlKey: address, passwordKey: "", port: 6432}
+epochKeys: {existingSecret: visage-epoch-keys, urlKey: address, tokenAudience: vault}
+rootKey: {existingSecret: "", further: ["hashivault://vault.example.org/transit/keys/root"]}
+peers: {port: 9444}
+topologySpreadConstraints:
+  - {maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule}
+`,
+	"replicas with a common volume": `
+replicas: 2
+store: {existingSecret: visage-store}
+epochKeys: {existingClaim: visage-keys}
+stopDelaySeconds: 20
+drainSeconds: 60
+terminationGracePeriodSeconds: 120
+`,
+	"one replica over a database": `
+store: {existingSecret: visage-store}
+epochKeys: {existingSecret: visage-epoch-keys}
+`,
+	"a volume, and epoch keys in Vault": `
+epochKeys: {existingSecret: visage-epoch-keys}
 `,
 }
 
@@ -111,6 +148,9 @@ func render(t *testing.T, text string) (map[string]any, error) {
 		if err := yaml.UnmarshalStrict([]byte(text), object); err != nil {
 			return nil, fmt.Errorf("%s: %w:\n%s", name, err, text)
 		}
+		if s, ok := object.(*core.Service); ok && s.Spec.ClusterIP == core.ClusterIPNone {
+			kind = headless
+		}
 		if found[kind] != nil {
 			return nil, fmt.Errorf("%s: a second document of kind %s", name, kind)
 		}
@@ -134,7 +174,7 @@ func TestChart(t *testing.T) {
 			checkPod(t, found["apps/v1/StatefulSet"].(*apps.StatefulSet), found)
 		})
 	}
-	for kind := range kinds {
+	for _, kind := range append(slices.Collect(maps.Keys(kinds)), headless) {
 		if !used[kind] {
 			t.Errorf("no variant of the values makes a %s", kind)
 		}
@@ -152,7 +192,6 @@ func checkPod(t *testing.T, set *apps.StatefulSet, found map[string]any) {
 			t.Errorf("the pod: %s", what)
 		}
 	}
-	is("is not one", *set.Spec.Replicas == 1)
 	is("mounts a token", !*pod.AutomountServiceAccountToken)
 	is("has an account with a token", !*found["v1/ServiceAccount"].(*core.ServiceAccount).AutomountServiceAccountToken)
 	sc := pod.SecurityContext
@@ -184,14 +223,16 @@ func checkPod(t *testing.T, set *apps.StatefulSet, found map[string]any) {
 	}
 	service := found["v1/Service"].(*core.Service)
 	is("is not behind its service", maps.Equal(service.Spec.Selector, set.Spec.Selector.MatchLabels))
-	is("and service have different names", set.Spec.ServiceName == service.Name)
+	if peers, several := found[headless].(*core.Service); several {
+		is("is not behind the service of peers", maps.Equal(peers.Spec.Selector, set.Spec.Selector.MatchLabels))
+		is("has no name of its own", set.Spec.ServiceName == peers.Name && peers.Spec.PublishNotReadyAddresses)
+	} else {
+		is("is not one", *set.Spec.Replicas == 1)
+		is("and service have different names", set.Spec.ServiceName == service.Name)
+	}
 
 	// What the service reads: one level of settings, and the root key by its variable or in a key store.
-	settings := map[string]any{}
-	text := found["v1/ConfigMap"].(*core.ConfigMap).Data["visage.yaml"]
-	if err := yaml.UnmarshalStrict([]byte(text), &settings); err != nil {
-		t.Fatalf("settings: %v:\n%s", err, text)
-	}
+	settings := read(t, found)
 	keys, _ := settings["root-key"].([]any)
 	is("has no root key", len(keys) > 0)
 	for _, k := range keys {
@@ -200,8 +241,178 @@ func checkPod(t *testing.T, set *apps.StatefulSet, found map[string]any) {
 			return v.Name == name && v.ValueFrom.SecretKeyRef != nil
 		}))
 	}
+	is("is killed before it has ended", time.Duration(*pod.TerminationGracePeriodSeconds)*time.Second >
+		lasts(t, settings["stop-delay"])+lasts(t, settings["drain-timeout"])+5*time.Second)
+	for key, value := range settings { // what the service reads, the pod mounts
+		file, named := value.(string)
+		file = strings.TrimPrefix(file, "file://")
+		is("reads "+key+" from a place that is not mounted", !named || !strings.HasPrefix(file, "/") ||
+			slices.ContainsFunc(c.VolumeMounts, func(m core.VolumeMount) bool {
+				return strings.HasPrefix(file, m.MountPath+"/")
+			}))
+	}
 	// The folder is below the volume's: that can be changed by a group, which the service refuses.
 	is("keeps its data elsewhere", settings["dir"] == "/var/lib/visage/instance")
+}
+
+// lasts reads a duration of the settings; none is zero.
+func lasts(t *testing.T, setting any) time.Duration {
+	t.Helper()
+	if setting == nil {
+		return 0
+	}
+	d, err := time.ParseDuration(setting.(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// read reads the settings that a variant of the chart writes.
+func read(t *testing.T, found map[string]any) map[string]any {
+	t.Helper()
+	settings := map[string]any{}
+	if err := yaml.UnmarshalStrict([]byte(found["v1/ConfigMap"].(*core.ConfigMap).Data["visage.yaml"]),
+		&settings); err != nil {
+		t.Fatal(err)
+	}
+	return settings
+}
+
+// TestReplicas checks what several pods over one database need.
+func TestReplicas(t *testing.T) {
+	found, err := render(t, variants["replicas with Vault"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := found["apps/v1/StatefulSet"].(*apps.StatefulSet)
+	pod := set.Spec.Template.Spec
+	c := pod.Containers[0]
+	settings := read(t, found)
+	for key, want := range map[string]any{
+		"shared": true, "peer-listen": "0.0.0.0:8444", "store-password-file": "/etc/visage/store/password",
+		"epoch-keys-secret-file": "/etc/visage/epoch-keys/secret", "stop-delay": "10s", "drain-timeout": "20s",
+	} {
+		if settings[key] != want {
+			t.Errorf("the setting %s is %v, want %v", key, settings[key], want)
+		}
+	}
+	// Addresses with secrets are in Secrets: not in the settings, and not in arguments.
+	for _, key := range []string{"store", "epoch-keys"} {
+		if settings[key] != nil {
+			t.Errorf("the setting %s is in a ConfigMap", key)
+		}
+	}
+	if want := []string{"serve", "--config", "/etc/visage/settings/visage.yaml"}; !slices.Equal(c.Args, want) {
+		t.Errorf("arguments %q, want %q", c.Args, want)
+	}
+	env := map[string]core.EnvVar{}
+	order := []string{}
+	for _, v := range c.Env {
+		env[v.Name] = v
+		order = append(order, v.Name)
+	}
+	for name, secret := range map[string]string{
+		"VISAGE_STORE": "visage-store", "VISAGE_EPOCH_KEYS": "visage-epoch-keys", "VISAGE_SECRET_ROOT": "visage-root",
+	} {
+		if from := env[name].ValueFrom; from == nil || from.SecretKeyRef == nil || from.SecretKeyRef.Name != secret {
+			t.Errorf("%s comes from %+v, want the Secret %s", name, env[name], secret)
+		}
+	}
+	if got, want := env["VISAGE_PEER_ADDRESS"].Value, "$(POD_NAME).visage-peers.faces.svc:8444"; got != want {
+		t.Errorf("others reach it at %q, want %q", got, want)
+	}
+	if slices.Index(order, "POD_NAME") > slices.Index(order, "VISAGE_PEER_ADDRESS") {
+		t.Error("POD_NAME is defined after its use, so that Kubernetes leaves it as it is")
+	}
+	if len(set.Spec.VolumeClaimTemplates) > 0 {
+		t.Errorf("pods have volumes of their own: %+v", set.Spec.VolumeClaimTemplates)
+	}
+	if *set.Spec.Replicas != 3 || set.Spec.MinReadySeconds < 5 ||
+		set.Spec.PodManagementPolicy != apps.ParallelPodManagement {
+		t.Errorf("%d replicas, one after the other after %d s, %s", *set.Spec.Replicas, set.Spec.MinReadySeconds,
+			set.Spec.PodManagementPolicy)
+	}
+	if budget := found["policy/v1/PodDisruptionBudget"].(*policy.PodDisruptionBudget); budget.Spec.MaxUnavailable.
+		IntValue() != 1 {
+		t.Errorf("an eviction may take %v pods", budget.Spec.MaxUnavailable)
+	}
+	if len(pod.TopologySpreadConstraints) != 2 {
+		t.Errorf("pods are spread by %+v, want over nodes and zones", pod.TopologySpreadConstraints)
+	}
+	for _, spread := range pod.TopologySpreadConstraints {
+		if spread.WhenUnsatisfiable != core.ScheduleAnyway ||
+			!maps.Equal(spread.LabelSelector.MatchLabels, set.Spec.Selector.MatchLabels) {
+			t.Errorf("pods are spread by %+v", spread)
+		}
+	}
+	if found["v1/Service"].(*core.Service).Spec.SessionAffinity != core.ServiceAffinityClientIP {
+		t.Error("clients do not stay at one replica")
+	}
+}
+
+// TestNetworkPolicy wants replicas to reach each other, the database and Vault, and nothing else but names.
+func TestNetworkPolicy(t *testing.T) {
+	found, err := render(t, variants["replicas with Vault"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := found["networking.k8s.io/v1/NetworkPolicy"].(*networking.NetworkPolicy)
+	peers := p.Spec.PodSelector.MatchLabels
+	var in, out []string
+	describe := func(ports []networking.NetworkPolicyPort, with []networking.NetworkPolicyPeer) string {
+		var said []string
+		for _, port := range ports {
+			said = append(said, port.Port.String())
+		}
+		for _, peer := range with {
+			switch {
+			case peer.IPBlock != nil:
+				said = append(said, peer.IPBlock.CIDR)
+			case maps.Equal(peer.PodSelector.MatchLabels, peers):
+				said = append(said, "replicas")
+			default:
+				said = append(said, fmt.Sprint(peer.PodSelector.MatchLabels))
+			}
+		}
+		return strings.Join(said, " ")
+	}
+	for _, rule := range p.Spec.Ingress {
+		in = append(in, describe(rule.Ports, rule.From))
+	}
+	for _, rule := range p.Spec.Egress {
+		out = append(out, describe(rule.Ports, rule.To))
+	}
+	if want := []string{"https", "peers replicas"}; !slices.Equal(in, want) {
+		t.Errorf("it admits %q, want %q", in, want)
+	}
+	if want := []string{"53 53", "8444 replicas", "5432 map[app:postgres]", "8200 10.0.0.8/32"}; !slices.Equal(out,
+		want) {
+		t.Errorf("it lets out %q, want %q", out, want)
+	}
+	if want := []networking.PolicyType{networking.PolicyTypeIngress, networking.PolicyTypeEgress}; !slices.Equal(
+		p.Spec.PolicyTypes, want) {
+		t.Errorf("it restricts %q, want both directions", p.Spec.PolicyTypes)
+	}
+}
+
+// TestContradictions wants a sentence about values that do not go together.
+func TestContradictions(t *testing.T) {
+	const database = "store: {existingSecret: s}\n"
+	for text, want := range map[string]string{
+		"replicas: 2": "set store.existingSecret",
+		"replicas: 2\nepochKeys: {existingSecret: k}": "set store.existingSecret",
+		database:                 "set epochKeys.existingSecret",
+		database + "replicas: 3": "set epochKeys.existingSecret",
+		database + "epochKeys: {existingSecret: k, existingClaim: c}":                "not both",
+		database + "epochKeys: {existingClaim: c, tokenAudience: a}":                 "is for a login",
+		database + "epochKeys: {existingSecret: k}\npersistence: {existingClaim: c}": "is a volume for the data",
+		"drainSeconds: 50": "terminationGracePeriodSeconds must be more",
+	} {
+		if _, err := render(t, text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %q", text, err, want)
+		}
+	}
 }
 
 // TestSettingsOfTheChartExist compares the settings in variants with those of the program's table.
@@ -215,12 +426,7 @@ func TestSettingsOfTheChartExist(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		settings := map[string]any{}
-		written := found["v1/ConfigMap"].(*core.ConfigMap).Data["visage.yaml"]
-		if err := yaml.Unmarshal([]byte(written), &settings); err != nil {
-			t.Fatal(err)
-		}
-		for key := range settings {
+		for key := range read(t, found) {
 			if !strings.Contains(string(table), `"`+key+`"`) {
 				t.Errorf("%s: the program has no setting %s", name, key)
 			}
@@ -245,6 +451,12 @@ func TestWrongValues(t *testing.T) {
 		"replicaCount: 3",
 		"settings: {dir: /data}",
 		"settings: {root-key: [file:/k]}",
+		"settings: {store: 'postgres://visage@db/visage'}",
+		"settings: {epoch-keys: 'file:///keys'}",
+		"settings: {shared: true}",
+		"replicas: -1",
+		"peers: {port: 8443}",
+		"stopDelaySeconds: 0",
 		"settings: {domain: {a: b}}",
 		`rootKey: {existingSecret: ""}`,
 		"secretEnv: [{name: PATH, secret: s, key: k}]",

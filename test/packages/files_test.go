@@ -1,6 +1,7 @@
 package packages_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,27 @@ func unitFile(t *testing.T) map[string][]string {
 		}
 	}
 	return unit
+}
+
+// TestComponentsOfTheRuntimeAreOfItsVersion wants the list of what ONNX Runtime contains to be made anew with each
+// version of it.
+func TestComponentsOfTheRuntimeAreOfItsVersion(t *testing.T) {
+	var npm struct{ Dependencies map[string]string }
+	b, err := os.ReadFile(filepath.Join("..", "..", "models", "package.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &npm)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadFile(filepath.Join(sources, "licences", "NOTICE.onnxruntime-components"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "What libonnxruntime " + npm.Dependencies["onnxruntime-node"] + " contains of others\n"
+	if first, _, _ := strings.Cut(string(list), "\n"); first+"\n" != want {
+		t.Errorf("the list begins with %q, want %q", first, want)
+	}
 }
 
 // TestScriptsAreSound runs shellcheck over the scripts of packages, for the shell that Debian has.

@@ -145,6 +145,10 @@ func life(r root, older, newer string, m manager) {
 			t.Errorf("%s is not installed", file)
 		}
 	}
+	notices, err := os.ReadFile(r.at("/usr/share/doc/visage/THIRD-PARTY-NOTICES"))
+	if err != nil || !strings.Contains(string(notices), "What libonnxruntime ") {
+		t.Errorf("the notices lack what ONNX Runtime contains: %v", err)
+	}
 	if !strings.Contains(r.run("getent", "passwd", "visage"), ":/var/lib/visage:") {
 		t.Error("the installation makes no user with its folder")
 	}

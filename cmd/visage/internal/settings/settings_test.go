@@ -46,7 +46,7 @@ var brokenConfigs = map[string][]string{
 			`azure-client, azure-secret-file, key-stores, federation-issuer, trust-issuer, console-issuer, ` +
 			`console-issuer-secret-file, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
 			`identity-endpoint-imds, root-key, root-key-wait, recovery-recipient, recovery-threshold, ` +
-			`drain-timeout, log-level, log-format`,
+			`stop-delay, drain-timeout, log-level, log-format`,
 	},
 	"words.yaml": {`words.yaml: is not a list of settings, "name: value" in each line`},
 }
@@ -131,7 +131,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"identity-endpoint-for":      "shop-app", "identity-endpoint-imds": "true",
 		"root-key": "env:X", "root-key-wait": "1m",
 		"recovery-recipient": strings.Repeat("0a", 32), "recovery-threshold": "2",
-		"drain-timeout": "3s", "log-level": "warn", "log-format": "json",
+		"stop-delay": "3s", "drain-timeout": "3s", "log-level": "warn", "log-format": "json",
 	}
 	for _, s := range table {
 		value, known := values[s.name]

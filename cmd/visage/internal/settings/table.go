@@ -363,6 +363,13 @@ var table = []setting{
 		set:     number(1, 255, func(c *Settings) *int { return &c.Server.RecoveryThreshold }),
 	},
 	{
+		name: "stop-delay",
+		usage: "`DURATION` that the server goes on after a stop was requested, while /readyz answers 503, so that a " +
+			"balancer stops sending it requests before it refuses them (default none)",
+		allowed: "a duration such as 10s",
+		set:     duration(func(c *Settings) *time.Duration { return &c.Server.StopDelay }),
+	},
+	{
 		name:    "drain-timeout",
 		usage:   "`DURATION` that requests have to finish when the server stops (default 20s)",
 		allowed: "a duration such as 20s",

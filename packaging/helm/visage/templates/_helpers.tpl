@@ -28,3 +28,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end -}}
 {{- end -}}
+
+{{/* Not empty when the store is a database, so that pods share it. */}}
+{{- define "visage.shared" -}}
+{{- if .Values.store.existingSecret -}}true{{- end -}}
+{{- end -}}
+
+{{/* The headless service by which replicas reach each other. */}}
+{{- define "visage.peers" -}}
+{{ include "visage.fullname" . }}-peers
+{{- end -}}
+
+{{/* What the values cannot mean together. */}}
+{{- define "visage.check" -}}
+{{- $keys := or .Values.epochKeys.existingSecret .Values.epochKeys.existingClaim -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.store.existingSecret) -}}
+{{- fail "replicas is above 1, and the store lies on a volume, which one process has open: set store.existingSecret to a Secret with the URL of a PostgreSQL database, or replicas to 1" -}}
+{{- end -}}
+{{- if and .Values.store.existingSecret (not $keys) -}}
+{{- fail "the store is a database, and its epoch keys would lie on a volume that one pod has: set epochKeys.existingSecret (Vault, or a second database) or epochKeys.existingClaim (a volume that all pods mount)" -}}
+{{- end -}}
+{{- if and .Values.epochKeys.existingSecret .Values.epochKeys.existingClaim -}}
+{{- fail "epoch keys lie in one place: set epochKeys.existingSecret or epochKeys.existingClaim, not both" -}}
+{{- end -}}
+{{- if and .Values.epochKeys.tokenAudience (not .Values.epochKeys.existingSecret) -}}
+{{- fail "epochKeys.tokenAudience is for a login: set epochKeys.existingSecret to a Secret with the URL" -}}
+{{- end -}}
+{{- if and .Values.store.existingSecret .Values.persistence.existingClaim -}}
+{{- fail "persistence.existingClaim is a volume for the data, which lies in a database: leave it out, or store.existingSecret" -}}
+{{- end -}}
+{{- if le (int .Values.terminationGracePeriodSeconds) (add (int .Values.stopDelaySeconds) (int .Values.drainSeconds) 5) -}}
+{{- fail "terminationGracePeriodSeconds must be more than stopDelaySeconds and drainSeconds together, and 5 s for closing the store: a pod that is killed before cuts requests off" -}}
+{{- end -}}
+{{- end -}}
