@@ -14,6 +14,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -385,12 +386,30 @@ func (s *Source) classified(ctx context.Context, verb string, err error) error {
 		return s.failure(verb, keysource.ErrDenied, keysource.Missing, r.Error())
 	case kmip.ResultReasonAuthenticationNotSuccessful:
 		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, r.Error())
-	case kmip.ResultReasonCryptographicFailure: // of the tag; a field that is invalid is one of our question
+	case kmip.ResultReasonCryptographicFailure: // of the tag
 		if verb == "unwrap" {
+			return s.failure(verb, keysource.ErrWrong, "", r.Error())
+		}
+	case kmip.ResultReasonInvalidField:
+		if r.operation == kmip.OperationDecrypt && refusesTag(r.message) {
 			return s.failure(verb, keysource.ErrWrong, "", r.Error())
 		}
 	}
 	return s.failure(verb, keysource.ErrUnknown, "", r.Error())
+}
+
+// What an invalid field is, by the words of the server. A tag is also what the encoding calls the number of a field.
+var (
+	namesTag  = regexp.MustCompile(`(?i)\btag\b|authenticated ?encryption ?tag`)
+	namesForm = regexp.MustCompile(`(?i)\b0x|\b42[0-9a-f]{4}\b|length|size|bytes?\b|bits?\b|support|missing|required|` +
+		`unknown|unexpected`)
+)
+
+// refusesTag reports whether the message of an invalid field says that the value of the tag is wrong: the key is
+// another one, or what it has wrapped was changed. A complaint about the form of the question, the length of its tag
+// included, would be the same for every key, and a server that was updated must not lock all resources.
+func refusesTag(message string) bool {
+	return namesTag.MatchString(message) && !namesForm.MatchString(message)
 }
 
 func (s *Source) failure(verb string, class error, reason keysource.Reason, what string) error {

@@ -40,6 +40,12 @@ func failed(operation api.Operation, reason api.ResultReason) api.ResponseBatchI
 		ResultReason: reason, ResultMessage: "no"}
 }
 
+// saying is the part of an answer with another message.
+func saying(item api.ResponseBatchItem, message string) api.ResponseBatchItem {
+	item.ResultMessage = message
+	return item
+}
+
 // about is the answer to a question for the attributes of the key "1".
 func about(attributes ...api.Attribute) api.ResponseBatchItem {
 	return done(&payloads.GetAttributesResponsePayload{UniqueIdentifier: "1", Attribute: append(attributes,
@@ -89,13 +95,18 @@ func TestSpecification(t *testing.T) {
 	active := one(inState(api.StateActive))
 	const question = "the answer is not the one to the question"
 	denied, wrong, unknown := keysource.ErrDenied, keysource.ErrWrong, keysource.ErrUnknown
-	for name, c := range map[string]struct {
+	type specified struct {
 		find    bool // the key is looked for by its name; else the probe is decrypted
 		answers [][]byte
 		class   error
 		reason  keysource.Reason
 		says    string
-	}{
+	}
+	invalid := func(message string, class error) specified {
+		return specified{false, [][]byte{active, one(saying(failed(api.OperationDecrypt, api.ResultReasonInvalidField),
+			message))}, class, "", message}
+	}
+	for name, c := range map[string]specified{
 		// §4.9 Locate: nothing found is no error, and a name may have several objects after a new key was registered.
 		"4.9 none":    {true, [][]byte{located()}, denied, keysource.Missing, "no key with the name"},
 		"4.9 several": {true, [][]byte{located("1", "2")}, unknown, "", "2 objects have the name"},
@@ -131,11 +142,22 @@ func TestSpecification(t *testing.T) {
 			api.ResultReasonPermissionDenied))}, denied, keysource.Permission, "PermissionDenied"},
 		"4.30 another key's": {false, [][]byte{active, one(failed(api.OperationDecrypt,
 			api.ResultReasonCryptographicFailure))}, wrong, "", "CryptographicFailure"},
-		// A field that a server does not take, a tag of its length included, is one of the question, and that is the
-		// same for every key: a server that was updated must not lock all resources. A tag that does not match is a
-		// cryptographic failure (CS-BC-M-GCM-1-14 of the test cases).
+		// A tag that does not match is a cryptographic failure (CS-BC-M-GCM-1-14 of the test cases), for some servers
+		// an invalid field that they name. Any other field that a server does not take, a tag of its length included, is
+		// one of the question, and that is the same for every key: a server that was updated must not lock all resources.
 		"4.30 a field": {false, [][]byte{active, one(failed(api.OperationDecrypt, api.ResultReasonInvalidField))},
 			unknown, "", "InvalidField"},
+		"4.30 the tag":               invalid("Authenticated Encryption Tag is not valid", wrong),
+		"4.30 the tag, in code":      invalid("invalid field AuthenticatedEncryptionTag", wrong),
+		"4.30 the tag, in short":     invalid("GCM tag mismatch", wrong),
+		"4.30 the length of the tag": invalid("Authenticated Encryption Tag: length must be 12", unknown),
+		"4.30 the size of the tag":   invalid("a tag of 16 bytes is not accepted", unknown),
+		"4.30 no tag":                invalid("Authenticated Encryption Tag is missing", unknown),
+		"4.30 modes without a tag":   invalid("Authenticated Encryption Tag is not supported", unknown),
+		"4.30 a tag of the encoding": invalid("invalid tag 0x4200FE", unknown),
+		"4.30 a percentage, a stage": invalid("the percentage of this stage is invalid", unknown),
+		"4.30 the tag, to another question": {false, [][]byte{one(saying(failed(api.OperationGetAttributes,
+			api.ResultReasonInvalidField), "invalid tag"))}, unknown, "", "invalid tag"},
 		"4.30 deactivated meanwhile": {false, [][]byte{active, one(failed(api.OperationDecrypt,
 			api.ResultReasonIllegalOperation)), one(inState(api.StateDeactivated))}, denied, keysource.Disabled,
 			"deactivated"},

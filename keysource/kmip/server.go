@@ -94,8 +94,9 @@ func (s *Server) Close() error {
 
 // refusal is a reason for which the server does not do something: its own words.
 type refusal struct {
-	reason  kmip.ResultReason
-	message string
+	operation kmip.Operation
+	reason    kmip.ResultReason
+	message   string
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%s: %.300s", ttlv.EnumStr(r.reason), r.message) }
@@ -144,7 +145,7 @@ func ask[A kmip.OperationPayload](ctx context.Context, s *Server, question kmip.
 		return none, fmt.Errorf("the answer is not the one to the question: %.300s: %.300s",
 			ttlv.EnumStr(item.ResultReason), item.ResultMessage)
 	case failed:
-		return none, &refusal{item.ResultReason, item.ResultMessage}
+		return none, &refusal{item.Operation, item.ResultReason, item.ResultMessage}
 	case !ok || item.ResultStatus != kmip.ResultStatusSuccess || item.Operation != question.Operation():
 		return none, errors.New("the answer is not the one to the question")
 	default:
