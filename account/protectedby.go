@@ -33,18 +33,21 @@ type Protected struct {
 type Dependent struct {
 	Account Account // zero: it is not known here, since another process has just made it
 	Visible bool    // to the caller
+	// Unreadable says that what is stored of the account's keys is damaged, so that it may depend on any key.
+	Unreadable bool
 }
 
-// DependentOn returns the accounts that ProtectedBy counts, by what the store has at this moment. unchanged reports in
+// DependentOn returns the accounts that ProtectedBy counts, and those whose keys cannot be read, by what the store has at
+// this moment. unchanged reports in
 // a transaction whether it has the same still; see custody.StoredUses.
 func (a *Accounts) DependentOn(ctx context.Context, by visage.Caller, of visage.KeyRef) (
 	all []Dependent, unchanged func(sealed.Reader) (bool, error), err error,
 ) {
-	ids, unchanged, err := a.cfg.Custody.StoredUses(ctx, of)
+	uses, unchanged, err := a.cfg.Custody.StoredUses(ctx, of)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read which resources depend on a key: %w", err)
 	}
-	if len(ids) == 0 {
+	if len(uses) == 0 {
 		return nil, unchanged, nil
 	}
 	known := map[sealed.SpaceID]Account{}
@@ -54,9 +57,9 @@ func (a *Accounts) DependentOn(ctx context.Context, by visage.Caller, of visage.
 			known[rec.space()] = rec.account()
 		}
 	}
-	for _, id := range ids {
-		of, found := known[id]
-		all = append(all, Dependent{of, found && a.may(by, readAccount, of)})
+	for _, use := range uses {
+		of, found := known[use.ID]
+		all = append(all, Dependent{of, found && a.may(by, readAccount, of), use.Unreadable})
 	}
 	slices.SortFunc(all, func(a, b Dependent) int {
 		return strings.Compare(strings.ToLower(a.Account.Name), strings.ToLower(b.Account.Name))

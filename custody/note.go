@@ -3,6 +3,7 @@ package custody
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -41,6 +42,9 @@ func (n *note) bindings() []binding {
 	return append([]binding{*n.Key}, n.Others...)
 }
 
+// errNote says that a note cannot be read.
+var errNote = errors.New("read the note of custody")
+
 // decodeNote decodes a stored note; no bytes are the note of a resource that never had a customer's key.
 func decodeNote(raw []byte) (note, error) {
 	if len(raw) == 0 {
@@ -50,19 +54,18 @@ func decodeNote(raw []byte) (note, error) {
 	d.DisallowUnknownFields()
 	var n note
 	if err := d.Decode(&n); err != nil {
-		return note{}, fmt.Errorf("read the note of custody: %w", err)
+		return note{}, fmt.Errorf("%w: %w", errNote, err)
 	}
 	if n.Format != noteFormat {
-		return note{}, fmt.Errorf("read the note of custody: unknown format %d", n.Format)
+		return note{}, fmt.Errorf("%w: unknown format %d", errNote, n.Format)
 	}
 	if len(n.Others) >= MaxStores || n.Key == nil && n.Others != nil || n.RefusedBy < noStore ||
 		n.RefusedBy > MaxStores {
-		return note{}, fmt.Errorf("read the note of custody: %d further keys, and a refusal by number %d",
+		return note{}, fmt.Errorf("%w: %d further keys, and a refusal by number %d", errNote,
 			len(n.Others), n.RefusedBy)
 	}
 	if f := n.Flow; f != nil && (!slices.Contains(kinds, f.Kind) || f.plan().index(f.Step) < 0) {
-		return note{}, fmt.Errorf("read the note of custody: unknown step %q of a change of kind %q", f.Step,
-			f.Kind)
+		return note{}, fmt.Errorf("%w: unknown step %q of a change of kind %q", errNote, f.Step, f.Kind)
 	}
 	return n, nil
 }

@@ -69,11 +69,20 @@ func (c *Custody) DependsOn(id sealed.SpaceID, key visage.KeyRef) bool {
 	return sp != nil && len(c.usesIn(sp, key)) > 0
 }
 
+// StoredUse is a resource that depends on a key, by what is stored.
+type StoredUse struct {
+	ID sealed.SpaceID
+	// Unreadable says that what is stored of the resource's keys is damaged, so that it may depend on any key: a backup
+	// may bring it back.
+	Unreadable bool
+}
+
 // StoredUses returns the resources that depend on a key, as Uses has it, by what the store has at this moment: another
-// process may have begun a change that this one does not know of yet. unchanged reports, as a transaction sees it,
-// whether no change of keys was begun since. A change that begins after that transaction is refused by Config.Kept.
+// process may have begun a change that this one does not know of yet. Resources whose keys cannot be read are among
+// them. unchanged reports, as a transaction sees it, whether no change of keys was begun since. A change that begins
+// after that transaction is refused by Config.Kept.
 func (c *Custody) StoredUses(ctx context.Context, of visage.KeyRef) (
-	users []sealed.SpaceID, unchanged func(sealed.Reader) (bool, error), err error,
+	users []StoredUse, unchanged func(sealed.Reader) (bool, error), err error,
 ) {
 	var before map[sealed.SpaceID]uint64
 	err = c.cfg.Store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) (err error) {
@@ -95,11 +104,13 @@ func (c *Custody) StoredUses(ctx context.Context, of visage.KeyRef) (
 		err := sp.read(ctx)
 		_, damaged := errors.AsType[*sealed.CorruptError](err)
 		switch {
-		case errors.Is(err, sealed.ErrNoSpace), damaged:
+		case errors.Is(err, sealed.ErrNoSpace):
+		case damaged || errors.Is(err, errNote):
+			users = append(users, StoredUse{ID: id, Unreadable: true})
 		case err != nil:
 			return nil, nil, fmt.Errorf("read the keys of resource %s: %w", id, err)
 		case len(c.usesIn(sp, of)) > 0:
-			users = append(users, id)
+			users = append(users, StoredUse{ID: id})
 		}
 	}
 	return users, func(r sealed.Reader) (bool, error) {

@@ -63,7 +63,7 @@ func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Asse
 		) {
 			all, unchanged, err := l.accounts.DependentOn(ctx, by, visage.KeyRef{Vault: address})
 			for _, d := range all {
-				var u registry.User
+				u := registry.User{Unreadable: d.Unreadable}
 				if d.Account.Name != "" {
 					u.Path = l.instance.accountPath(d.Account)
 				}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,10 +10,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/registry"
 	"github.com/visage-face/visage/server/servertest"
@@ -178,5 +182,77 @@ func TestProtectorAddedLaterProtectsNoResource(t *testing.T) {
 	r.call(http.StatusOK, "", token, "POST", protectors, fmt.Sprintf(`{"entry":%q}`, about.Address+"/keys/root"))
 	if says := w.protect(t, "vip", "root", ""); !strings.Contains(says, "protects the root key") {
 		t.Errorf("under the key of the root key: %q", says)
+	}
+}
+
+// TestStoreOfADamagedResourceStays: a key store is neither removed nor restricted while the keys of a resource cannot be
+// read, since a backup of the resource may need the store. When the resource is purged, it is removed.
+func TestStoreOfADamagedResourceStays(t *testing.T) {
+	vault := keystores.StartVault(t)
+	vault.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
+	dir := filepath.Join(t.TempDir(), "visage")
+	start := func() *storeWalk {
+		return &storeWalk{officer: &officer{Server: servertest.Start(t, server.Config{Dir: dir, Rate: 1000,
+			AutoApprove: true})}}
+	}
+	w := start()
+	w.resource(t, "vip")
+	w.know(t)
+	op := w.Operator()
+	by := visage.Caller{Principal: visage.Principal{Method: "operator", ObjectID: op.ClientID}}
+	group := "/subscriptions/" + op.SubscriptionID + "/resourceGroups/default"
+	about := oneToken(t, vault, filepath.Join(dir, "keystores"), group)
+	e, err := w.KeyStores().Add(t.Context(), by, about)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.address = about.Address
+	if says := w.protect(t, "vip", "faces", ""); says != "" {
+		t.Fatal(says)
+	}
+	w.until(t, "the active key", active)
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	damageBundle(t, filepath.Join(dir, "data"), w.space)
+
+	w = start()
+	list := w.KeyStores()
+	const cannotBeRead = "damaged and cannot be read: vip."
+	refusedAs(t, "KeyStoreInUse", cannotBeRead, list.Remove(t.Context(), by, e.ID))
+	_, err = list.SetResources(t.Context(), by, e.ID, []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"})
+	refusedAs(t, "KeyStoreInUse", cannotBeRead, err)
+	if _, err := list.SetResources(t.Context(), by, e.ID, []string{stores.Everybody}); err != nil {
+		t.Errorf("for all resources: %v", err)
+	}
+	if status, body := w.armed(t, http.MethodDelete, "vip", ""); status/100 != 2 {
+		t.Fatalf("delete the resource: %d %s", status, body)
+	}
+	refusedAs(t, "KeyStoreInUse", cannotBeRead, list.Remove(t.Context(), by, e.ID))
+	if err := w.Accounts().Purge(t.Context(), by, "vip"); err != nil {
+		t.Fatalf("purge the resource: %v", err)
+	}
+	if err := list.Remove(t.Context(), by, e.ID); err != nil {
+		t.Errorf("after the purge: %v", err)
+	}
+}
+
+// damageBundle changes the last byte of a resource's key bundle in the store of a stopped server. Its row is the one
+// that docs/formats/containers.md describes.
+func damageBundle(t *testing.T, dir string, space sealed.SpaceID) {
+	t.Helper()
+	db, err := pebble.Open(dir, &pebble.Options{ErrorIfNotExists: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := append(space[:], 'B')
+	row, done, err := db.Get(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row = bytes.Clone(row)
+	row[len(row)-1] ^= 1
+	if err := errors.Join(done.Close(), db.Set(at, row, pebble.Sync), db.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -56,6 +56,8 @@ type Config struct {
 type User struct {
 	Name string // empty: the caller may not see it
 	Path string // its management path; empty: another process has just made it
+	// Unreadable says that what is stored of its keys is damaged, so that it may depend on a key in any store.
+	Unreadable bool
 }
 
 // Registry is the list of key stores. It is safe for concurrent use.
@@ -376,11 +378,16 @@ func (r *Registry) remove(ctx context.Context, by visage.Caller, e Entry) error 
 		return refuseSettings(e)
 	}
 	return r.alter(ctx, by, e, func(users []User) error {
-		if len(users) == 0 {
-			return nil
+		certain, possible := split(users)
+		switch {
+		case len(certain) > 0:
+			return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, also "+
+				"deleted ones that can be recovered: %s. Give them other keys first.", e.Store.Address,
+				namesOf(certain))
+		case len(possible) > 0:
+			return refusePossible(e.Store.Address, possible)
 		}
-		return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, also "+
-			"deleted ones that can be recovered: %s. Give them other keys first.", e.Store.Address, namesOf(users))
+		return nil
 	}, func(tx sealed.Tx, _ record) error { return records.In().Delete(tx, e.Store.Address) })
 }
 
@@ -428,16 +435,39 @@ func (r *Registry) setResources(ctx context.Context, by visage.Caller, e Entry, 
 		users = slices.DeleteFunc(users, func(u User) bool {
 			return s.Permit(stores.Asker{Path: u.Path}) == nil
 		})
-		if len(users) == 0 {
-			return nil
+		certain, possible := split(users)
+		switch {
+		case len(certain) > 0:
+			return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, "+
+				"which would not be among those that may use it: %s. Name them too, or give them other keys first.",
+				s.Address, namesOf(certain))
+		case len(possible) > 0:
+			return refusePossible(s.Address, possible)
 		}
-		return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, which "+
-			"would not be among those that may use it: %s. Name them too, or give them other keys first.",
-			s.Address, namesOf(users))
+		return nil
 	}, func(tx sealed.Tx, rec record) error {
 		rec.Store.Resources = resources
 		return records.In().Put(tx, s.Address, rec)
 	})
+}
+
+// split returns the users that have a key in a store, and those that may have one.
+func split(users []User) (certain, possible []User) {
+	for _, u := range users {
+		if u.Unreadable {
+			possible = append(possible, u)
+		} else {
+			certain = append(certain, u)
+		}
+	}
+	return certain, possible
+}
+
+// refusePossible refuses a change for resources that may have a key in a store: with a backup they need it again.
+func refusePossible(address string, users []User) error {
+	return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s may have keys of these resources, since "+
+		"what is stored of their keys is damaged and cannot be read: %s. Restore the store of the service from a "+
+		"backup, or delete and purge these resources first.", address, namesOf(users))
 }
 
 // changeRounds is how often a change of a store is tried while keys of resources change.

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,15 +123,15 @@ func (p *process) open(t *testing.T) {
 		Users: func(ctx context.Context, _ visage.Caller, address string) (
 			users []registry.User, unchanged func(sealed.Reader) (bool, error), err error,
 		) {
-			ids, unchanged, err := p.custody.StoredUses(ctx, visage.KeyRef{Vault: address})
+			uses, unchanged, err := p.custody.StoredUses(ctx, visage.KeyRef{Vault: address})
 			if p.users != nil {
 				p.users()
 			}
 			if p.changing {
 				unchanged = func(sealed.Reader) (bool, error) { return false, nil }
 			}
-			for _, id := range ids {
-				users = append(users, registry.User{Name: id.String(), Path: path})
+			for _, use := range uses {
+				users = append(users, registry.User{Name: use.ID.String(), Path: path, Unreadable: use.Unreadable})
 			}
 			return users, unchanged, err
 		},
@@ -373,6 +374,23 @@ func TestStoreInUseElsewhereStays(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnreadableKeysKeepAStore: nobody can tell which keys protect a resource whose record of them cannot be read.
+func TestUnreadableKeysKeepAStore(t *testing.T) {
+	r := startTwo(t, "memory:"+t.Name())
+	bundle := r.a.store.Bundle(resource)
+	keys, err := bundle.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bundle.SetNote(t.Context(), keys.Sequence, []byte(`{"Format":0}`)); err != nil {
+		t.Fatal(err)
+	}
+	err = r.remove(t)
+	if codeOf(err) != "KeyStoreInUse" || !strings.Contains(err.Error(), "cannot be read: "+resource.String()) {
+		t.Errorf("remove a store while the keys of a resource cannot be read: %v", err)
 	}
 }
 
