@@ -53,17 +53,18 @@ func (v accountVaults) Check(
 }
 
 // admit refuses a key outside this instance that an account may not use: one that protects the root key, or that is in
-// a store whose description leaves the account out.
+// a store whose description, or in Azure where the settings, leave the account out.
 func (v accountVaults) admit(ctx context.Context, of account.Account, key visage.KeyRef) error {
 	if err := v.server.requireNotRoot(ctx, v.store, key); err != nil {
 		return err
 	}
-	if v.server.keyStores.Set().Require(key) != nil {
-		return nil // in Azure, by the application of the settings
-	}
-	return v.server.keyStores.Set().Permit(key, stores.Asker{Path: v.instance.accountPath(of), Holds: func() bool {
+	asker := stores.Asker{Path: v.instance.accountPath(of), Holds: func() bool {
 		return v.custody.DependsOn(sealed.SpaceID(of.ID), key)
-	}})
+	}}
+	if v.server.keyStores.Set().Require(key) != nil {
+		return v.server.permitAzure(key, asker)
+	}
+	return v.server.keyStores.Set().Permit(key, asker)
 }
 
 // Locate implements account.Vaults.

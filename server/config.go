@@ -171,6 +171,10 @@ type Config struct {
 	// use keys in Azure's vaults as this application, and not as their own identities. All or none. Default: none; only
 	// keys in this instance's own vaults are accepted.
 	AzureTenant, AzureClient, AzureSecretFile string
+	// AzureResources are the resources that may use Azure's vaults as this application, as stores.Store.Resources has
+	// it. Default: those that have a key in such a vault already, with that key.
+	AzureResources []string
+	azureNetwork   azureNetwork
 
 	// KeyStores are stores of customers' keys, beside key vaults, that resources may use, and KeyStoresFile is a file
 	// with further ones, as stores.Read has it. Operators can add others while the server runs. Default: none.
@@ -381,10 +385,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.KeyGrace < custody.MinGrace || c.KeyGrace > custody.MaxGrace {
 		bad("key-grace", "must be between %v and %v; got %v", custody.MinGrace, custody.MaxGrace, c.KeyGrace)
 	}
-	if whole := (c.AzureTenant != "") == (c.AzureClient != "") &&
-		(c.AzureClient != "") == (c.AzureSecretFile != ""); !whole {
-		bad("azure-tenant", "azure-tenant, azure-client and azure-secret-file go together: set all three, or none")
-	}
+	c.checkAzure(bad)
 	if c.FederationIssuer != "" {
 		if err := identity.CheckPublicIssuer(c.FederationIssuer); err != nil {
 			bad("federation-issuer", "%v", err)

@@ -39,6 +39,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*
 	if s.keyStores, err = s.openRegistry(ctx, l, assert); err != nil {
 		return nil, err
 	}
+	s.warnAzure()
 	opened.add("key stores", func() error {
 		s.keyStores.Set().Close()
 		return nil
@@ -50,7 +51,7 @@ func (s *Server) openCustody(ctx context.Context, l *layers, opened *closers) (*
 			return azure.NewVaults(azure.Config{Hosts: []string{"." + s.vaultsOrigin().Host()}, Roots: roots,
 				Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.inner.dial(ctx) }})
 		},
-		azure:  func() *azure.Vaults { return azure.NewVaults(azure.Config{}) },
+		azure:  s.cfg.azureVaults,
 		stores: func() *stores.Connections { return s.keyStores.Set().Connect(assert, l.asker) },
 	}
 	shared := connections{sync.OnceValue(fresh.own), sync.OnceValue(fresh.azure),
@@ -83,29 +84,19 @@ type connections struct {
 func (s *Server) openVaultKey(
 	l *layers, by connections, key visage.KeyRef, as visage.PrincipalID,
 ) (keysource.Source, error) {
-	vaults := by.azure
-	credential := azure.Credential(azure.Application{
-		Tenant: s.cfg.AzureTenant, ClientID: s.cfg.AzureClient, SecretFile: s.cfg.AzureSecretFile,
-	})
 	now := s.today(key)
 	vault, ours := s.ownVault(now)
 	switch {
-	case ours:
-		vaults, credential = by.own, ownCredential{l.identities, as}
-	case s.keyStores.Set().Require(now) == nil:
+	case !ours && s.keyStores.Set().Require(now) == nil:
 		return by.stores().Open(now, as)
-	case s.cfg.AzureTenant == "":
-		return nil, s.refuseForeign(key)
+	case !ours:
+		return s.openAzureKey(l, by, now, as)
 	}
-	src, err := vaults().Open(now, credential)
+	src, err := by.own().Open(now, ownCredential{l.identities, as})
 	if err != nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
-			err)
+		return nil, refuseUnusable(key, err)
 	}
-	if ours {
-		return ownKey{src, l.vaults, vault, now.Unversioned(), key.Unversioned()}, nil
-	}
-	return src, nil
+	return ownKey{src, l.vaults, vault, now.Unversioned(), key.Unversioned()}, nil
 }
 
 // openStoreKey opens a key in a store that the operator has configured, as the identity of a resource.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -149,3 +150,13 @@ func (s *Server) Rehearsals(by visage.Caller, started func(*Server)) (*drill.Roo
 
 // MayAnswerLater reports whether a start waits for a protector of the root key.
 var MayAnswerLater = mayAnswerLater
+
+// TowardsAzure returns settings of a server for which an instance at an address stands for Azure, with its vaults and
+// its token service.
+func TowardsAzure(cfg Config, address string, roots *x509.CertPool) Config {
+	cfg.azureNetwork = azureNetwork{roots: roots, authority: "https://" + address,
+		dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}
+	return cfg
+}

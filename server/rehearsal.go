@@ -101,6 +101,7 @@ func (c copies) config(dir string) (Config, error) {
 		RootKeys: c.cfg.RootKeys, Rate: 100_000,
 		// a copy uses the same key vaults
 		AzureTenant: c.cfg.AzureTenant, AzureClient: c.cfg.AzureClient, AzureSecretFile: c.cfg.AzureSecretFile,
+		AzureResources: c.cfg.AzureResources, azureNetwork: c.cfg.azureNetwork,
 		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile, keyStoreFiles: c.cfg.keyStoresDir(),
 		FederationIssuer: c.cfg.FederationIssuer,
 		Logger:           slog.New(slog.DiscardHandler),

@@ -35,16 +35,17 @@ type AskerOf func(key visage.KeyRef, as visage.PrincipalID) Asker
 var resourcePath = regexp.MustCompile(`(?i)^/subscriptions/[0-9a-f-]{36}(/resourceGroups/[^/,*]+` +
 	`(/providers/Microsoft\.CognitiveServices/accounts/[^/,*]+)?)?$`)
 
-// checkResources refuses entries of Store.Resources that name neither resources nor everybody.
-func (s Store) checkResources() error {
-	for _, r := range s.Resources {
-		if r == Everybody && len(s.Resources) > 1 {
-			return fmt.Errorf("resources has %q, which stands for all resources, beside others: leave one or the "+
-				"others out", Everybody)
+// CheckResources refuses entries of a list such as Store.Resources that name neither resources nor everybody. The list
+// is called name in the settings or in the description.
+func CheckResources(name string, all []string) error {
+	for _, r := range all {
+		if r == Everybody && len(all) > 1 {
+			return fmt.Errorf("%s has %q, which stands for all resources, beside others: leave one or the "+
+				"others out", name, Everybody)
 		}
 		if r != Everybody && !resourcePath.MatchString(r) {
-			return fmt.Errorf("resources has management paths of subscriptions, resource groups or resources, such as "+
-				"/subscriptions/ID/resourceGroups/NAME, or %q for all; got %.200q", Everybody, r)
+			return fmt.Errorf("%s has management paths of subscriptions, resource groups or resources, such as "+
+				"/subscriptions/ID/resourceGroups/NAME, or %q for all; got %.200q", name, Everybody, r)
 		}
 	}
 	return nil
@@ -69,10 +70,25 @@ func (s Store) RequireResources() error {
 // permits reports whether a resource may use the store. A description from a time before Resources existed permits the
 // keys that are in use.
 func (s Store) permits(a Asker) bool {
-	if len(s.Resources) == 0 {
-		return s.TellsResources() || a.Holds != nil && a.Holds()
+	return len(s.Resources) == 0 && s.TellsResources() || a.Among(s.Resources)
+}
+
+// Among reports whether a resource is one of those that a list names which may use a key, where all log in alike. A
+// list without entries names those that the key protects already.
+func (a Asker) Among(resources []string) bool {
+	if len(resources) == 0 {
+		return a.Holds != nil && a.Holds()
 	}
-	return slices.ContainsFunc(s.Resources, func(r string) bool { return r == Everybody || within(a.Path, r) })
+	return slices.ContainsFunc(resources, func(r string) bool { return r == Everybody || within(a.Path, r) })
+}
+
+// Exists refuses an identity that belongs to no resource any more: a store that cannot tell who asks would go on to
+// answer.
+func (a Asker) Exists() error {
+	if a.Path != "" {
+		return nil
+	}
+	return &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.NoIdentity, Text: errNoIdentity.Error()}
 }
 
 // within reports whether a management path is another one or below it.
@@ -115,7 +131,7 @@ func (s *Set) SetResources(address string, resources []string) {
 }
 
 // admit refuses a key to an identity whose resource may not use the key's store, or that belongs to no resource any
-// more: a store that cannot tell who asks would go on to answer.
+// more.
 func (c *Connections) admit(key visage.KeyRef, as visage.PrincipalID) error {
 	store := c.set.store(key)
 	if store == nil {
@@ -125,14 +141,18 @@ func (c *Connections) admit(key visage.KeyRef, as visage.PrincipalID) error {
 		return nil
 	}
 	asker := c.asker(key, as)
-	if asker.Path == "" {
-		return &keysource.Error{Class: keysource.ErrDenied, Reason: keysource.NoIdentity,
-			Text: errNoIdentity.Error()}
+	if err := asker.Exists(); err != nil {
+		return err
 	}
 	return store.Permit(asker)
 }
 
-// admitted is a source that is asked only while the store's description permits the resource to use it.
+// Guard returns a source that is asked only while admit returns no error. Else each call returns that error.
+func Guard(source keysource.Source, admit func() error) keysource.Source {
+	return admitted{source, admit}
+}
+
+// admitted is what Guard returns.
 type admitted struct {
 	source keysource.Source
 	admit  func() error

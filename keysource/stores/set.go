@@ -200,7 +200,7 @@ func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.
 	if err != nil {
 		return nil, err
 	}
-	return admitted{src, admit}, nil
+	return Guard(src, admit), nil
 }
 
 // open is Open without the question whether the identity's resource may use the store.

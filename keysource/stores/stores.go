@@ -278,7 +278,7 @@ func (s *Store) complete() (err error) {
 	if err := s.kind.check(*s); err != nil {
 		return fmt.Errorf("%s: %w", s.Address, err)
 	}
-	if err := s.checkResources(); err != nil {
+	if err := CheckResources(ResourcesField, s.Resources); err != nil {
 		return fmt.Errorf("%s: %w", s.Address, err)
 	}
 	return nil

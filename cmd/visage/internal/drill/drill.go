@@ -36,7 +36,7 @@ func revoke() *cobra.Command {
 		"it back, waits for each, and measures. The resource's own key closes the running server too."
 	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file",
 		"root-key", "domain", "azure-tenant",
-		"azure-client", "azure-secret-file", "key-stores", "federation-issuer")
+		"azure-client", "azure-secret-file", "azure-resources", "key-stores", "federation-issuer")
 	output := command.DefineOutput(c)
 	key := c.Flags().String("rehearsal-key", "", "`KEY` in a store elsewhere that its holder revokes during the "+
 		"rehearsal (default: none)")

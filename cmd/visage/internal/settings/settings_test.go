@@ -43,8 +43,8 @@ var brokenConfigs = map[string][]string{
 			`parallel, gallery-memory, disk-reserve, rate, vault-rate, management-rate, token-rate, connections, ` +
 			`anchors, accept-rollback, shared, peer-listen, peer-address, partition-memory, partition-copies, ` +
 			`allow-private-urls, auto-approve, key-grace, azure-tenant, ` +
-			`azure-client, azure-secret-file, key-stores, federation-issuer, trust-issuer, console-issuer, ` +
-			`console-issuer-secret-file, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
+			`azure-client, azure-secret-file, azure-resources, key-stores, federation-issuer, trust-issuer, ` +
+			`console-issuer, console-issuer-secret-file, issuer-ca-file, identity-endpoint, identity-endpoint-for, ` +
 			`identity-endpoint-imds, root-key, root-key-wait, recovery-recipient, recovery-threshold, ` +
 			`stop-delay, drain-timeout, log-level, log-format`,
 	},
@@ -121,6 +121,7 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 		"management-rate": "1", "token-rate": "1", "anchors": "/a", "accept-rollback": "true", "shared": "true",
 		"peer-listen": "127.0.0.1:1", "peer-address": "x.test:1", "partition-memory": "1MiB", "partition-copies": "3",
 		"key-grace": "5m", "azure-tenant": "contoso.example", "azure-client": "x", "azure-secret-file": "/s",
+		"azure-resources":            "/subscriptions/0f00c31a-9aa7-41cd-a6aa-b60cbd57f2b4",
 		"key-stores":                 "/s",
 		"federation-issuer":          "https://issuer.example/visage",
 		"trust-issuer":               "https://login.example=visage",

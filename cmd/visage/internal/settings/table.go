@@ -278,6 +278,13 @@ var table = []setting{
 		set:     text(func(c *Settings) *string { return &c.Server.AzureSecretFile }),
 	},
 	{
+		name: "azure-resources", list: true,
+		usage: "management `PATH` of a subscription, resource group or resource that may use the application of " +
+			"azure-client, or * for all (default: none beside those that have a key in Azure already)",
+		allowed: "management paths, or * alone",
+		set:     texts(func(c *Settings) *[]string { return &c.Server.AzureResources }),
+	},
+	{
 		name: "key-stores",
 		usage: "JSON `FILE` with the stores of customers' keys beside key vaults, such as HashiCorp Vault, " +
 			"that resources may use (default: none)",
