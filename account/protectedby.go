@@ -37,9 +37,8 @@ type Dependent struct {
 	Unreadable bool
 }
 
-// DependentOn returns the accounts that ProtectedBy counts, and those whose keys cannot be read, by what the store has at
-// this moment. unchanged reports in
-// a transaction whether it has the same still; see custody.StoredUses.
+// DependentOn returns the accounts that ProtectedBy counts, and those whose keys cannot be read, by what the store has
+// at this moment. unchanged reports in a transaction whether it has the same still; see custody.StoredUses.
 func (a *Accounts) DependentOn(ctx context.Context, by visage.Caller, of visage.KeyRef) (
 	all []Dependent, unchanged func(sealed.Reader) (bool, error), err error,
 ) {

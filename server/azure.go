@@ -66,9 +66,9 @@ func (s *Server) permitAzure(key visage.KeyRef, a stores.Asker) error {
 	if a.Among(s.cfg.AzureResources) {
 		return nil
 	}
-	return visage.Refuse(visage.Invalid, "KeyStoreNotPermitted", "The resource %s may not use the vault %s: the setting "+
-		"azure-resources does not list it. Ask the operator of this instance to add it, or to describe the vault as a "+
-		"key store that the resource logs in to as itself.", a.Path, key.Vault)
+	return visage.Refuse(visage.Invalid, "KeyStoreNotPermitted", "The resource %s may not use the vault %s: the "+
+		"setting azure-resources does not list it. Ask the operator of this instance to add it, or to describe the "+
+		"vault as a key store that the resource logs in to as itself.", a.Path, key.Vault)
 }
 
 // admitToAzure refuses what permitAzure does, and an identity that belongs to no resource any more.

@@ -185,8 +185,8 @@ func TestProtectorAddedLaterProtectsNoResource(t *testing.T) {
 	}
 }
 
-// TestStoreOfADamagedResourceStays: a key store is neither removed nor restricted while the keys of a resource cannot be
-// read, since a backup of the resource may need the store. When the resource is purged, it is removed.
+// TestStoreOfADamagedResourceStays: a key store is neither removed nor restricted while the keys of a resource cannot
+// be read, since a backup of the resource may need the store. When the resource is purged, it is removed.
 func TestStoreOfADamagedResourceStays(t *testing.T) {
 	vault := keystores.StartVault(t)
 	vault.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
@@ -220,7 +220,8 @@ func TestStoreOfADamagedResourceStays(t *testing.T) {
 	list := w.KeyStores()
 	const cannotBeRead = "damaged and cannot be read: vip."
 	refusedAs(t, "KeyStoreInUse", cannotBeRead, list.Remove(t.Context(), by, e.ID))
-	_, err = list.SetResources(t.Context(), by, e.ID, []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"})
+	others := []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"}
+	_, err = list.SetResources(t.Context(), by, e.ID, others)
 	refusedAs(t, "KeyStoreInUse", cannotBeRead, err)
 	if _, err := list.SetResources(t.Context(), by, e.ID, []string{stores.Everybody}); err != nil {
 		t.Errorf("for all resources: %v", err)

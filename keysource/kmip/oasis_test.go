@@ -143,8 +143,9 @@ func TestSpecification(t *testing.T) {
 		"4.30 another key's": {false, [][]byte{active, one(failed(api.OperationDecrypt,
 			api.ResultReasonCryptographicFailure))}, wrong, "", "CryptographicFailure"},
 		// A tag that does not match is a cryptographic failure (CS-BC-M-GCM-1-14 of the test cases), for some servers
-		// an invalid field that they name. Any other field that a server does not take, a tag of its length included, is
-		// one of the question, and that is the same for every key: a server that was updated must not lock all resources.
+		// an invalid field that they name. Any other field that a server does not take, a tag of its length included,
+		// is one of the question, and that is the same for every key: a server that was updated must not lock all
+		// resources.
 		"4.30 a field": {false, [][]byte{active, one(failed(api.OperationDecrypt, api.ResultReasonInvalidField))},
 			unknown, "", "InvalidField"},
 		"4.30 the tag":               invalid("Authenticated Encryption Tag is not valid", wrong),

@@ -381,8 +381,8 @@ func (r *Registry) remove(ctx context.Context, by visage.Caller, e Entry) error 
 		certain, possible := split(users)
 		switch {
 		case len(certain) > 0:
-			return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, also "+
-				"deleted ones that can be recovered: %s. Give them other keys first.", e.Store.Address,
+			return visage.Refuse(visage.Conflict, "KeyStoreInUse", "The key store %s has keys of these resources, "+
+				"also deleted ones that can be recovered: %s. Give them other keys first.", e.Store.Address,
 				namesOf(certain))
 		case len(possible) > 0:
 			return refusePossible(e.Store.Address, possible)
