@@ -347,8 +347,9 @@ func (c *Console) newKeyStorePage(v *visit) (*view, *form, error) {
 	page := newStorePath(kind.Scheme)
 	f := v.form(page, v.text("stores.add.submit"), fields...)
 	f.Cancel = storesPath
-	w := v.page("vaultform", v.text("stores.add", v.text("stores.kind."+kind.Scheme)), formPage{[]string{
-		v.text("stores.method." + method.Name), v.text("stores.add.intro"), v.text("stores.add.files")}, f})
+	w := v.page("vaultform", v.text("stores.add", v.text("stores.kind."+kind.Scheme)), formPage{Form: f,
+		Intro: []string{v.text("stores.method." + method.Name), v.text("stores.add.intro"),
+			v.text("stores.add.files")}})
 	w.crumbs = []link{{v.text("stores.title"), storesPath}}
 	if len(kind.Methods) > 1 {
 		for j, m := range kind.Methods {
@@ -393,8 +394,8 @@ func (c *Console) restrictionPage(v *visit) (*view, *form, error) {
 	input.Value, input.Required = s.Fields[resourcesName], true
 	f := v.form(storePath(s.ID, resourcesName), v.text("stores.restrict.submit"), input)
 	f.Cancel = storePath(s.ID, "")
-	w := v.page("vaultform", v.text("stores.restrict"), formPage{[]string{v.text("stores.restrict.intro",
-		isolated(s.Address))}, f})
+	w := v.page("vaultform", v.text("stores.restrict"), formPage{Form: f,
+		Intro: []string{v.text("stores.restrict.intro", isolated(s.Address))}})
 	w.crumbs = []link{{v.text("stores.title"), storesPath},
 		{v.text("stores.one", v.text("stores.kind."+s.Kind)), storePath(s.ID, "")}}
 	return w, f, nil

@@ -27,6 +27,9 @@ func TestStorePages(t *testing.T) {
 	list := b.Get(storePages)
 	want(t, "the list", list, 200, "hashivault://settings.example/transit", "Settings of the service",
 		storePages+"/-/new/hashivault")
+	if broken := "hashivault://<wbr>settings.<wbr>example/<wbr>transit"; !strings.Contains(list.Body, broken) {
+		t.Errorf("the list does not say where the address may be broken: %s", list.Body)
+	}
 	const form = storePages + "/-/new/hashivault"
 	want(t, "the form", b.Get(form), 200,
 		"Audience of the tokens", "No secret is stored", "keystores", form+"?login.method=approle")

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -264,12 +265,21 @@ func (l *language) functions() template.FuncMap {
 			}
 			return ""
 		},
-		"num":   func(n any) string { return l.printer.Sprint(n) },
-		"icon":  assets.Icon,
-		"asset": assets.URL,
-		"pair":  func(a, b any) pair { return pair{a, b} },
+		"num":     func(n any) string { return l.printer.Sprint(n) },
+		"icon":    assets.Icon,
+		"address": breakable,
+		"asset":   assets.URL,
+		"pair":    func(a, b any) pair { return pair{a, b} },
 	}
 }
+
+// breakable is an address as HTML that may be broken after its punctuation, so that lines do not end within a name.
+func breakable(address string) template.HTML {
+	return template.HTML(punctuation.ReplaceAllString(template.HTMLEscapeString(address), "$0<wbr>"))
+}
+
+// punctuation matches no part of a character reference.
+var punctuation = regexp.MustCompile(`[/.:?=]+`)
 
 // pair hands two values to a part of a page.
 type pair struct{ A, B any }

@@ -15,6 +15,7 @@ import (
 type formPage struct {
 	Intro []string
 	Form  *form
+	First *link // what may have to be done before; nil: nothing
 }
 
 func (c *Console) newVault(v *visit) (*view, error) {
@@ -47,7 +48,8 @@ func (c *Console) newVaultPage(v *visit) (*view, *form, error) {
 		v.tagsField(nil),
 	)
 	f.Cancel = prefix + "/vaults"
-	w := v.page("vaultform", v.text("vault.create"), formPage{[]string{v.text("vault.create.intro")}, f})
+	w := v.page("vaultform", v.text("vault.create"), formPage{Form: f,
+		Intro: []string{v.text("vault.create.intro")}})
 	w.crumbs = []link{{v.text("nav.vaults"), prefix + "/vaults"}}
 	return w, f, nil
 }

@@ -23,9 +23,16 @@ func (c *Console) transferPage(v *visit) (*view, *form, error) {
 			Required: true},
 	}, v.newKeyFields()...)
 	f := v.form(vaultPagePath(vault.Name, "importbyok"), v.text("vaultkey.byok"), fields...)
-	return v.vaultFormPage(vault, "vaultkeyform", v.text("vaultkey.byok"), formPage{
-		[]string{v.text("vaultkey.byok.intro"), v.text("vaultkey.byok.first")}, f,
-	}), f, nil
+	data := formPage{Intro: []string{v.text("vaultkey.byok.intro"), v.text("vaultkey.byok.first")}, Form: f}
+	mayCreate, err := mayCreateVaultKey.may(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	if mayCreate {
+		data.First = &link{v.text("vaultkey.byok.exchange"),
+			withQuery(vaultPagePath(vault.Name, "newkey"), "exchange", "1")}
+	}
+	return v.vaultFormPage(vault, "vaultkeyform", v.text("vaultkey.byok"), data), f, nil
 }
 
 func (c *Console) newTransfer(v *visit) (*view, error) {

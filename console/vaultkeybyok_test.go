@@ -32,6 +32,10 @@ func TestWrappedKeys(t *testing.T) {
 	o.vault(b, "safe", url.Values{"protect": nil})
 	const form = safe + "/importbyok"
 	o.shows(b.Get(safe+"/keys"), http.StatusOK, form)
+	const first = safe + "/newkey?exchange=1"
+	o.shows(b.Get(form), http.StatusOK, `href="`+first+`"`)
+	o.shows(b.Get(first), http.StatusOK, `name="exchange" value="on" checked`)
+	o.lacks(b.Get(safe+"/newkey"), `name="exchange" value="on" checked`)
 	o.sent(b.Submit(safe+"/newkey", safe+"/newkey", url.Values{"name": {"exchange"}, "kind": {"RSA 2048"},
 		"exchange": {"on"}}), safe+"/keys/exchange")
 	p := b.Get(safe + "/keys/exchange")

@@ -59,11 +59,11 @@ func (c *Console) newVaultKeyPage(v *visit) (*view, *form, error) {
 		{Name: "kind", Kind: "select", Label: v.text("vaultkey.kind"), Value: "RSA 2048", Options: kinds,
 			Required: true},
 		{Name: "exchange", Kind: "checkbox", Label: v.text("vaultkey.new.exchange"),
-			Hint: v.text("vaultkey.new.exchange.hint")},
+			Hint: v.text("vaultkey.new.exchange.hint"), Checked: v.field("exchange") != ""},
 	}, v.newKeyFields()...)
 	f := v.form(vaultPagePath(vault.Name, "newkey"), v.text("vaultkey.new"), fields...)
 	return v.vaultFormPage(vault, "vaultkeyform", v.text("vaultkey.new"), formPage{
-		[]string{v.text("vaultkey.new.intro")}, f,
+		Intro: []string{v.text("vaultkey.new.intro")}, Form: f,
 	}), f, nil
 }
 
@@ -179,7 +179,7 @@ func (c *Console) importPage(v *visit) (*view, *form, error) {
 	fields = append(fields, v.newKeyFields()...)
 	f := v.form(vaultPagePath(vault.Name, "importkey"), v.text("vaultkey.import"), fields...)
 	return v.vaultFormPage(vault, "vaultkeyform", v.text("vaultkey.import"), formPage{
-		[]string{v.text("vaultkey.import.intro"), v.text("vaultkey.import.safe")}, f,
+		Intro: []string{v.text("vaultkey.import.intro"), v.text("vaultkey.import.safe")}, Form: f,
 	}), f, nil
 }
 
@@ -237,7 +237,7 @@ func (c *Console) restorePage(v *visit) (*view, *form, error) {
 		&field{Name: "backup", Kind: "file", Label: v.text("vaultkey.restore.file"), Required: true,
 			Hint: v.text("vaultkey.restore.file.hint"), Accept: ".keybackup"})
 	return v.vaultFormPage(vault, "vaultform", v.text("vaultkey.restore"), formPage{
-		[]string{v.text("vaultkey.restore.intro")}, f,
+		Intro: []string{v.text("vaultkey.restore.intro")}, Form: f,
 	}), f, nil
 }
 
