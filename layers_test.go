@@ -50,10 +50,13 @@ run                                     : the loop that trains, expires and swee
 doc errors event pad spaceid                 : words: errors, events, ids, sizes of records
 workqueue rotationprogress                   : work that waits for the background, by space; how far a rotation is
 store                                        : the Store
-log portable reserve migrate openkeys        : logs; values for elsewhere; free disk space; migrations; the root's keys
+log                                          : logs
+thisformat nextformat                        : the next version's format, for tests
+portable reserve migrate openkeys            : values for elsewhere; free disk space; migrations; the root's keys
 space                                        : a space: its lease, its transactions
 tx lifecycle                                 : what rooms read and write with; create and drop spaces
 claim                                        : what one process of several may do
+upgrade                                      : another format of a store that is at work
 table turn fold verify                       : typed tables; turns; folds; verification
 bundle each maintenance                      : the keys of a space; what the background does
 anchor erase rotation                        : rollback detection; erasures; another root key

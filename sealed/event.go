@@ -34,6 +34,7 @@ const (
 	Corrupt          = event.Corrupt
 	StoreMigrating   = event.StoreMigrating
 	StoreMigrated    = event.StoreMigrated
+	MigrationDelayed = event.MigrationDelayed
 	EraseDelayed     = event.EraseDelayed
 	AnchorMissing    = event.AnchorMissing
 	AnchorDelayed    = event.AnchorDelayed

@@ -281,9 +281,10 @@ func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, e
 	if err != nil {
 		return nil, err
 	}
-	s.format = f.Number
+	s.format.Store(f.Number)
+	s.leases.Open(s.root, s.formats())
 	s.keepEpochs(mortalKeys{&m.keys, m})
-	if err := s.migrate(t.Context()); err != nil {
+	if err := s.migrate(t.Context(), f.Number); err != nil {
 		return nil, err
 	}
 	if err := s.Spaces().Create(t.Context(), Operator); err != nil && !errors.Is(err, ErrExists) {
@@ -408,6 +409,7 @@ func InTheClear(tx Tx) (all [][]byte) {
 // Step is a migration of a test.
 type Step struct {
 	Name, Since string
+	Rolling     bool
 	Run         func(context.Context, *Store) error
 }
 
@@ -423,6 +425,7 @@ func WithSteps(cfg Config, further ...Step) Config {
 	for _, m := range further {
 		cfg.migrations = append(cfg.migrations, migration{
 			Migration: Migration{Number: uint32(len(cfg.migrations) + 1), Name: m.Name, Since: m.Since}, run: m.Run,
+			rolling: m.Rolling,
 		})
 	}
 	return cfg
@@ -536,10 +539,20 @@ func (s *Store) RootVersions(t testing.TB, anchors string) map[string][]uint32 {
 
 // OpenPausable opens a store with a shared memory engine, in a process that can be paused.
 func OpenPausable(ctx context.Context, cfg Config) (*Store, *Process, error) {
-	_, name, _ := strings.Cut(cfg.Engine, ":")
-	p := &Process{Engine: memory.Open(name)}
-	s, err := openOver(ctx, cfg, p, "")
+	p := NewProcess(cfg)
+	s, err := p.Open(ctx, cfg)
 	return s, p, err
+}
+
+// NewProcess returns a process that has not opened its store yet.
+func NewProcess(cfg Config) *Process {
+	_, name, _ := strings.Cut(cfg.Engine, ":")
+	return &Process{Engine: memory.Open(name)}
+}
+
+// Open opens the store.
+func (p *Process) Open(ctx context.Context, cfg Config) (*Store, error) {
+	return openOver(ctx, cfg, p, "")
 }
 
 // Process is a process whose leases are not renewed while it is paused, and which does not know.

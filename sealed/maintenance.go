@@ -16,8 +16,9 @@ func (s *Store) Maintenance() *Maintenance { return &Maintenance{s} }
 // Volumes says how full the volumes are. What is not known is left out.
 func (m *Maintenance) Volumes() []VolumeState { return m.store.volumes.States() }
 
-// Format is the format that the store has.
-func (m *Maintenance) Format() uint32 { return m.store.format }
+// Format is the format in which this process writes. It is that of the store, or the one before for some seconds after
+// the store got another one.
+func (m *Maintenance) Format() uint32 { return m.store.format.Load() }
 
 // TellMigrations calls tell for each migration of this store that is not yet reported, oldest first, and records them
 // as reported if all calls return nil. After a crash, some may be reported twice. It is for a log that must not miss
@@ -29,16 +30,20 @@ func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) e
 		return ErrClosed
 	}
 	doc, err := s.root.Read(ctx)
-	if err != nil || doc.Told >= doc.Number {
+	if err != nil {
 		return err
 	}
-	for _, step := range s.steps[doc.Told:doc.Number] {
+	number := migrated(doc)
+	if doc.Told >= number {
+		return nil
+	}
+	for _, step := range s.steps[doc.Told:number] {
 		if err := tell(step.Migration); err != nil {
 			return err
 		}
 	}
 	err = s.root.Change(ctx, func(doc *keys.Instance) error {
-		doc.Told = s.format
+		doc.Told = max(doc.Told, number)
 		return nil
 	})
 	if err != nil {

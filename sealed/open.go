@@ -25,7 +25,8 @@ import (
 
 // Open opens a store, or creates one in an engine that is empty. Nothing is created when anything is there: a root that
 // does not open is a *RootError, whose sentences say what to do about each protector. A store of an older format is
-// brought to the newest first; one of a newer format is a *NewerError, before anything is written.
+// brought to the newest first, or by Run where processes that share it go on meanwhile; one of a newer format is a
+// *NewerError, before anything is written.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if len(cfg.Protectors) == 0 {
 		return nil, errors.New("open sealed store: the instance root needs at least one protector")
@@ -92,13 +93,13 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 	if err != nil {
 		return err
 	}
-	s.format = f.Number
-	s.leases.Open(s.root, cfg.admit)
-	older := int(s.format) < len(s.steps)
-	err = s.leases.Join(ctx, older || !cfg.Shared)
+	s.format.Store(f.Number)
+	s.leases.Open(s.root, s.formats())
+	older, rolling := int(f.Number) < len(s.steps), s.shared && s.rollsFrom(f.Number)
+	err = s.leases.Join(ctx, older && !rolling || !cfg.Shared)
 	if older && errors.Is(err, ErrInUse) {
 		err = fmt.Errorf("the store has format %d, and this program brings it to format %d, which others must not see "+
-			"happen: stop them first: %w", s.format, len(s.steps), err)
+			"happen: stop them first: %w", f.Number, len(s.steps), err)
 	}
 	if err != nil {
 		return err
@@ -115,10 +116,16 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 	if err := s.openAnchors(ctx, cfg); err != nil {
 		return err
 	}
-	if err := s.migrate(ctx); err != nil {
-		return err
+	if !rolling { // else Run does it
+		doc, err := s.readInstance(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.migrate(ctx, migrated(doc)); err != nil {
+			return err
+		}
 	}
-	if cfg.Shared && older {
+	if cfg.Shared && older && !rolling {
 		if err := s.leases.Share(ctx); err != nil {
 			return err
 		}
@@ -129,6 +136,13 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 		return s.checkEpochs(ctx)
 	}
 	return nil
+}
+
+// rollsFrom reports whether a shared store of a format is brought to the newest one while it is at work: either it is
+// there already, and what is left of that goes on, or one rolling migration leads there.
+func (s *Store) rollsFrom(number uint32) bool {
+	n := int(number)
+	return n == len(s.steps) || n == len(s.steps)-1 && s.steps[n].rolling
 }
 
 // checkEpochs makes sure that the key store is the one of the other processes: the first of them has put a key of the
@@ -168,15 +182,15 @@ func (s *Store) openReadOnly(ctx context.Context, cfg Config, eng engine.Engine)
 	if err != nil {
 		return err
 	}
-	if s.format = doc.Number; int(s.format) != len(s.steps) {
+	if s.format.Store(doc.Number); int(doc.Number) != len(s.steps) && !s.rollsFrom(doc.Number) {
 		return fmt.Errorf("the store has format %d and is only read, so it is not brought to format %d: start the "+
-			"server once", s.format, len(s.steps))
+			"server once", doc.Number, len(s.steps))
 	}
 	epochs, err := openEpochs(ctx, cfg, eng, s.root.Instance)
 	if err != nil {
 		return err
 	}
-	s.leases.Open(s.root, cfg.admit)
+	s.leases.Open(s.root, s.formats())
 	s.keepEpochs(epochs)
 	return s.openAnchors(ctx, cfg)
 }
@@ -251,7 +265,9 @@ func real(path string) string {
 
 // Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds
 // containers that have grown, turns the epochs of spaces in which something was deleted, keeps the anchors up to date,
-// and finishes what a crash left of drops and turns. It returns after all of it has ended.
+// finishes what a crash left of drops and turns, and brings a store that processes share to the newest format once all
+// of them know it. Where another one did that and this one does not know the format, it ends with a *NewerError. It
+// returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
 		return fmt.Errorf("remove what dropped spaces left: %w", err)
@@ -265,12 +281,17 @@ func (s *Store) Run(ctx context.Context) error {
 	s.reportStrayKeys(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var broken error
+	var broken, refused error
 	var all sync.WaitGroup
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() { s.rotateForever(ctx) })
 	all.Go(func() { s.sweepDroppedForever(ctx) })
+	all.Go(func() {
+		if refused = s.upgradeForever(ctx); refused != nil {
+			stop()
+		}
+	})
 	all.Go(func() {
 		if broken = s.volumes.Watch(ctx, s.engine, s.report); broken != nil {
 			stop()
@@ -279,7 +300,7 @@ func (s *Store) Run(ctx context.Context) error {
 	err := s.foldForever(ctx)
 	stop()
 	all.Wait()
-	return errors.Join(broken, err)
+	return errors.Join(broken, refused, err)
 }
 
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.

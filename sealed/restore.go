@@ -16,7 +16,8 @@ import (
 // again.
 func (s *Store) Backup() *backup.Backup {
 	return backup.New(backup.Config{Root: s.root, Engine: s.engine, Epochs: s.epochs, Bundles: s.bundles,
-		Closed: s.isClosed, Format: s.format, Since: since(s.steps, s.format), Known: uint32(len(s.steps))})
+		Closed: s.isClosed, Format: s.number, Since: func(number uint32) string { return since(s.steps, number) },
+		Known: uint32(len(s.steps))})
 }
 
 // Restore makes a store out of a keyring and a backup, in an empty engine and key directory. cfg's protectors must be
@@ -45,7 +46,7 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, data io.Rea
 	err = streams.Restore(ctx, backup.Target{
 		Root: s.root, Engine: s.engine, Loader: loader, Report: s.report, Protectors: cfg.Protectors,
 		Alone: func(ctx context.Context) error {
-			s.leases.Open(s.root, cfg.admit)
+			s.leases.Open(s.root, s.formats())
 			return s.leases.Join(ctx, true)
 		},
 		Epochs: func(instance format.ID) (in keystore.Place, err error) {
@@ -53,6 +54,7 @@ func Restore(ctx context.Context, cfg Config, keyring io.ReadSeeker, data io.Rea
 			return keys, err
 		},
 		Since: func(number uint32) string { return since(steps, number) },
+		From:  func(number uint32) uint32 { return formerOf(steps, number) },
 	})
 	if keys != nil {
 		keys.Close()

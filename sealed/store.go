@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/visage-face/visage/internal/arena"
@@ -83,8 +84,8 @@ type Store struct {
 	engine  engine.Engine
 	volumes *volume.Volumes
 	epochs  keystore.Place
-	format  uint32      // of the store; it changes while the store opens, and not after
-	steps   []migration // that the program knows
+	format  atomic.Uint32 // that this process writes; see docs/decisions/0032-rolling-upgrades.md
+	steps   []migration   // that the program knows
 	root    *keys.Root
 	// the engine, when it is one over PostgreSQL
 	database *postgres.Engine
@@ -169,10 +170,15 @@ type Migration struct {
 type migration struct {
 	Migration
 
+	// rolling says that the program reads the format before and the new one, and writes the format before while
+	// Store.format says so. Then processes that share a store are replaced one after another; without it, all of them
+	// end before it is migrated.
+	rolling bool
+
 	// run rewrites what the format changes, in transactions of the engine of bounded size. It must be idempotent, and
 	// must take rows that have the new format already: it runs again from the beginning when it was interrupted, and
-	// over a store that was restored from an older backup. It is called while no space is open, so that it can change
-	// only what the instance root opens. Nil: what changed is not rewritten, and the number alone keeps older programs
-	// away.
+	// over a store that was restored from an older backup. It can change only what the instance root opens: no space
+	// is open when it is called or, if it is rolling, spaces are at work here and elsewhere, in the new format. Nil:
+	// what changed is not rewritten, and the number alone keeps older programs away.
 	run func(context.Context, *Store) error
 }

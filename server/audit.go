@@ -51,7 +51,22 @@ func instanceEvent(kind audit.Kind) audit.Event {
 	return e
 }
 
-// auditMigrations records the migrations that brought the store to its format. They ran before the log could open, in
+// auditLateMigrations records migrations that end while the server runs, as those of a store that replicas share do,
+// until ctx ends. What cannot be recorded now is recorded at the next start of a replica.
+func (s *Server) auditLateMigrations(ctx context.Context, l *layers) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.migrated:
+		}
+		if err := auditMigrations(ctx, l.store, l.audit); err != nil && ctx.Err() == nil {
+			s.log.Error("a migration of the store is not in the audit log yet; the next start records it", "err", err)
+		}
+	}
+}
+
+// auditMigrations records the migrations that brought the store to its format. Most ran before the log could open, in
 // this program or in an offline command; the store keeps them until they are recorded.
 func auditMigrations(ctx context.Context, store *sealed.Store, l *audit.Log) error {
 	return store.Maintenance().TellMigrations(ctx, func(m sealed.Migration) error {

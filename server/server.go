@@ -61,6 +61,8 @@ type Server struct {
 	served servedCertificates
 	audit  atomic.Pointer[audit.Log] // nil until it is open
 
+	migrated chan struct{} // holds a token when a migration has ended that may not be in the audit log
+
 	custody atomic.Pointer[custody.Custody]  // likewise
 	face    atomic.Pointer[face.Service]     // likewise
 	metrics atomic.Pointer[metrics.Recorder] // likewise
@@ -88,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	return &Server{cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), events: newEvents(),
-		calls: newCalls()}, nil
+		migrated: make(chan struct{}, 1), calls: newCalls()}, nil
 }
 
 // Ready returns a channel that is closed when the server serves. It is never closed if Run fails before.
@@ -218,7 +220,7 @@ func (s *Server) serve(
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services run longer than the requests
 	l.inner.serve(l.forInner)
 	worked := make(chan error, 1)
-	go func() { worked <- background(work, l, failed) }()
+	go func() { worked <- s.background(work, l, failed) }()
 	s.serving.Store(true)
 	close(s.ready)
 	select {
@@ -251,13 +253,15 @@ func (s *Server) serve(
 
 // background runs the services that work in the background, until ctx ends. If one ends before, its error goes to
 // failed.
-func background(ctx context.Context, l *layers, failed chan<- error) error {
+func (s *Server) background(ctx context.Context, l *layers, failed chan<- error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	all := map[string]func(context.Context) error{
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
 		"identities": l.identities.Run,
 		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run, "console": l.console.Run,
-		"key stores": l.keyStores.Run,
+		"key stores": l.keyStores.Run, "audit of migrations": func(ctx context.Context) error {
+			return s.auditLateMigrations(ctx, l)
+		},
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

@@ -127,6 +127,7 @@ func newEvents() *prometheus.CounterVec {
 	for _, kind := range []sealed.EventKind{
 		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
 		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed, sealed.KeysStray,
+		sealed.MigrationDelayed,
 	} {
 		v.WithLabelValues(string(kind))
 	}
@@ -135,18 +136,22 @@ func newEvents() *prometheus.CounterVec {
 
 // newFormat makes the metric of the store's format.
 func newFormat(store *sealed.Store) prometheus.Collector {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "visage_sealed_format",
 		Help: "The format of the store; programs that know only older formats cannot open it.",
-	})
-	g.Set(float64(store.Maintenance().Format()))
-	return g
+	}, func() float64 { return float64(store.Maintenance().Format()) })
 }
 
 // note logs, counts and audits an event of the sealed store.
 func (s *Server) note(e sealed.Event) {
 	s.events.WithLabelValues(string(e.Kind)).Inc()
 	s.auditStore(e)
+	if e.Kind == sealed.StoreMigrated {
+		select {
+		case s.migrated <- struct{}{}:
+		default:
+		}
+	}
 	if c := s.custody.Load(); c != nil && e.Kind == sealed.SpaceDropped {
 		c.Forget(e.Space)
 	}
@@ -175,7 +180,7 @@ func (s *Server) note(e sealed.Event) {
 	case sealed.RoomLow:
 		s.log.Error("the disk is nearly full; new data is refused until there is free space",
 			append(attrs, "err", e.Err)...)
-	case sealed.AnchorDelayed, sealed.EraseDelayed, sealed.RootDelayed:
+	case sealed.AnchorDelayed, sealed.EraseDelayed, sealed.RootDelayed, sealed.MigrationDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
 	case sealed.KeysStray:
 		if e.Err != nil {

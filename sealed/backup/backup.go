@@ -28,9 +28,9 @@ type Backup struct {
 	epochs  keystore.Store
 	bundles *keys.Bundles
 	closed  func() bool
-	format  uint32 // of the store
-	since   string // the first version of the program that knows it
-	known   uint32 // the newest format that the program knows
+	format  func(engine.Reader) (uint32, error)
+	since   func(format uint32) string // the first version of the program that knows a format
+	known   uint32                     // the newest format that the program knows
 }
 
 // Config says what is backed up.
@@ -40,9 +40,11 @@ type Config struct {
 	Epochs  keystore.Store
 	Bundles *keys.Bundles
 	Closed  func() bool // reports whether the store was closed
-	Format  uint32      // of the store
-	Since   string      // the first version of the program that knows it
-	Known   uint32      // the newest format that the program knows
+	// Format reads the format of the store.
+	Format func(engine.Reader) (uint32, error)
+	// Since returns the first version of the program that knows a format.
+	Since func(format uint32) string
+	Known uint32 // the newest format that the program knows
 }
 
 // New returns the backup of a store. Stores have a method that calls it.
@@ -71,8 +73,11 @@ type Saved struct {
 // same time or later it is noise. It needs no customer's key, and works while spaces are locked. docs/formats/backup.md
 // describes the stream.
 func (b *Backup) WriteData(ctx context.Context, w io.Writer) (Saved, error) {
-	return b.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error) error {
+	return b.writeStream(ctx, w, stream.Data, func(add func(stream.Frame) error, number uint32) error {
 		return b.engine.View(ctx, func(r engine.Reader) error {
+			if err := b.same(r, number); err != nil {
+				return err
+			}
 			return eachRange(r, func(from, to []byte, data bool) error {
 				if !data {
 					return nil
@@ -87,11 +92,14 @@ func (b *Backup) WriteData(ctx context.Context, w io.Writer) (Saved, error) {
 // It opens nothing by itself: the instance root is needed, and the key of a customer whose key it is under. Only the
 // newest one is ever needed; an older one holds the keys of what was erased since.
 func (b *Backup) WriteKeyring(ctx context.Context, w io.Writer) (Saved, error) {
-	return b.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error) error {
+	return b.writeStream(ctx, w, stream.Keyring, func(add func(stream.Frame) error, number uint32) error {
 		var missing []byte // the bundle whose epoch key was not there
 		for {
 			again := false
 			err := b.engine.View(ctx, func(r engine.Reader) error {
+				if err := b.same(r, number); err != nil {
+					return err
+				}
 				epochs, of, err := b.epochsOf(ctx, r)
 				if err != nil {
 					again = errors.Is(err, keystore.ErrNotFound) && !bytes.Equal(of, missing)
@@ -175,22 +183,39 @@ func copyRows(ctx context.Context, add func(stream.Frame) error, r engine.Reader
 	return nil
 }
 
+// ErrFormat says that the store has got another format since a backup of it began, whose header has that of before.
+var ErrFormat = errors.New("the store has just got another format: take the backup once more")
+
+// same makes sure that a snapshot has the format that the header of the stream says.
+func (b *Backup) same(r engine.Reader, number uint32) error {
+	now, err := b.format(r)
+	if err == nil && now != number {
+		err = ErrFormat
+	}
+	return err
+}
+
 func (b *Backup) writeStream(
-	ctx context.Context, w io.Writer, content stream.Content, fill func(add func(stream.Frame) error) error,
+	ctx context.Context, w io.Writer, content stream.Content,
+	fill func(add func(stream.Frame) error, number uint32) error,
 ) (Saved, error) {
 	release, err := b.hold()
 	if err != nil {
 		return Saved{}, err
 	}
 	defer release()
+	doc, err := b.root.Read(ctx)
+	if err != nil {
+		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)
+	}
 	var key []byte
 	root := b.root.Current()
 	arena.Do(func() { key = format.BackupKey(root.Key, b.root.Instance, string(content)) })
 	defer clear(key)
 	total, err := stream.Write(ctx, w, key, stream.Header{
-		Content: content, Instance: format.SpaceID(b.root.Instance).String(), Taken: time.Now().UTC(), Format: b.format,
-		Since: b.since, Root: root.Version - 1,
-	}, fill)
+		Content: content, Instance: format.SpaceID(b.root.Instance).String(), Taken: time.Now().UTC(),
+		Format: doc.Number, Since: b.since(doc.Number), Root: root.Version - 1,
+	}, func(add func(stream.Frame) error) error { return fill(add, doc.Number) })
 	if err != nil {
 		return Saved{}, fmt.Errorf("write %s backup: %w", content, err)
 	}

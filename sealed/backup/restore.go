@@ -29,6 +29,9 @@ type Target struct {
 	Epochs func(instance format.ID) (keystore.Place, error)
 	// Since returns the first version of the program that knows a format.
 	Since func(format uint32) string
+	// From returns the format that rows of a store may have beside the one that it has, if its last migration is one
+	// that runs while the store is at work; zero otherwise.
+	From func(format uint32) uint32
 }
 
 // Streams are a keyring and the data that it goes with.
@@ -101,6 +104,7 @@ func (s *Streams) Restore(ctx context.Context, to Target) (err error) {
 	if older := s.data.Header().Format; older < doc.Number {
 		doc.Number, doc.Told, doc.Since = older, min(doc.Told, older), to.Since(older)
 	}
+	doc.From = to.From(doc.Number)
 	// What earlier versions of the root key sealed may be in it again.
 	doc.Rotating = doc.Version > 1
 	// The instance's own row comes last: without it nothing here is a store.

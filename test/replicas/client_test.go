@@ -76,6 +76,18 @@ func (a answer) text(path string) string {
 	return s
 }
 
+// ids returns the persisted faces that an answer lists.
+func (a answer) ids() (all []string) {
+	var faces []struct{ PersistedFaceID string }
+	if json.Unmarshal(a.body, &faces) != nil {
+		return nil
+	}
+	for _, f := range faces {
+		all = append(all, f.PersistedFaceID)
+	}
+	return all
+}
+
 func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
 // want fails the test when an answer has another status.

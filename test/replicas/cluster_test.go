@@ -104,6 +104,7 @@ type replica struct {
 	name    string
 	listen  string   // the same after a restart
 	machine *machine // nil: this one
+	program string   // that makes made-up people known; empty: this one
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when its process has
 	log     servertest.Tail
@@ -128,6 +129,9 @@ func (r *replica) start() error {
 		text, err := json.Marshal(o)
 		if err != nil {
 			return err
+		}
+		if r.program != "" {
+			program = r.program
 		}
 		args, env = nil, append(env, replicaEnv+"="+string(text))
 	} else if program, err = buildProgram(); err != nil {

@@ -232,7 +232,7 @@ func TestReplicasAreReplaced(t *testing.T) {
 	c := newCluster(t, 2, true, newDatabase(t))
 	c.startAll()
 	a := newSite(t, c.replicas[0])
-	must(a.face(t.Context(), "PUT", "facelists/guests",
+	must(a.face(t.Context(), "PUT", "largefacelists/guests",
 		`{"name":"g","recognitionModel":"recognition_04"}`)).want(t, 200)
 	users := startUsers(t, c, a.key)
 	for _, r := range c.replicas {
@@ -260,6 +260,7 @@ type users struct {
 	again   atomic.Int64
 	mu      sync.Mutex
 	failed  []string
+	added   []string // ids of faces that were acknowledged
 }
 
 func startUsers(t *testing.T, c *cluster, key string) *users {
@@ -274,9 +275,9 @@ func startUsers(t *testing.T, c *cluster, key string) *users {
 				w := &workload{}
 				w.photos.Store(int64(1000 * (3*i + n)))
 				for ctx.Err() == nil {
-					u.use(ctx, i, key, "POST", "facelists/guests/persistedfaces", w.photo("somebody"))
+					u.use(ctx, i, key, "POST", "largefacelists/guests/persistedfaces", w.photo("somebody"))
 					u.use(ctx, i, key, "POST", "detect?recognitionModel=recognition_04", w.photo("somebody"))
-					u.use(ctx, i, key, "GET", "facelists/guests", nil)
+					u.use(ctx, i, key, "GET", "largefacelists/guests", nil)
 				}
 			})
 		}
@@ -302,6 +303,11 @@ func (u *users) use(ctx context.Context, at int, key, method, path string, body 
 		switch {
 		case ok && a.status < 300:
 			u.done.Add(1)
+			if id := a.text("persistedFaceId"); id != "" {
+				u.mu.Lock()
+				u.added = append(u.added, id)
+				u.mu.Unlock()
+			}
 			return
 		case ctx.Err() != nil:
 			return

@@ -42,6 +42,8 @@ const (
 
 	StoreMigrating Kind = "store migrating" // a migration begins
 	StoreMigrated  Kind = "store migrated"  // and has ended: the store has the next format
+	// MigrationDelayed: a migration of a store that is at work failed, and is tried again
+	MigrationDelayed Kind = "store migration delayed"
 
 	// what was deleted still opens in older copies, because the keys could not be turned
 	EraseDelayed     Kind = "erase delayed"

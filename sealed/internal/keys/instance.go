@@ -29,6 +29,8 @@ type Instance struct {
 	// when a recovery kit of this version was made, and proved to open it, in seconds since 1970; zero: never
 	Kit    int64 `cbor:"13,keyasint,omitempty"`
 	Proved int64 `cbor:"14,keyasint,omitempty"`
+	// what the store is migrated from since it has its format: rows may still be of that one; zero: it is not
+	From uint32 `cbor:"15,keyasint,omitempty"`
 }
 
 // Format is that of a store, as its instance knows it.

@@ -244,6 +244,11 @@ func (r *Root) read(from engine.Reader) (doc Instance, err error) {
 // Change changes the document of the instance, durably. Another process may have changed it since it was read: change
 // gets it as it is now, and an error of change leaves it so.
 func (r *Root) Change(ctx context.Context, change func(*Instance) error) error {
+	return r.ChangeIn(ctx, func(_ engine.Reader, doc *Instance) error { return change(doc) })
+}
+
+// ChangeIn is Change, where change may read other rows, on which it depends whether this is committed.
+func (r *Root) ChangeIn(ctx context.Context, change func(engine.Reader, *Instance) error) error {
 	r.document.RLock()
 	defer r.document.RUnlock()
 	return engine.CommitAndWait(ctx, r.engine, format.ID{}, func(w engine.Writer) error {
@@ -251,7 +256,7 @@ func (r *Root) Change(ctx context.Context, change func(*Instance) error) error {
 		if err != nil {
 			return err
 		}
-		if err := change(&doc); err != nil {
+		if err := change(w, &doc); err != nil {
 			return err
 		}
 		value, err := r.Seal(doc)

@@ -35,7 +35,9 @@ type Leases struct {
 	engine engine.Engine
 	shared bool
 	root   *keys.Root // nil: not open yet
-	admit  func(engine.Reader) error
+	look   func(engine.Reader) (format uint32, err error)
+	adopt  func(format uint32)
+	knows  uint32
 	self   format.ID // of this opening of the store
 	life   context.Context
 	work   sync.WaitGroup // the goroutines that renew
@@ -48,6 +50,9 @@ type Leases struct {
 	member  *Claim              // that the store is open here; nil: not yet, or the engine is not shared
 	note    []byte              // of this process, as members have it
 	members []Member            // processes that have the store open, without this one
+	writing []*writers          // of this process, by the formats that they may write; the last one is the present one
+	refused error               // why this process can never be a member again; nil: it can
+	gone    chan struct{}       // closed with refused
 }
 
 // sighting is a row as it was last read, and when it was first read like that.
@@ -65,6 +70,8 @@ type doc struct {
 	Alone  bool      `cbor:"5,keyasint,omitempty"` // of a member: no other process may have the store open
 	Note   []byte    `cbor:"6,keyasint,omitempty"` // of a member: what it tells the others
 	Name   string    `cbor:"7,keyasint,omitempty"` // of a claim: what is claimed
+	Knows  uint32    `cbor:"8,keyasint,omitempty"` // of a member: the newest format of a store that it knows
+	Writes uint32    `cbor:"9,keyasint,omitempty"` // of a member: the format that it writes
 }
 
 func (d doc) ttl() time.Duration { return time.Duration(d.TTL) * time.Millisecond }
@@ -72,15 +79,22 @@ func (d doc) ttl() time.Duration { return time.Duration(d.TTL) * time.Millisecon
 // New returns the leases of a store whose root is not open yet. They end with life.
 func New(life context.Context, eng engine.Engine) *Leases {
 	l := &Leases{engine: eng, shared: eng.Shared(), life: life, held: map[string]*Claim{},
-		seen: map[string]sighting{}}
+		seen: map[string]sighting{}, writing: []*writers{{}}, gone: make(chan struct{})}
 	rand.Read(l.self[:]) // never fails: the runtime ends the process instead
 	return l
 }
 
-// Open says under which root the rows are sealed, and what looks at the store before it is joined anew. It comes before
-// all below.
-func (l *Leases) Open(root *keys.Root, admit func(engine.Reader) error) {
-	l.root, l.admit = root, admit
+// Formats is what a process knows of formats of stores.
+type Formats struct {
+	// Look returns the format that the store has, or a *format.NewerError.
+	Look  func(engine.Reader) (uint32, error)
+	Adopt func(number uint32) // is called before this process is a member that writes a format
+	Knows uint32              // the newest one that it knows
+}
+
+// Open says under which root the rows are sealed, and what is known of formats. It comes before all below.
+func (l *Leases) Open(root *keys.Root, formats Formats) {
+	l.root, l.look, l.adopt, l.knows = root, formats.Look, formats.Adopt, formats.Knows
 }
 
 // Claim is a lease that this process holds.
@@ -272,6 +286,9 @@ func (c *Claim) renew(ctx context.Context) error {
 	next.Count += c.count.Add(1)
 	next.Alone = c.alone.Load()
 	next.Note = l.noteOf(c)
+	if c.member {
+		next.Writes = l.writes()
+	}
 	err := engine.CommitAndWait(ctx, l.engine, rowkey.LeaseScope, func(w engine.Writer) error {
 		if err := c.check(w); err != nil {
 			return err

@@ -31,7 +31,8 @@ func (l *Leases) Survey(ctx context.Context) (all []MemberStatus, err error) {
 		err := l.each(r, rowkey.Member, func(key []byte, f found) error {
 			at[f.doc.Holder] = len(all)
 			m := MemberStatus{Expired: l.expired(key, f)}
-			m.Member = Member{ID: f.doc.Holder, Self: f.doc.Holder == l.self, Note: f.doc.Note}
+			m.Member = f.member()
+			m.Self = f.doc.Holder == l.self
 			if !m.Self {
 				m.Silent = l.silent(key)
 			}
@@ -66,7 +67,7 @@ func (l *Leases) Survey(ctx context.Context) (all []MemberStatus, err error) {
 func (l *Leases) alone() MemberStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := MemberStatus{Member: Member{ID: l.self, Self: true, Note: l.note}}
+	m := MemberStatus{Member: Member{ID: l.self, Self: true, Note: l.note, Knows: l.knows}}
 	for name := range l.held {
 		m.Claims = append(m.Claims, name)
 	}

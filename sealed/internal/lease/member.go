@@ -67,9 +67,14 @@ func (c *Claim) join(ctx context.Context, alone bool, started map[string]string)
 	began := time.Now()
 	err = engine.CommitAndWait(ctx, l.engine, rowkey.LeaseScope, func(w engine.Writer) error {
 		inTheWay = false
+		// A store that was brought to a later format since is refused, or written in that format from now on.
+		number, err := l.look(w)
+		if err != nil {
+			return err
+		}
 		var dead [][]byte
 		var others []Member
-		err := l.eachMember(w, func(key []byte, f found) error {
+		err = l.eachMember(w, func(key []byte, f found) error {
 			if f.doc.Holder == l.self {
 				return nil
 			}
@@ -77,7 +82,7 @@ func (c *Claim) join(ctx context.Context, alone bool, started map[string]string)
 				dead = append(dead, key)
 				return nil
 			}
-			others = append(others, Member{ID: f.doc.Holder, Note: f.doc.Note})
+			others = append(others, f.member())
 			if !alone && !f.doc.Alone {
 				return nil
 			}
@@ -96,8 +101,10 @@ func (c *Claim) join(ctx context.Context, alone bool, started map[string]string)
 			}
 		}
 		l.met(others)
+		l.Write(number)
 		c.alone.Store(alone)
-		c.doc = doc{Holder: l.self, Count: 1, TTL: memberTTL.Milliseconds(), Alone: alone, Note: l.noteOf(c)}
+		c.doc = doc{Holder: l.self, Count: 1, TTL: memberTTL.Milliseconds(), Alone: alone, Note: l.noteOf(c),
+			Knows: l.knows, Writes: number}
 		return l.put(w, c.key, c.doc)
 	})
 	c.until = began.Add(safe(memberTTL))
@@ -149,6 +156,12 @@ type Member struct {
 	ID   format.ID // random, of this opening
 	Self bool      // this process
 	Note []byte    // what it tells the others; nil: nothing. Not to be changed
+	// Knows is the newest format of a store that it knows.
+	Knows uint32
+}
+
+func (f found) member() Member {
+	return Member{ID: f.doc.Holder, Note: f.doc.Note, Knows: max(f.doc.Knows, firstShared)}
 }
 
 // Members returns the processes that have the store open, this one first, as they were seen a moment ago: one that
@@ -156,7 +169,7 @@ type Member struct {
 func (l *Leases) Members() []Member {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]Member{{ID: l.self, Self: true, Note: l.note}}, l.members...)
+	return append([]Member{{ID: l.self, Self: true, Note: l.note, Knows: l.knows}}, l.members...)
 }
 
 // MaxNote is the size of the largest note of a member, in bytes.
@@ -190,17 +203,21 @@ func (l *Leases) stayForever(c *Claim) {
 		case <-time.After(memberTTL / 5):
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, memberTTL)
-		err := c.renew(ctx)
+		err := l.follow(ctx)
+		if err == nil {
+			err = c.renew(ctx)
+		}
 		if errors.Is(err, ErrLost) && !alone {
-			if err = l.engine.View(ctx, l.admit); err == nil {
-				_, err = c.join(ctx, false, map[string]string{})
-			}
+			_, err = c.join(ctx, false, map[string]string{})
 		}
 		if err == nil {
 			err = l.count(ctx)
 		}
 		cancel()
 		_, newer := errors.AsType[*format.NewerError](err)
+		if newer {
+			l.refuse(err)
+		}
 		if newer || errors.Is(err, ErrLost) || errors.Is(err, engine.ErrInUse) {
 			return // the row is not there, so nothing more is written: see Guard
 		}
@@ -213,7 +230,7 @@ func (l *Leases) count(ctx context.Context) error {
 		var others []Member
 		err := l.eachMember(r, func(key []byte, f found) error {
 			if f.doc.Holder != l.self && !l.expired(key, f) {
-				others = append(others, Member{ID: f.doc.Holder, Note: f.doc.Note})
+				others = append(others, f.member())
 			}
 			return nil
 		})
@@ -270,6 +287,7 @@ type guarded struct {
 
 // Update implements engine.Engine.
 func (g guarded) Update(ctx context.Context, fn func(engine.Writer) error) error {
+	defer g.leases.enter()()
 	return g.Engine.Update(ctx, func(w engine.Writer) error {
 		if err := g.leases.present(w); err != nil {
 			return err
@@ -282,6 +300,7 @@ func (g guarded) Update(ctx context.Context, fn func(engine.Writer) error) error
 func (g guarded) Commit(
 	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
 ) (wait func() error, err error) {
+	defer g.leases.enter()()
 	return g.Engine.Commit(ctx, scope, func(w engine.Writer) error {
 		if err := g.leases.present(w); err != nil {
 			return err
