@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"maps"
@@ -88,12 +87,7 @@ func BenchmarkIdentifyMany(b *testing.B) {
 	bare := newBareServer(b, crowd)
 	rounds := make([]func() []time.Duration, 2)
 	for i, web := range []*httptest.Server{crowd.web, bare} {
-		rounds[i] = startClients(b, clientOrder{
-			Address: web.URL,
-			CA:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})),
-			Key:     anyText,
-			Clients: clients, Queries: queries, Probes: crowd.probes, Persons: crowd.persons,
-		})
+		rounds[i] = startClients(b, clientsOf(web, crowd, clients, queries))
 		rounds[i]() // connects
 	}
 	var times, floor []time.Duration
@@ -189,9 +183,29 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	dir := b.TempDir()
 	store := openStore(b, dir)
 	makeSpace(b, store, account.ID)
-	c := &crowd{dir: filepath.Join(dir, "data"), store: store}
-	var err error
-	c.service, err = face.New(face.Config{
+	c := &crowd{dir: filepath.Join(dir, "data"), store: store, service: newService(b, store)}
+	c.gather(b, enrolled)
+	c.web = openAPI(b, c.service)
+	return c
+}
+
+// gather enrols persons in the benchmark's group, trains it, and detects faces of 100 of them.
+func (c *crowd) gather(b *testing.B, enrolled int) {
+	b.Helper()
+	ids := enrol(b, c.service, account, enrolled, enrolled)
+	for i := 0; i < enrolled; i += enrolled / 100 {
+		faces, err := c.service.Detect(b.Context(), account, numberPhoto(i, true), face.DetectQuery{ReturnFaceID: true})
+		if err != nil || len(faces) != 1 {
+			b.Fatalf("detect: %v", err)
+		}
+		c.probes, c.persons = append(c.probes, faces[0].ID), append(c.persons, ids[i])
+	}
+}
+
+// newService makes a service over a store, and runs it.
+func newService(b *testing.B, store *sealed.Store) *face.Service {
+	b.Helper()
+	service, err := face.New(face.Config{
 		Store:     store,
 		Models:    map[string]face.Recogniser{face.DefaultRecognitionModel: numbers{}},
 		Resources: func(context.Context) ([]visage.ResourceID, error) { return []visage.ResourceID{account.ID}, nil },
@@ -202,22 +216,12 @@ func newCrowd(b *testing.B, enrolled int) *crowd {
 	ctx, cancel := context.WithCancel(b.Context())
 	var background sync.WaitGroup
 	background.Go(func() {
-		if err := c.service.Run(ctx); err != nil {
+		if err := service.Run(ctx); err != nil {
 			b.Errorf("run the service: %v", err)
 		}
 	})
 	b.Cleanup(func() { cancel(); background.Wait() })
-
-	ids := enrol(b, c.service, account, enrolled, enrolled)
-	for i := 0; i < enrolled; i += enrolled / 100 {
-		faces, err := c.service.Detect(ctx, account, numberPhoto(i, true), face.DetectQuery{ReturnFaceID: true})
-		if err != nil || len(faces) != 1 {
-			b.Fatalf("detect: %v", err)
-		}
-		c.probes, c.persons = append(c.probes, faces[0].ID), append(c.persons, ids[i])
-	}
-	c.serve(b)
-	return c
+	return service
 }
 
 // enrol creates persons in the benchmark's group, gives the first of them a face each, and trains the group. It returns
@@ -265,10 +269,10 @@ func enrol(b *testing.B, service *face.Service, in visage.Resource, persons, wit
 	return ids
 }
 
-// serve puts the service behind the data plane, without a rate limit.
-func (c *crowd) serve(b *testing.B) {
+// openAPI puts a service behind the data plane, without a rate limit.
+func openAPI(b *testing.B, service *face.Service) *httptest.Server {
 	b.Helper()
-	plane, err := faceapi.New(faceapi.Config{Service: c.service})
+	plane, err := faceapi.New(faceapi.Config{Service: service})
 	if err != nil {
 		b.Fatalf("make the data plane: %v", err)
 	}
@@ -278,9 +282,10 @@ func (c *crowd) serve(b *testing.B) {
 	if err != nil {
 		b.Fatalf("make the data plane: %v", err)
 	}
-	c.web = httptest.NewTLSServer(handler)
-	c.web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 8 // each client keeps its connection
-	b.Cleanup(c.web.Close)
+	web := httptest.NewTLSServer(handler)
+	web.Client().Transport.(*http.Transport).MaxIdleConnsPerHost = 16 // each client keeps its connection
+	b.Cleanup(web.Close)
+	return web
 }
 
 // ask identifies a face over HTTPS and returns the best person, or an empty string after an error.

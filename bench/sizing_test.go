@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
-	"encoding/pem"
 	"flag"
 	"fmt"
 	"image"
@@ -141,11 +140,7 @@ func enrolledPoint(b *testing.B, persons int) (disk, request int64) {
 	}
 	disk += int64(persons) * 2 * (sizingDim - templateDim) // sealed templates do not compress
 	const queries = 500
-	round := startClients(b, clientOrder{
-		Address: crowd.web.URL,
-		CA:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: crowd.web.Certificate().Raw})),
-		Key:     anyText, Clients: 2, Queries: queries, Probes: crowd.probes, Persons: crowd.persons,
-	})
+	round := startClients(b, clientsOf(crowd.web, crowd, 2, queries))
 	round() // connects
 	before := processorTime(b)
 	answered := len(round())

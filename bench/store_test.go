@@ -16,6 +16,12 @@ import (
 // openStore makes a store on the embedded engine under dir and runs its background work, as a server does.
 func openStore(b *testing.B, dir string) *sealed.Store {
 	b.Helper()
+	return openConfig(b, storeConfig(b, dir))
+}
+
+// storeConfig is that of a store in a directory, with its keys and its root key.
+func storeConfig(b *testing.B, dir string) sealed.Config {
+	b.Helper()
 	data, keys := filepath.Join(dir, "data"), filepath.Join(dir, "keys")
 	for _, d := range []string{data, keys} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -29,10 +35,24 @@ func openStore(b *testing.B, dir string) *sealed.Store {
 	if err := source.Create(); err != nil && !errors.Is(err, fs.ErrExist) {
 		b.Fatalf("make the root key: %v", err)
 	}
-	store, err := sealed.Open(b.Context(), sealed.Config{
+	return sealed.Config{
 		Engine: "pebble:" + data, KeyDir: keys,
 		Protectors: []sealed.Protector{{Name: "file", Kind: "file", Exposed: true, Source: source}},
-	})
+	}
+}
+
+// openConfig opens a store, and runs it until the benchmark ends.
+func openConfig(b *testing.B, cfg sealed.Config) *sealed.Store {
+	b.Helper()
+	store, end := startStore(b, cfg)
+	b.Cleanup(end)
+	return store
+}
+
+// startStore opens a store, and runs it until end is called.
+func startStore(b *testing.B, cfg sealed.Config) (store *sealed.Store, end func()) {
+	b.Helper()
+	store, err := sealed.Open(b.Context(), cfg)
 	if err != nil {
 		b.Fatalf("open the store: %v", err)
 	}
@@ -43,14 +63,13 @@ func openStore(b *testing.B, dir string) *sealed.Store {
 			b.Errorf("run the store: %v", err)
 		}
 	})
-	b.Cleanup(func() {
+	return store, func() {
 		cancel()
 		background.Wait()
 		if err := store.Close(); err != nil {
 			b.Errorf("close the store: %v", err)
 		}
-	})
-	return store
+	}
 }
 
 // makeSpace creates a space and returns it.
