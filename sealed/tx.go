@@ -79,6 +79,7 @@ func (sp *Space) view(ctx context.Context, fn func(*tree.Tx) error) error {
 		return sp.store.engine.View(ctx, func(r engine.Reader) error {
 			t := tree.NewReader(sp.store.env, sp.id, ring, r)
 			defer t.Finish()
+			t.Prefetch()
 			if err := sp.compare(ring, r); err != nil {
 				return err
 			}

@@ -91,6 +91,27 @@ type Reader interface {
 	Scan(from, to []byte) iter.Seq2[Row, error]
 }
 
+// prefetcher is a Reader for which several rows cost hardly more than one.
+type prefetcher interface{ Prefetch(keys ...[]byte) }
+
+// within is a Reader that reads from another one.
+type within interface{ Within() Reader }
+
+// Prefetcher returns what reads rows together that a Reader is about to Get; what fails then fails with these. It
+// returns nil where that would gain nothing. The function is valid for as long as the Reader.
+func Prefetcher(r Reader) func(keys ...[]byte) {
+	for {
+		switch now := r.(type) {
+		case prefetcher:
+			return now.Prefetch
+		case within:
+			r = now.Within()
+		default:
+			return nil
+		}
+	}
+}
+
 // Row is a key and its value.
 type Row struct{ Key, Value []byte }
 

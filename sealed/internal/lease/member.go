@@ -302,11 +302,22 @@ func (g guarded) Commit(
 ) (wait func() error, err error) {
 	defer g.leases.enter()()
 	return g.Engine.Commit(ctx, scope, func(w engine.Writer) error {
+		g.leases.prefetch(w, scope)
 		if err := g.leases.present(w); err != nil {
 			return err
 		}
 		return fn(w)
 	})
+}
+
+// prefetch reads what present does together with what a transaction on a space reads first.
+func (l *Leases) prefetch(r engine.Reader, space format.ID) {
+	l.mu.Lock()
+	c := l.member
+	l.mu.Unlock()
+	if read := engine.Prefetcher(r); read != nil && c != nil {
+		read(c.key, rowkey.OfSpace(space, rowkey.Bundle), rowkey.Of(space, rowkey.Head, rowkey.Root, format.ID{}))
+	}
 }
 
 // present makes sure that the row of this process is there.

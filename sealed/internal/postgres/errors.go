@@ -20,6 +20,8 @@ import (
 var (
 	// the transaction conflicted with another one, and can run again
 	errConflict = errors.New("the transaction conflicts with others again and again")
+	// it is errConflict of a transaction that has waited for another one of its scope, before its function began
+	errOutrun = fmt.Errorf("%w: others of its scope come first", errConflict)
 	// nothing was done: the connection, or the server, is not there
 	errLost = errors.New("PostgreSQL does not answer")
 	// no connection became free

@@ -92,6 +92,10 @@ func TestKeysWaitForTheStandby(t *testing.T) {
 	// finds what was committed.
 	server.Exec(t, "postgres", "ALTER SYSTEM SET synchronous_standby_names = 'none'")
 	server.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	t.Cleanup(func() { // or the server would wait when the database is given back
+		server.Exec(t, "postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+		server.Exec(t, "postgres", "SELECT pg_reload_conf()")
+	})
 	cut := make(chan struct{})
 	defer func() { <-cut }()
 	ended, end := context.WithCancel(ctx)

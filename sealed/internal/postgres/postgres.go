@@ -237,9 +237,10 @@ func (e *Engine) slot(ctx context.Context, of chan struct{}) error {
 
 // again runs a function until it succeeds, or fails for good. One that lost the database runs again until the engine's
 // patience ends, which began when the first one lost it: while nothing answers, everybody tries once and fails. One
-// that conflicted with others runs maxRuns times.
+// that conflicted with others runs maxRuns times; one that was outrun before it began, for as long as it would wait for a
+// lock.
 func (e *Engine) again(ctx context.Context, run func() error) error {
-	conflicts, refused, delay := 0, 0, firstDelay
+	conflicts, refused, delay, began := 0, 0, firstDelay, time.Now()
 	for {
 		err := run()
 		again := errors.Is(err, errConflict) || errors.Is(err, errLost) || errors.Is(err, engine.ErrReadOnly)
@@ -249,6 +250,12 @@ func (e *Engine) again(ctx context.Context, run func() error) error {
 			return nil
 		case again && ctx.Err() != nil:
 			return context.Cause(ctx)
+		case errors.Is(err, errOutrun):
+			e.stats.conflicts.Add(1)
+			if time.Since(began) > lockPatience*e.patience {
+				return outage(err)
+			}
+			continue // it has waited, and whoever waits longer is outrun again
 		case errors.Is(err, errConflict):
 			e.stats.conflicts.Add(1)
 			if conflicts++; conflicts >= maxRuns {

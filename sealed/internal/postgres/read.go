@@ -16,6 +16,7 @@ import (
 // so that whoever scans may read other rows meanwhile.
 const (
 	getRow   = "SELECT value FROM visage.rows WHERE key = $1"
+	getRows  = "SELECT key, value FROM visage.rows WHERE key = ANY($1::bytea[])"
 	pageTo   = "SELECT key, value FROM visage.rows WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
 	pageRest = "SELECT key, value FROM visage.rows WHERE key >= $1 ORDER BY key LIMIT $2"
 )
@@ -48,6 +49,7 @@ type view struct {
 	ctx  context.Context
 	conn *pgxpool.Conn // nil: nothing was read yet
 	err  error         // why the snapshot is lost
+	prefetched
 
 	helpers sync.WaitGroup // those who read parts of scans
 }
@@ -180,8 +182,56 @@ func failed(ctx context.Context, err error) error {
 // reader is an engine.Reader.
 type reader struct{ source }
 
+// prefetched is rows that a transaction has read before they were asked for, without a value where there is none. They
+// are of its snapshot, as what it reads later is.
+type prefetched map[string][]byte
+
+func (p *prefetched) ahead() *prefetched { return p }
+
+// maxPrefetched is how many such rows a transaction keeps at most.
+const maxPrefetched = 256
+
+// Prefetch has a transaction read rows in one round trip. What reads without one sees each row as it is when it is
+// asked for.
+func (r reader) Prefetch(keys ...[]byte) {
+	of, ok := r.source.(interface{ ahead() *prefetched })
+	if !ok {
+		return
+	}
+	found := of.ahead()
+	missing := keys[:0:0]
+	for _, key := range keys {
+		if _, there := (*found)[string(key)]; !there {
+			missing = append(missing, key)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if *found == nil || len(*found)+len(missing) > maxPrefetched {
+		*found = make(prefetched, len(missing))
+	}
+	if r.query(getRows, []any{missing}, func(rows pgx.Rows) error {
+		for _, key := range missing {
+			(*found)[string(key)] = nil
+		}
+		for rows.Next() {
+			raw := rows.RawValues()
+			(*found)[string(raw[0])] = bytes.Clone(raw[1])
+		}
+		return nil
+	}) != nil { // the next read says so too
+		*found = nil
+	}
+}
+
 // Get implements engine.Reader.
 func (r reader) Get(key []byte) (value []byte, ok bool, err error) {
+	if of, may := r.source.(interface{ ahead() *prefetched }); may {
+		if value, known := (*of.ahead())[string(key)]; known {
+			return value, value != nil, nil
+		}
+	}
 	err = r.query(getRow, []any{key}, func(rows pgx.Rows) error {
 		value, ok = nil, false
 		if rows.Next() {

@@ -97,6 +97,7 @@ type writer struct {
 	token   []byte // that the scope's row has then
 	lost    error  // why the transaction cannot be committed any more
 	written *btree.BTreeG[engine.Row]
+	prefetched
 }
 
 // transact runs the transaction once.
@@ -168,7 +169,10 @@ func (w *writer) begin() error {
 	if closed := results.Close(); err == nil {
 		err = closed
 	}
-	return failed(w.ctx, err)
+	if err = failed(w.ctx, err); errors.Is(err, errConflict) {
+		return errOutrun
+	}
+	return err
 }
 
 // commit sends what was written, and commits it, in one round trip. ctx is not looked at any more.
@@ -257,6 +261,9 @@ func (w *writer) Get(key []byte) ([]byte, bool, error) {
 	}
 	return reader{w}.Get(key)
 }
+
+// Prefetch reads rows of the database in one round trip.
+func (w *writer) Prefetch(keys ...[]byte) { reader{w}.Prefetch(keys...) }
 
 // Scan implements engine.Reader. The rows of the database do not change before the commit, and what was written is a
 // copy from when the loop began.

@@ -55,6 +55,9 @@ func (p placedReader) Get(key []byte) ([]byte, bool, error) {
 	return value, ok, err
 }
 
+// Within returns what it reads from.
+func (p placedReader) Within() engine.Reader { return p.r }
+
 func (p placedReader) Scan(from, to []byte) iter.Seq2[engine.Row, error] {
 	return func(yield func(engine.Row, error) bool) {
 		for row, err := range p.r.Scan(from, to) {

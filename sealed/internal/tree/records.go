@@ -27,6 +27,7 @@ func (t *Tx) Get(dst []byte, container, id format.ID) (plaintext []byte, schema 
 func (t *Tx) read(
 	dst []byte, container, id format.ID,
 ) (plaintext []byte, schema byte, s format.Secret, nursery []byte, err error) {
+	t.prefetchRecord(container, id)
 	s, nursery, known, err := t.secretAndRow(container, id)
 	if err != nil {
 		return nil, 0, s, nil, err
@@ -54,6 +55,7 @@ func (t *Tx) read(
 
 // Has looks for a record without opening it. Its secret and its row disagreeing is never "no".
 func (t *Tx) Has(container, id format.ID) (bool, error) {
+	t.prefetchRecord(container, id)
 	s, known, err := t.secret(container, id)
 	clear(s.Key)
 	if err != nil {
@@ -123,6 +125,7 @@ func (t *Tx) Dropped(container format.ID) (bool, error) {
 // Put seals a record: under a fresh secret when it is new, else under its own with the next version.
 func (t *Tx) Put(container, id format.ID, schema byte, plaintext []byte) error {
 	t.Use()
+	t.prefetchRecord(container, id)
 	tr, err := t.writableTree(container)
 	if err != nil {
 		return err
@@ -228,6 +231,7 @@ func (t *Tx) writableTree(container format.ID) (*tree, error) {
 // it holds.
 func (t *Tx) Delete(container, id format.ID) error {
 	t.Use()
+	t.prefetchRecord(container, id)
 	tr, err := t.tree(container)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func (r *Staged) Facts() *Staged {
 // to the caller that puts it.
 func (t *Tx) Stage(ref Ref) (*Staged, error) {
 	r := &Staged{}
+	t.prefetchRecord(ref.Container, ref.ID)
 	// Without a row there is no record: see Put.
 	_, stored, err := t.r.Get(rowkey.Of(format.ID(t.space), rowkey.Record, ref.Container, ref.ID))
 	if err != nil || !stored {
@@ -76,6 +77,7 @@ func (t *Tx) StageRead(dst []byte, ref Ref) (plaintext []byte, r *Staged, err er
 // be rewritten, so that damage is reported to the caller that deletes. Without a container it may return what is left
 // of a record alone: then inTree is false. Error: ErrNotFound.
 func (t *Tx) StageDelete(ref Ref) (r *Staged, inTree bool, err error) {
+	t.prefetchRecord(ref.Container, ref.ID)
 	tr, err := t.tree(ref.Container)
 	if err != nil {
 		return nil, false, err

@@ -12,6 +12,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // Env is what the trees of a store have in common.
@@ -36,6 +37,7 @@ type Tx struct {
 	r        engine.Reader
 	w        engine.Writer // nil: it only reads
 	finished bool
+	prefetch func(keys ...[]byte) // reads rows together; nil: one after the other is as quick
 
 	root     *tree // of the root container
 	trees    map[format.ID]*tree
@@ -52,19 +54,41 @@ type Tx struct {
 
 // NewReader returns a transaction that reads from r.
 func NewReader(env *Env, space format.SpaceID, ring *keys.Ring, r engine.Reader) *Tx {
-	return &Tx{env: env, space: space, ring: ring, r: r}
+	return &Tx{env: env, space: space, ring: ring, r: r, prefetch: engine.Prefetcher(r)}
 }
 
 // NewWriter returns a transaction that writes to w.
 func NewWriter(env *Env, space format.SpaceID, ring *keys.Ring, w engine.Writer) *Tx {
-	return &Tx{env: env, space: space, ring: ring, r: w, w: w}
+	return &Tx{env: env, space: space, ring: ring, r: w, w: w, prefetch: engine.Prefetcher(w)}
 }
 
 // ReadFrom has the transaction go on with another reader of the same rows.
-func (t *Tx) ReadFrom(r engine.Reader) { t.r = r }
+func (t *Tx) ReadFrom(r engine.Reader) { t.r, t.prefetch = r, engine.Prefetcher(r) }
 
 // WriteTo has the transaction go on with a writer of the same rows.
-func (t *Tx) WriteTo(w engine.Writer) { t.r, t.w = w, w }
+func (t *Tx) WriteTo(w engine.Writer) { t.r, t.w, t.prefetch = w, w, engine.Prefetcher(w) }
+
+// Prefetch reads what every transaction reads first: the bundle of the space, and the head of its root container.
+func (t *Tx) Prefetch() {
+	if t.prefetch != nil {
+		space := format.ID(t.space)
+		t.prefetch(rowkey.OfSpace(space, rowkey.Bundle), rowkey.Of(space, rowkey.Head, rowkey.Root, format.ID{}))
+	}
+}
+
+// prefetchRecord reads what is read of a record that is looked for, save for pages.
+func (t *Tx) prefetchRecord(container, id format.ID) {
+	if t.prefetch == nil {
+		return
+	}
+	space := format.ID(t.space)
+	keys := make([][]byte, 0, 3)
+	if _, open := t.trees[container]; !open && container != rowkey.Root {
+		keys = append(keys, rowkey.Of(space, rowkey.Head, container, format.ID{}))
+	}
+	t.prefetch(append(keys, rowkey.Of(space, rowkey.Nursery, container, id),
+		rowkey.Of(space, rowkey.Record, container, id))...)
+}
 
 // Below calls fn with the rows that the transaction reads.
 func (t *Tx) Below(fn func(engine.Reader) error) error { return fn(t.r) }

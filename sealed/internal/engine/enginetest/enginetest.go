@@ -36,6 +36,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		{"scans in order", testScan},
 		{"keeps a snapshot", testSnapshot},
 		{"reads what is there", testRead},
+		{"reads ahead what is there", testPrefetch},
 		{"makes transactions serial", testSerial},
 		{"keeps scopes apart", testScopes},
 		{"refuses what is not sealed", testUnsealed},
@@ -252,6 +253,55 @@ func testRead(t *testing.T, p Place) {
 	}
 	if err := e.Read(t.Context(), func(engine.Reader) error { return nil }); !errors.Is(err, engine.ErrClosed) {
 		t.Errorf("after Close: got %v, want %v", err, engine.ErrClosed)
+	}
+}
+
+// testPrefetch reads ahead, where the engine does that, and changes rows before and after it.
+func testPrefetch(t *testing.T, p Place) {
+	e := open(t, p)
+	put(t, e, "a", 1)
+	put(t, e, "b", 1)
+	ahead := func(r engine.Reader) {
+		if read := engine.Prefetcher(r); read != nil {
+			read([]byte("a"), []byte("b"), []byte("none"))
+			for i := range 300 { // more than it has to keep
+				read(fmt.Appendf(nil, "a%d", i), []byte("b"))
+			}
+		}
+	}
+	view(t, e, func(r engine.Reader) {
+		ahead(r)
+		put(t, e, "a", 2)
+		for range 2 {
+			holds(t, r, "a", 1)
+			holds(t, r, "b", 1)
+			holds(t, r, "none", -1)
+		}
+	})
+	if err := e.Read(t.Context(), func(r engine.Reader) error {
+		ahead(r)
+		put(t, e, "a", 3)
+		holds(t, r, "a", 3)
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := e.Update(t.Context(), func(w engine.Writer) error {
+		if err := w.Put([]byte("a"), Value(4)); err != nil {
+			return err
+		}
+		ahead(w)
+		holds(t, w, "a", 4)
+		holds(t, w, "b", 1)
+		holds(t, w, "none", -1)
+		if err := errors.Join(w.Delete([]byte("b")), w.Put([]byte("none"), Value(5))); err != nil {
+			return err
+		}
+		holds(t, w, "b", -1)
+		holds(t, w, "none", 5)
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
