@@ -141,6 +141,17 @@ func TestErasedRecordsStayErased(t *testing.T) {
 	if err := notes.In("b").Drop(t.Context(), sp); err != nil {
 		t.Fatal(err)
 	}
+	for _, id := range []string{"8", "9", "652"} { // made again with the same ids
+		eraseOne(t, sp, "a", id)
+		put(t, sp, "a", note{id, "another"})
+		delete(want, id)
+	}
+	if err := sp.Fold(t.Context()); err != nil { // the secrets of two are in pages then
+		t.Fatal(err)
+	}
+	eraseOne(t, sp, "a", "9")
+	put(t, sp, "a", note{"9", "a third"})
+	put(t, sp, "a", note{"9", "changed"})
 	put(t, sp, "a", note{"7", "newer"}, note{"651", "newer"}) // older in the backup
 	put(t, sp, "a", note{"after", "the backup"})
 	today := save(t, s)
@@ -159,7 +170,8 @@ func TestErasedRecordsStayErased(t *testing.T) {
 	if got := all(t, r.Space(spaceA), "b"); len(got) > 0 {
 		t.Errorf("the dropped container came back: %v", got)
 	}
-	const told = "4 records had been erased since the backup, 1 were made since and are not in it, 2 are older in it"
+	const told = "7 records had been erased since the backup, 3 of them made anew, 1 were made since and are not in " +
+		"it, 2 are older in it"
 	if got := said.said[spaceA]; got != told {
 		t.Errorf("said %q, want %q", got, told)
 	}

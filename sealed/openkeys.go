@@ -144,7 +144,7 @@ func (s *Store) reconcile(ctx context.Context, id SpaceID, ring *keys.Ring) erro
 		return fmt.Errorf("put restored space %s in order: %w", id, err)
 	}
 	s.report(Event{Kind: SpaceRestored, Space: id, Note: fmt.Sprintf(
-		"%d records had been erased since the backup, %d were made since and are not in it, %d are older in it",
-		sum.Erased, sum.Forgotten, sum.Older)})
+		"%d records had been erased since the backup, %d of them made anew, %d were made since and are not in it, "+
+			"%d are older in it", sum.Erased+sum.Remade, sum.Remade, sum.Forgotten-sum.Remade, sum.Older)})
 	return nil
 }

@@ -90,3 +90,11 @@ func RecordVersion(value []byte) (uint64, error) {
 	}
 	return binary.BigEndian.Uint64(rest), nil
 }
+
+// RecordSalt returns the salt that a record's row carries, which its nursery row has too; nil when it is too short.
+func RecordSalt(value []byte) []byte {
+	if len(value) < headerSize+8+saltSize {
+		return nil
+	}
+	return value[headerSize+8:][:saltSize]
+}

@@ -320,6 +320,12 @@ func (l *Leases) prefetch(r engine.Reader, space format.ID) {
 	}
 }
 
+func (l *Leases) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
 // present makes sure that the row of this process is there.
 func (l *Leases) present(r engine.Reader) error {
 	l.mu.Lock()
@@ -329,6 +335,9 @@ func (l *Leases) present(r engine.Reader) error {
 		return nil
 	}
 	_, ok, err := r.Get(c.key)
+	if err == nil && !ok && l.isClosed() { // Close has given the row back
+		return engine.ErrClosed
+	}
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: this process did not answer for so long that its place was given to others",
 			engine.ErrInUse)

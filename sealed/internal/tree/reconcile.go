@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -13,7 +14,7 @@ import (
 const reconcileRows = 2_000
 
 // Reconciled counts what putting a restored space in order came to.
-type Reconciled struct{ Erased, Forgotten, Older int }
+type Reconciled struct{ Erased, Remade, Forgotten, Older int }
 
 // Reconcile puts a restored space in order, with keys that are not in use yet: the records are from a backup, their
 // secrets from a keyring, which is newer. written hears of nursery rows by container. It can be repeated after a crash.
@@ -64,8 +65,8 @@ func Reconcile(
 					return err
 				})
 				position = goOn
-				sum.Erased, sum.Forgotten, sum.Older = sum.Erased+found.Erased, sum.Forgotten+found.Forgotten,
-					sum.Older+found.Older
+				sum.Erased, sum.Remade = sum.Erased+found.Erased, sum.Remade+found.Remade
+				sum.Forgotten, sum.Older = sum.Forgotten+found.Forgotten, sum.Older+found.Older
 			}
 		}
 	}
@@ -91,8 +92,11 @@ func (t *Tx) reconcilable() ([]format.ID, error) {
 	return all, err
 }
 
-// reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes; one
-// of another version than its secret's opens all the same, since every version has the same secret, and is put again.
+// reconcileRecords looks at records from a position on: one without a secret was erased after the backup, and goes. So
+// does one that its secret does not open, for it was erased and another one was made with its id; that secret goes with
+// the next passes. One of another version than its secret's opens all the same, since every version has the same
+// secret, and is put again. What is damaged stays, and is found by whoever reads it, as in the store it is from; where
+// the secret has been folded into a page, damage cannot be told from another record.
 func (t *Tx) reconcileRecords(
 	container, position format.ID, found *Reconciled,
 ) (goOn format.ID, more bool, err error) {
@@ -111,6 +115,7 @@ func (t *Tx) reconcileRecords(
 		}
 	}()
 	var erased []format.ID
+	remade := 0
 	looked, last := 0, position
 	for row, err := range rowkey.Scan(t.r, lower, upper) {
 		if err != nil {
@@ -118,26 +123,34 @@ func (t *Tx) reconcileRecords(
 		}
 		_, id := rowkey.Parse(row.Key)
 		last, looked = id, looked+1
-		secret, known, err := t.secret(container, id)
+		secret, nursery, known, err := t.secretAndRow(container, id)
 		if err != nil {
 			return position, false, err
 		}
 		version, err := format.RecordVersion(row.Value)
-		switch {
-		case !known:
-			erased = append(erased, id)
-		case err == nil && version == secret.Version:
-			clear(secret.Key)
-		case err == nil:
-			o := old{id: id, secret: secret}
-			at := t.place(container, id)
-			o.plaintext, o.schema, err = format.OpenRecord(nil, at, format.Secret{Key: secret.Key, Version: version},
-				row.Value)
-			o.secret.Version = max(version, secret.Version)
-			anew = append(anew, o)
-		}
 		if err != nil {
+			clear(secret.Key)
 			return position, false, t.Corrupt("record", container, id, err)
+		}
+		if !known {
+			erased = append(erased, id)
+		} else {
+			o := old{id: id, secret: secret}
+			o.plaintext, o.schema, err = format.OpenRecord(nil, t.place(container, id),
+				format.Secret{Key: secret.Key, Version: version}, row.Value)
+			switch {
+			case err == nil && version != secret.Version:
+				o.secret.Version = max(version, secret.Version)
+				anew = append(anew, o)
+			case err == nil:
+				clear(o.plaintext)
+				clear(secret.Key)
+			default:
+				clear(secret.Key)
+				if nursery == nil || !bytes.Equal(format.NurserySalt(nursery), format.RecordSalt(row.Value)) {
+					erased, remade = append(erased, id), remade+1
+				}
+			}
 		}
 		if looked == reconcileRows {
 			break
@@ -154,7 +167,7 @@ func (t *Tx) reconcileRecords(
 			return position, false, err
 		}
 	}
-	found.Erased, found.Older = len(erased), len(anew)
+	found.Erased, found.Remade, found.Older = len(erased)-remade, remade, len(anew)
 	goOn, ok := rowkey.Next(last)
 	return goOn, ok && looked == reconcileRows, nil
 }
