@@ -237,8 +237,8 @@ func (e *Engine) slot(ctx context.Context, of chan struct{}) error {
 
 // again runs a function until it succeeds, or fails for good. One that lost the database runs again until the engine's
 // patience ends, which began when the first one lost it: while nothing answers, everybody tries once and fails. One
-// that conflicted with others runs maxRuns times; one that was outrun before it began, for as long as it would wait for a
-// lock.
+// that conflicted with others runs maxRuns times; one that was outrun before it began, for as long as it would wait for
+// a lock.
 func (e *Engine) again(ctx context.Context, run func() error) error {
 	conflicts, refused, delay, began := 0, 0, firstDelay, time.Now()
 	for {
