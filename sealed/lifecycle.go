@@ -62,6 +62,14 @@ func (s *Store) vacant(ctx context.Context, id SpaceID) error {
 		return err
 	}
 	return s.engine.View(ctx, func(r engine.Reader) error {
+		// Another process may have made the space since.
+		_, made, err := r.Get(rowkey.OfSpace(format.ID(id), rowkey.Bundle))
+		if err == nil && made {
+			err = ErrExists
+		}
+		if err != nil {
+			return err
+		}
 		for _, err := range r.Scan(id[:], rowkey.After(id[:])) {
 			if err == nil {
 				err = s.report.Corrupt(&CorruptError{Space: id, What: "bundle", Err: errNoBundle})

@@ -86,6 +86,31 @@ func TestReplicasSeeTurns(t *testing.T) {
 	}
 }
 
+// TestReplicasCreateAtOnce has two processes make a space at the same moment: one has made it, and the other one finds
+// it.
+func TestReplicasCreateAtOnce(t *testing.T) {
+	s, _ := replicas(t, 2)
+	for i := range 200 {
+		id := sealed.SpaceID{7, byte(i)}
+		var errs [2]error
+		var both sync.WaitGroup
+		for r := range errs {
+			both.Go(func() { errs[r] = s[r].Spaces().Create(t.Context(), id) })
+		}
+		both.Wait()
+		if errs[0] != nil {
+			errs[0], errs[1] = errs[1], errs[0]
+		}
+		if errs[0] != nil || !errors.Is(errs[1], sealed.ErrExists) {
+			t.Fatalf("space %d: %v", i, errs)
+		}
+		put(t, s[0].Space(id), "x", note{"1", "one"})
+		if got := all(t, s[1].Space(id), "x"); got["1"] != "one" {
+			t.Fatalf("space %d has %v", i, got)
+		}
+	}
+}
+
 // TestReplicasEraseAtOnce has processes erase in the same spaces at the same time, and sweep: every space still opens
 // in each of them, and in one that starts; nothing that was erased is left in the key store.
 func TestReplicasEraseAtOnce(t *testing.T) {

@@ -51,8 +51,11 @@ func (b *Bundles) Create(ctx context.Context, id format.SpaceID, plant func(engi
 	defer clear(seedling.Hedge)
 	taken := false
 	err = engine.CommitAndWait(ctx, b.engine, space, func(w engine.Writer) error {
-		if _, taken, err = w.Get(rowkey.OfSpace(space, rowkey.Bundle)); taken || err != nil {
-			return errors.Join(err, ErrExists)
+		if _, taken, err = w.Get(rowkey.OfSpace(space, rowkey.Bundle)); err != nil {
+			return err
+		}
+		if taken {
+			return ErrExists
 		}
 		if err := plant(w, seedling); err != nil {
 			return err
