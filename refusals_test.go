@@ -215,7 +215,7 @@ const (
 func planesOf(r rejection) string {
 	switch r.room {
 	case "api", "sealed/internal/volume", "sealed/internal/postgres", "sealed/internal/keys",
-		"sealed/internal/keystore":
+		"sealed/internal/keystore", "sealed/internal/place":
 		if r.code == "CrossOriginRequest" {
 			return console
 		}

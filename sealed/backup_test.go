@@ -419,6 +419,10 @@ func TestLostKeyDirectoryIsMended(t *testing.T) {
 	if err := os.RemoveAll(cfg.KeyDir); err != nil {
 		t.Fatal(err)
 	}
+	if s, err := sealed.Open(t.Context(), cfg); !errors.Is(err, sealed.ErrOtherPlace) {
+		t.Errorf("without the keys: %v, %v", s, err)
+	}
+	cfg.FindKeys = true
 	s = open(t, cfg)
 	if err := s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil }); err == nil {
 		t.Fatal("the space opens without its epoch key")

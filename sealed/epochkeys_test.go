@@ -43,8 +43,8 @@ func TestEpochKeysInAVault(t *testing.T) {
 	cfg.Engine, cfg.KeyDir, cfg.AnchorDir = server.Database(t), "", ""
 	cfg.EpochVault = vaultKeys(t, v, "visage")
 	one, two := open(t, cfg), open(t, cfg)
-	if place, grade := one.EpochKeys(); grade != sealed.GradeVault || !strings.HasSuffix(place, "/kv/visage") {
-		t.Errorf("the epoch keys are in %s, grade %s", place, grade)
+	if p := one.EpochKeys(); p.Grade != sealed.GradeVault || !strings.HasSuffix(p.Name, "/kv/visage") {
+		t.Errorf("the epoch keys are in %+v", p)
 	}
 	a, b := create(t, one, spaceA), two.Space(spaceA)
 	put(t, a, "x", note{"1", "one"}, note{"2", "two"})

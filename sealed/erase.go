@@ -9,10 +9,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/tree"
+	"github.com/visage-face/visage/sealed/internal/volume"
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
@@ -133,13 +135,35 @@ func (sp *Space) turnPast(ctx context.Context, sequence uint64, under format.Pai
 				return Receipt{}, err
 			}
 		}
-		return Receipt{Space: sp.id, Generation: ended.Generation, Epoch: ended.Epoch,
-			Grade: sp.store.epochs.Grade()}, nil
+		grade, err := sp.store.epochs.GradeOf(ctx, format.ID(sp.id), ended.Epoch)
+		if err != nil {
+			return Receipt{}, fmt.Errorf("look what the erasure reaches: %w", err)
+		}
+		return Receipt{Space: sp.id, Generation: ended.Generation, Epoch: ended.Epoch, Grade: grade}, nil
 	}
 }
 
-// EpochKeys says where the epoch keys lie, without secrets, and what an erasure reaches there now.
-func (s *Store) EpochKeys() (place string, grade Grade) { return s.epochs.Name(), s.epochs.Grade() }
+// KeyPlace is where epoch keys lie.
+type KeyPlace struct {
+	Name  string // for people, without secrets
+	Grade Grade  // what an erasure reaches there as things stand
+	Why   string // what keeps it from reaching more, if that can be changed; empty: nothing
+	// Unswept says why keys that a crash has left could not be destroyed yet, which is tried again; nil: there are
+	// none.
+	Unswept error
+	// Refused says why no keys are changed there, so that nothing is erased: a *PlaceError; nil: they are.
+	Refused error
+}
+
+// EpochKeys says where the epoch keys lie.
+func (s *Store) EpochKeys() KeyPlace {
+	p := KeyPlace{Name: s.epochs.Name(), Refused: s.epochs.Refused()}
+	p.Grade, p.Why = s.epochs.Grade()
+	if err := s.unswept.Load(); err != nil {
+		p.Unswept = *err
+	}
+	return p
+}
 
 // waiting returns the sequence number of the newest erasure that no turn has made final, and the pair that it was made
 // under; zero: there is none.
@@ -190,6 +214,44 @@ func (s *Store) eraseForever(ctx context.Context) {
 		case <-time.After(rest):
 		}
 	}
+}
+
+// The delays between two attempts to destroy what a crash has left.
+const (
+	sweepFirst = time.Second
+	sweepLast  = time.Minute
+)
+
+// sweepAtStart destroys what a crash has left of drops and turns. A place of epoch keys or a database that does not
+// answer is asked again until it does: the server serves what is there meanwhile, and no erasure is acknowledged.
+func (s *Store) sweepAtStart(ctx context.Context) error {
+	for pause := sweepFirst; ; pause = min(2*pause, sweepLast) {
+		err := s.sweepLeft(ctx)
+		s.unswept.Store(&err)
+		if err == nil || ctx.Err() != nil || volume.IsFull(err) {
+			s.reportStrayKeys(ctx)
+			return nil
+		}
+		if !event.IsOutage(err) {
+			return err
+		}
+		s.report(Event{Kind: EraseDelayed, Note: s.epochs.Name(), Err: err})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *Store) sweepLeft(ctx context.Context) error {
+	if err := s.sweepDropped(ctx); err != nil {
+		return fmt.Errorf("remove what dropped spaces left: %w", err)
+	}
+	if err := s.sweepEpochs(ctx); err != nil {
+		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
+	}
+	return nil
 }
 
 // sweepEpochs destroys epoch keys that no bundle speaks of any more: a crash came between a turn and the destruction it

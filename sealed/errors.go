@@ -5,7 +5,9 @@ import (
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/keys"
+	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/lease"
+	"github.com/visage-face/visage/sealed/internal/place"
 	"github.com/visage-face/visage/sealed/internal/tree"
 )
 
@@ -36,6 +38,12 @@ var (
 	ErrInUse = engine.ErrInUse
 	// ErrFull is every error of a volume that has too little free space.
 	ErrFull = engine.ErrFull
+	// ErrOtherPlace is for Open: the epoch keys of the store lie in another place than the Config says.
+	ErrOtherPlace = place.ErrOther
+	// ErrKeysMoving is for Open: a MoveEpochKeys was not finished.
+	ErrKeysMoving = place.ErrMoving
+	// ErrOtherCopy: another copy of the store's data uses its epoch keys, or the data is older than their place.
+	ErrOtherCopy = place.ErrCopy
 	// ErrBroken is every error of a store whose disk failed. Close and reopen it; acknowledged writes are kept.
 	ErrBroken = engine.ErrBroken
 )
@@ -57,3 +65,9 @@ type RootError = keys.RootError
 
 // ProtectorError is why one protector did not open the instance root.
 type ProtectorError = keys.ProtectorError
+
+// KeysAwayError says that the place of the epoch keys cannot be used now, and may be later. It is a visage.Outage.
+type KeysAwayError = keystore.OutageError
+
+// PlaceError is every ErrOtherPlace, ErrKeysMoving and ErrOtherCopy. It is a visage.Outage.
+type PlaceError = place.Error

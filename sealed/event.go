@@ -42,4 +42,6 @@ const (
 	RoomRegained     = event.RoomRegained
 	RollbackAccepted = event.RollbackAccepted
 	KeysStray        = event.KeysStray
+	KeysElsewhere    = event.KeysElsewhere
+	KeysOlder        = event.KeysOlder
 )

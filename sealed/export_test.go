@@ -21,6 +21,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/memory"
+	"github.com/visage-face/visage/sealed/internal/place"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
@@ -283,7 +284,11 @@ func (m *Machine) Start(t testing.TB, cfg Config, die int, done bool) (*Store, e
 	}
 	s.format.Store(f.Number)
 	s.leases.Open(s.root, s.formats())
-	s.keepEpochs(mortalKeys{&m.keys, m})
+	epochs, err := place.Open(t.Context(), place.Config{In: mortalKeys{&m.keys, m}, Root: s.root, Report: s.report})
+	if err != nil {
+		return nil, err
+	}
+	s.keepEpochs(epochs)
 	if err := s.migrate(t.Context(), f.Number); err != nil {
 		return nil, err
 	}
@@ -416,6 +421,12 @@ type Step struct {
 // WithSettling returns a configuration to move epoch keys from, whose places settle in a time.
 func WithSettling(cfg Config, settling time.Duration) Config {
 	cfg.settling = settling
+	return cfg
+}
+
+// WithBeats returns a configuration whose place of epoch keys has beats so often.
+func WithBeats(cfg Config, every time.Duration) Config {
+	cfg.beat = every
 	return cfg
 }
 
@@ -648,3 +659,66 @@ func OpenWithoutKeys(ctx context.Context, cfg Config) (*Store, error) {
 type withoutKeys struct{ *memory.Engine }
 
 func (withoutKeys) Epochs() *keystore.Memory { return &keystore.Memory{} }
+
+// CopyRows puts the rows of a store in the place of those of a named memory engine, as a clone of a database does.
+func CopyRows(t testing.TB, s *Store, name string) {
+	eng, _, err := openEngine(context.Background(), Config{Engine: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eng.Close()
+	SetRows(t, eng, s.Rows(t))
+}
+
+// SetBack puts rows of a store in the place of those that it has, as a database does that fails over and loses commits.
+func SetBack(t testing.TB, s *Store, rows []Row) { SetRows(t, s.engine, rows) }
+
+// SetRows puts rows in the place of those of an engine.
+func SetRows(t testing.TB, eng engine.Engine, rows []Row) {
+	err := eng.Update(context.Background(), func(w engine.Writer) error {
+		members := rowkey.OfSpace(rowkey.LeaseScope, rowkey.Member) // which are of processes, and stay
+		old, err := rowkey.Collect(w, nil, nil, 1<<20)
+		for _, key := range old {
+			if err == nil && !bytes.HasPrefix(key, members) {
+				err = w.Delete(key)
+			}
+		}
+		for _, row := range rows {
+			if bytes.HasPrefix(row.Key, members) {
+				continue
+			}
+			value, failed := format.Restored(row.Kind, row.Value)
+			if err = errors.Join(err, failed); err == nil {
+				err = w.Put(row.Key, value)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ForgetPlace makes of a store one from before it was recorded where its epoch keys lie.
+func ForgetPlace(t testing.TB, s *Store) {
+	defer s.root.Hold()()
+	mark, err := s.epochs.Mark(context.Background())
+	err = errors.Join(err, s.epochs.SetMark(context.Background(), mark, nil),
+		s.root.Change(context.Background(), func(doc *keys.Instance) error {
+			doc.Placed = nil
+			return nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// PlaceID is the id of the place of the epoch keys that a store knows.
+func (s *Store) PlaceID(t testing.TB) SpaceID {
+	defer s.root.Hold()()
+	doc, err := s.root.Read(context.Background())
+	if err != nil || doc.Placed == nil {
+		t.Fatal(err, doc.Placed)
+	}
+	return SpaceID(doc.Placed.ID)
+}

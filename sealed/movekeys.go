@@ -16,6 +16,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/place"
 )
 
 // KeysMoved is what a MoveEpochKeys has done.
@@ -41,7 +42,7 @@ func MoveEpochKeys(ctx context.Context, from, to Config) (moved KeysMoved, err e
 			return moved, fmt.Errorf("move the epoch keys: %w", err)
 		}
 	}
-	from.Shared = false
+	from.Shared, from.moving = false, true
 	s, err := Open(ctx, from)
 	if err != nil {
 		return moved, err
@@ -56,7 +57,7 @@ func MoveEpochKeys(ctx context.Context, from, to Config) (moved KeysMoved, err e
 		return moved, fmt.Errorf("move the epoch keys: %w", err)
 	}
 	defer target.Close()
-	m := &keysMove{s: s, target: target, settling: cmp.Or(from.settling, defaultSettling),
+	m := &keysMove{s: s, source: s.epochs, target: target, settling: cmp.Or(from.settling, defaultSettling),
 		copied: map[format.ID]bool{}, done: KeysMoved{From: s.epochs.Name(), To: target.Name()}}
 	if err := m.run(ctx, to); err != nil {
 		return m.done, fmt.Errorf("move the epoch keys: %w", err)
@@ -67,6 +68,7 @@ func MoveEpochKeys(ctx context.Context, from, to Config) (moved KeysMoved, err e
 // keysMove is a MoveEpochKeys under way.
 type keysMove struct {
 	s      *Store
+	source *place.Place
 	target keystore.Place
 	// settling is how long places are asked again whether they are one: a node that follows another one may answer from
 	// before the newest write.
@@ -86,6 +88,13 @@ func (m *keysMove) run(ctx context.Context, to Config) error {
 	if err := m.apart(ctx); err != nil {
 		return err
 	}
+	marks, err := m.source.Target(ctx, m.target)
+	if errors.Is(err, place.ErrTaken) {
+		err = fmt.Errorf("%w: %w", ErrNotMovable, err)
+	}
+	if err != nil {
+		return err
+	}
 	exist, dropped, err := m.s.listSpaces(ctx)
 	if err != nil {
 		return err
@@ -94,7 +103,7 @@ func (m *keysMove) run(ctx context.Context, to Config) error {
 		m.dropped = append(m.dropped, format.ID(id))
 	}
 	// A space with keys and without a bundle is what a damaged or older copy of the data looks like.
-	keyed, err := m.s.epochs.Spaces(ctx)
+	keyed, err := m.source.Spaces(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,13 +135,39 @@ func (m *keysMove) run(ctx context.Context, to Config) error {
 			return errors.Join(err, ErrChanged)
 		}
 	}
-	return m.clear(ctx)
+	if err := m.clear(ctx); err != nil {
+		return err
+	}
+	if err := marks.Finish(ctx); err != nil {
+		return err
+	}
+	return m.clearAnchors(ctx)
+}
+
+// clearAnchors removes the anchors that lay with the keys. They hold no secret, and nobody reads them any more.
+func (m *keysMove) clearAnchors(ctx context.Context) error {
+	in, ok := m.source.Place.(keystore.Anchors)
+	if !ok {
+		return nil
+	}
+	spaces, err := in.Anchored(ctx)
+	for _, space := range spaces {
+		var value []byte
+		if value, err = in.Anchor(ctx, space); err == nil {
+			err = in.SetAnchor(ctx, space, value, nil)
+		}
+		if err != nil && !errors.Is(err, keystore.ErrNotFound) {
+			return fmt.Errorf("remove the anchors from %s: %w", m.done.From, err)
+		}
+		err = nil
+	}
+	return err
 }
 
 // apart makes sure that the two places are not one under two names: what is destroyed in the source would be the only
 // copy. Each gets a value that the other one must not have.
 func (m *keysMove) apart(ctx context.Context) (err error) {
-	places := []keystore.Place{m.s.epochs, m.target}
+	places := []keystore.Place{m.source, m.target}
 	probes := make([]format.ID, len(places))
 	for i, place := range places {
 		value := make([]byte, 32)
@@ -195,7 +230,7 @@ func (m *keysMove) copySpace(ctx context.Context, id SpaceID) (row []byte, err e
 			return nil, fmt.Errorf("epoch key %d: %w", e.Number, err)
 		}
 	}
-	numbers, err := m.s.epochs.List(ctx, format.ID(id))
+	numbers, err := m.source.List(ctx, format.ID(id))
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +247,7 @@ func (m *keysMove) copySpace(ctx context.Context, id SpaceID) (row []byte, err e
 }
 
 func (m *keysMove) copyKey(ctx context.Context, id SpaceID, epoch uint32) error {
-	value, err := m.s.epochs.Get(ctx, format.ID(id), epoch)
+	value, err := m.source.Get(ctx, format.ID(id), epoch)
 	if errors.Is(err, keystore.ErrNotFound) { // an earlier attempt has destroyed it, after it was copied
 		if _, err = m.target.Get(ctx, format.ID(id), epoch); err == nil {
 			m.done.Epochs++
@@ -266,7 +301,7 @@ func (m *keysMove) copyAnchors(ctx context.Context, to Config) error {
 // clear destroys the keys of this store in the source: those that the target has, and those of dropped spaces. After
 // the first space it looks whether the target still has the keys.
 func (m *keysMove) clear(ctx context.Context) error {
-	spaces, err := m.s.epochs.Spaces(ctx)
+	spaces, err := m.source.Spaces(ctx)
 	tried := false
 	for _, space := range spaces {
 		switch {
@@ -274,7 +309,7 @@ func (m *keysMove) clear(ctx context.Context) error {
 		case !m.copied[space]:
 			err = errors.Join(err, fmt.Errorf("space %s got keys meanwhile", SpaceID(space)))
 		case tried:
-			err = errors.Join(err, m.s.epochs.Destroy(ctx, space))
+			err = errors.Join(err, m.source.Destroy(ctx, space))
 		default:
 			var failed error
 			if tried, failed = m.tryClear(ctx, space); failed != nil {
@@ -283,7 +318,7 @@ func (m *keysMove) clear(ctx context.Context) error {
 		}
 	}
 	for _, space := range m.dropped {
-		err = errors.Join(err, m.s.epochs.Destroy(ctx, space))
+		err = errors.Join(err, m.source.Destroy(ctx, space))
 	}
 	if err != nil {
 		return fmt.Errorf("%s has all keys now, and %s still has some; repeat this before a server starts: %w",
@@ -295,7 +330,7 @@ func (m *keysMove) clear(ctx context.Context) error {
 // tryClear destroys the keys of a space in the source, and puts them back if the target then lacks them. It answers
 // false if there was none to try it with.
 func (m *keysMove) tryClear(ctx context.Context, space format.ID) (tried bool, err error) {
-	numbers, err := m.s.epochs.List(ctx, space)
+	numbers, err := m.source.List(ctx, space)
 	if err != nil {
 		return false, err
 	}
@@ -310,7 +345,7 @@ func (m *keysMove) tryClear(ctx context.Context, space format.ID) (tried bool, e
 		}
 		values[n] = bytes.Clone(value)
 	}
-	err = m.s.epochs.Destroy(ctx, space)
+	err = m.source.Destroy(ctx, space)
 	if err == nil && len(values) > 0 {
 		err = m.settle(ctx, func() error {
 			for n, value := range values {
@@ -329,7 +364,7 @@ func (m *keysMove) tryClear(ctx context.Context, space format.ID) (tried bool, e
 		return len(values) > 0, nil
 	}
 	for n, value := range values {
-		back := m.s.epochs.Put(context.WithoutCancel(ctx), space, n, value)
+		back := m.source.Put(context.WithoutCancel(ctx), space, n, value)
 		if back != nil && !errors.Is(back, keystore.ErrExists) {
 			err = errors.Join(err, fmt.Errorf("put back epoch key %d of space %s, which \"visage keyring import\" can "+
 				"bring back from the newest keyring: %w", n, SpaceID(space), back))

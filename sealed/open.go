@@ -8,15 +8,18 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/sealed/internal/engine"
+	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/lease"
 	"github.com/visage-face/visage/sealed/internal/memory"
 	"github.com/visage-face/visage/sealed/internal/pebble"
+	"github.com/visage-face/visage/sealed/internal/place"
 	"github.com/visage-face/visage/sealed/internal/postgres"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 	"github.com/visage-face/visage/sealed/internal/tree"
@@ -75,7 +78,7 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 }
 
 // keepEpochs says where epoch keys lie. The root is open.
-func (s *Store) keepEpochs(in keystore.Place) {
+func (s *Store) keepEpochs(in *place.Place) {
 	s.epochs, s.bundles = in, keys.NewBundles(s.root, s.engine, in, s.report)
 	s.env = tree.NewEnv(s.root.Instance, s.report)
 }
@@ -104,7 +107,7 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 	if err != nil {
 		return err
 	}
-	epochs, err := openEpochs(ctx, cfg, eng, s.root.Instance)
+	epochs, err := s.openPlace(ctx, cfg, eng)
 	if err != nil {
 		return err
 	}
@@ -125,6 +128,7 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 			return err
 		}
 	}
+	epochs.Begin(s.life)
 	if cfg.Shared && older && !rolling {
 		if err := s.leases.Share(ctx); err != nil {
 			return err
@@ -186,11 +190,11 @@ func (s *Store) openReadOnly(ctx context.Context, cfg Config, eng engine.Engine)
 		return fmt.Errorf("the store has format %d and is only read, so it is not brought to format %d: start the "+
 			"server once", doc.Number, len(s.steps))
 	}
-	epochs, err := openEpochs(ctx, cfg, eng, s.root.Instance)
+	s.leases.Open(s.root, s.formats())
+	epochs, err := s.openPlace(ctx, cfg, eng)
 	if err != nil {
 		return err
 	}
-	s.leases.Open(s.root, s.formats())
 	s.keepEpochs(epochs)
 	return s.openAnchors(ctx, cfg)
 }
@@ -269,20 +273,18 @@ func real(path string) string {
 // of them know it. Where another one did that and this one does not know the format, it ends with a *NewerError. It
 // returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
-	if err := s.sweepDropped(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
-		return fmt.Errorf("remove what dropped spaces left: %w", err)
-	}
 	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("count what is to be folded: %w", err)
 	}
-	if err := s.sweepEpochs(ctx); err != nil && ctx.Err() == nil && !volume.IsFull(err) {
-		return fmt.Errorf("destroy epoch keys that a crash left: %w", err)
-	}
-	s.reportStrayKeys(ctx)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var broken, refused error
+	var broken, refused, unswept error
 	var all sync.WaitGroup
+	all.Go(func() {
+		if unswept = s.sweepAtStart(ctx); unswept != nil {
+			stop()
+		}
+	})
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() { s.rotateForever(ctx) })
@@ -300,15 +302,20 @@ func (s *Store) Run(ctx context.Context) error {
 	err := s.foldForever(ctx)
 	stop()
 	all.Wait()
-	return errors.Join(broken, refused, err)
+	return errors.Join(broken, refused, unswept, err)
 }
 
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
 func (s *Store) Close() error {
 	var anchored error
-	if _, only := s.engine.(readOnly); s.epochs != nil && !only && !s.isClosed() {
-		anchored = s.anchorSpaces(context.Background())
-		if volume.IsFull(anchored) { // the anchors from before hold on: data may be newer than they say
+	_, readOnlyEngine := s.engine.(readOnly)
+	if s.epochs != nil && !readOnlyEngine && !s.isClosed() {
+		ctx, cancel := context.WithTimeout(context.Background(), anchorTime)
+		anchored = s.anchorSpaces(ctx)
+		cancel()
+		// The anchors from before hold on: data may be newer than they say.
+		_, refused := errors.AsType[*place.Error](anchored)
+		if volume.IsFull(anchored) || refused || errors.Is(anchored, place.ErrUnconfirmed) {
 			s.report(Event{Kind: AnchorDelayed, Err: anchored})
 			anchored = nil
 		}
@@ -325,9 +332,17 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 
+	alone := !readOnlyEngine && s.Replicas() == 1
 	s.end(ErrClosed)
 	for _, sp := range spaces {
 		sp.lock(ErrClosed)
+	}
+	if s.epochs != nil && alone {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		_ = s.epochs.Leave(ctx) // or it is watched when it is opened again
+		cancel()
+	} else if s.epochs != nil {
+		s.epochs.End()
 	}
 	s.leases.Close()
 	err := s.engine.Close() // waits for transactions, so the root is not used afterwards
@@ -341,6 +356,13 @@ func (s *Store) Close() error {
 	return errors.Join(anchored, err)
 }
 
+// anchorTime bounds how long closing a store writes anchors, all together: as long as one call to a place that does not
+// answer.
+const anchorTime = keystore.DefaultPatience
+
+// leaveTime bounds how long closing a store waits to say that nobody has it open.
+const leaveTime = 5 * time.Second
+
 // ErrReadOnly is of a store that is open for reading only.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
@@ -353,6 +375,33 @@ func (readOnly) Update(context.Context, func(engine.Writer) error) error { retur
 // Commit implements engine.Engine.
 func (readOnly) Commit(context.Context, format.ID, func(engine.Writer) error) (func() error, error) {
 	return nil, ErrReadOnly
+}
+
+// openPlace opens the place of the epoch keys, and makes sure that it is the store's.
+func (s *Store) openPlace(ctx context.Context, cfg Config, eng engine.Engine) (*place.Place, error) {
+	in, err := openEpochs(ctx, cfg, eng, s.root.Instance)
+	if err != nil {
+		return nil, away("the place of the epoch keys", err)
+	}
+	// A folder beside the data of one machine is copied with it, and is nobody else's.
+	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.report, Accept: cfg.AcceptRollback,
+		Beats: s.database != nil || cfg.keysElsewhere(), Every: cfg.beat, Found: cfg.FindKeys, Moving: cfg.moving,
+		ReadOnly: cfg.ReadOnly})
+	if err != nil {
+		in.Close()
+		return nil, away(in.Name(), err)
+	}
+	return p, nil
+}
+
+// away makes sure that a place of epoch keys that does not answer is told from a database that does not.
+func away(place string, err error) error {
+	_, known := errors.AsType[*KeysAwayError](err)
+	_, refused := errors.AsType[*PlaceError](err)
+	if known || refused || !event.IsOutage(err) {
+		return err
+	}
+	return &KeysAwayError{Place: place, Err: err}
 }
 
 // openEpochs opens the place of the epoch keys of an instance, whose data is in an engine.
@@ -381,8 +430,8 @@ func openEpochs(ctx context.Context, cfg Config, eng engine.Engine, instance for
 
 // openAnchors opens the anchors, in a directory or with the epoch keys.
 func (s *Store) openAnchors(ctx context.Context, cfg Config) error {
-	if in, ok := s.epochs.(keystore.Anchors); ok && cfg.AnchorDir == "" {
-		return s.anchors.OpenIn(ctx, in, s.epochs.Name())
+	if in := s.epochs.Anchors(); in != nil && cfg.AnchorDir == "" {
+		return away(s.epochs.Name(), s.anchors.OpenIn(ctx, in, s.epochs.Name()))
 	}
 	return s.anchors.Open(cfg.AnchorDir, s.shared)
 }

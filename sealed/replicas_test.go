@@ -447,7 +447,8 @@ func TestReplicasTakeTheSameKeys(t *testing.T) {
 		"epoch keys": {
 			open: func(cfg sealed.Config) (*sealed.Store, error) { return sealed.OpenWithoutKeys(t.Context(), cfg) },
 			want: func(err error) bool {
-				return err != nil && strings.Contains(err.Error(), "all of them need the same")
+				return errors.Is(err, sealed.ErrOtherPlace) &&
+					strings.Contains(err.Error(), "All servers need the same")
 			},
 		},
 		"a later format, while others have the store open": {

@@ -149,8 +149,13 @@ func TestLostKeyDirectoryIsSaid(t *testing.T) {
 	if err := os.RemoveAll(cfg.KeyDir); err != nil {
 		t.Fatal(err)
 	}
+	_, err := sealed.Open(t.Context(), cfg)
+	if !errors.Is(err, sealed.ErrOtherPlace) || !strings.Contains(err.Error(), `"visage keyring import" brings them`) {
+		t.Errorf("got %v, want it to say that the epoch keys are missing", err)
+	}
+	cfg.FindKeys = true
 	s = open(t, cfg)
-	err := s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil })
+	err = s.Space(spaceA).View(t.Context(), func(sealed.Reader) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "restore the epoch keys") {
 		t.Errorf("got %v, want it to say that the epoch keys are missing", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/lease"
+	"github.com/visage-face/visage/sealed/internal/place"
 	"github.com/visage-face/visage/sealed/internal/postgres"
 	"github.com/visage-face/visage/sealed/internal/tree"
 	"github.com/visage-face/visage/sealed/internal/volume"
@@ -55,9 +56,12 @@ type Config struct {
 	// kept: data that is older is refused. Empty: they are kept with the epoch keys, unless these lie in a directory or
 	// in memory; then going back to an older copy of a whole space is not seen after a restart.
 	AnchorDir string
-	// AcceptRollback takes data that is older than its anchors, as after a restore; each space for which that is so is
-	// reported.
+	// AcceptRollback takes data that is older than its anchors, or than the place of its epoch keys, as after a
+	// restore; each space for which that is so is reported, and the place.
 	AcceptRollback bool
+	// FindKeys takes a place of epoch keys without a mark: that of keys which were lost and are about to be brought
+	// back from a keyring.
+	FindKeys bool
 	// Reserve is how many bytes of the data's volume are kept for deletions, keys and the store's own work: below that
 	// nothing new is taken. Zero: a sixth of the volume, of at most 256 MiB.
 	Reserve uint64
@@ -67,6 +71,8 @@ type Config struct {
 	Logger *slog.Logger
 
 	migrations []migration   // tests have others; nil: those of the program
+	beat       time.Duration // between two beats of the place of epoch keys; tests have another; zero: the package's
+	moving     bool          // for a move of epoch keys
 	settling   time.Duration // of a move of epoch keys; tests have another; zero: defaultSettling
 }
 
@@ -83,7 +89,7 @@ type Protector = keys.Protector
 type Store struct {
 	engine  engine.Engine
 	volumes *volume.Volumes
-	epochs  keystore.Place
+	epochs  *place.Place
 	format  atomic.Uint32 // that this process writes; see docs/decisions/0032-rolling-upgrades.md
 	steps   []migration   // that the program knows
 	root    *keys.Root
@@ -104,6 +110,7 @@ type Store struct {
 	erasures *erasures
 	anchors  *keys.Anchors
 	rotation rotation
+	unswept  atomic.Pointer[error] // of the newest attempt at what a crash has left
 
 	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
 

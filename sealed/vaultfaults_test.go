@@ -26,6 +26,7 @@ type kv struct {
 	mu      sync.Mutex
 	values  map[string][][]byte // by version; nil: destroyed
 	refuses bool
+	away    bool // no answer
 	stale   bool // lists are of a standby that has heard of nothing
 }
 
@@ -55,6 +56,9 @@ func (k *kv) call(op func()) error {
 	defer k.mu.Unlock()
 	if k.refuses {
 		return &keysource.Error{Class: keysource.ErrDenied, Text: "no"}
+	}
+	if k.away {
+		return &keysource.Error{Class: keysource.ErrUnknown, Text: "no answer"}
 	}
 	op()
 	return nil
@@ -210,6 +214,101 @@ func TestDropWhileTheKeysAreAway(t *testing.T) {
 	})
 }
 
+func (k *kv) leave(away bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.away = away
+}
+
+// TestCloseWhileTheKeysAreAway waits as long as one call does, however many anchors there are to write, and writes them
+// all when the place answers.
+func TestCloseWhileTheKeysAreAway(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			vault := newKV()
+			s, err := sealed.Open(t.Context(), sealed.Config{Engine: "memory:", EpochVault: vault,
+				Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const spaces = 30
+			for i := range byte(spaces) {
+				put(t, create(t, s, sealed.SpaceID{i + 1}), "x", note{"1", "one"})
+			}
+			vault.leave(away)
+			began := time.Now()
+			if err := s.Close(); (err != nil) != away {
+				t.Errorf("closed while the vault is away (%v): %v", away, err)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			anchors := 0
+			for path := range vault.values {
+				if strings.HasPrefix(path, "anchors/") {
+					anchors++
+				}
+			}
+			if !away && anchors < spaces {
+				t.Errorf("%d anchors for %d spaces", anchors, spaces)
+			}
+		})
+	}
+}
+
+// TestSweepWaitsForTheKeys: what a crash has left is destroyed when the place of the keys answers, and the store is
+// served until then.
+func TestSweepWaitsForTheKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := newKV()
+		delayed := 0
+		s := open(t, sealed.Config{Engine: "memory:", EpochVault: vault,
+			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}},
+			Report: func(e sealed.Event) {
+				if e.Kind == sealed.EraseDelayed {
+					delayed++
+				}
+			}})
+		own := len(vault.keys())
+		sp := create(t, s, spaceA)
+		put(t, sp, "x", note{"1", "one"})
+		create(t, s, spaceB)
+		vault.refuse(true)
+		if err := s.Spaces().Drop(t.Context(), spaceB); err == nil {
+			t.Fatal("dropped without the keys")
+		}
+		vault.refuse(false)
+		vault.leave(true)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		select {
+		case err := <-ran:
+			t.Fatalf("the store has ended: %v", err)
+		default:
+		}
+		if p := s.EpochKeys(); p.Unswept == nil || delayed < 3 || delayed > 60 {
+			t.Errorf("after ten minutes: %+v, reported %d times", p, delayed)
+		}
+		put(t, sp, "x", note{"2", "two"})
+		vault.leave(false)
+		time.Sleep(2 * time.Minute)
+		if p := s.EpochKeys(); p.Unswept != nil || p.Refused != nil {
+			t.Errorf("afterwards: %+v", p)
+		}
+		if left := vault.keys(); len(left) != own+1 {
+			t.Errorf("the keys %v are left", left)
+		}
+		eraseSomething(t, s, spaceA)
+		stop()
+		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
 // standby is a node of a kv that serves reads from before the newest writes.
 type standby struct {
 	*kv
@@ -327,6 +426,10 @@ func TestMoveWithAnOlderCopyOfTheData(t *testing.T) {
 	if target.values[folder+strconv.Itoa(n+1)] == nil || target.values[folder+strconv.Itoa(n-1)] != nil {
 		t.Errorf("the target has %v", target.keys())
 	}
+	if _, err := sealed.Open(t.Context(), to); !errors.Is(err, sealed.ErrOtherPlace) {
+		t.Errorf("the newer copy of the data, whose keys another copy has moved: %v", err)
+	}
+	to.AcceptRollback = true
 	s = open(t, to)
 	if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
 		t.Errorf("the newer copy of the data: %v", got)

@@ -241,7 +241,7 @@ type Config struct {
 	RootKeys []string
 
 	// RootKeyWait is how long a start waits for a protector that is not on this machine, or a TPM, and does not answer,
-	// while no other one opens the root key. Default: 5 min.
+	// while no other one opens the root key, and for the place of the epoch keys. Default: 5 min.
 	RootKeyWait time.Duration
 
 	// RecoveryRecipients are the fingerprints of those for whom a recovery kit may be made by the management plane, as
@@ -266,6 +266,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	rootStores *rootStores // set by withDefaults
+	findKeys   bool        // of OpenStoreWithoutKeys
 
 	// Recogniser serves every recognition model instead of model packs, for tests of everything but vision. Packs and
 	// Library are not used, and the store does not record it.

@@ -92,9 +92,9 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 			return nil, err
 		}
 	}
-	keys, grade := store.EpochKeys()
-	s.log.Info("store opened", "format", store.Maintenance().Format(), "epoch_keys", keys, "erasure_grade",
-		string(grade))
+	keys := store.EpochKeys()
+	s.log.Info("store opened", "format", store.Maintenance().Format(), "epoch_keys", keys.Name, "erasure_grade",
+		string(keys.Grade))
 	s.tellPacks(l.packs)
 	if l.audit, err = s.openAudit(ctx, store, opened); err != nil {
 		return nil, err
@@ -301,7 +301,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
-		newFormat(l.store), l.packs, rootMetrics{l.store},
+		newFormat(l.store), keyPlace{l.store}, l.packs, rootMetrics{l.store},
 		keyExpiryMetrics{l.custody.KeyExpiries, s.kindOf},
 		databaseMetrics{l.store}, replicaMetrics{l.store})
 	all = append(all, s.calls.Collectors()...)

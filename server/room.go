@@ -9,7 +9,8 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
-// storage lists the full volumes, a line each. It names no paths, since the page is public.
+// storage lists the full volumes and what is wrong with the place of the epoch keys, a line each. It names no paths,
+// since the page is public.
 func storage(store *sealed.Store) string {
 	var b strings.Builder
 	for _, v := range store.Maintenance().Volumes() {
@@ -28,6 +29,15 @@ func storage(store *sealed.Store) string {
 		fmt.Fprintf(&b, "storage: full: the volume of the %s has %s free of %s, and %s are kept in reserve: %s\n",
 			v.Holds, sealed.Bytes(v.Free),
 			sealed.Bytes(v.Total), sealed.Bytes(v.Reserve), means)
+	}
+	keys := store.EpochKeys()
+	switch {
+	case keys.Refused != nil:
+		b.WriteString("storage: epoch keys: their place is not this server's any more: nothing is erased, and keys " +
+			"are not changed; reading and writing go on\n")
+	case keys.Unswept != nil:
+		b.WriteString("storage: epoch keys: keys that a crash has left could not be destroyed yet; " +
+			"it is tried again\n")
 	}
 	return b.String()
 }

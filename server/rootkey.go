@@ -41,13 +41,15 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 	return protectors, nil
 }
 
-// openStoreInTime opens the store, and waits for a protector that may answer later.
+// openStoreInTime opens the store, and waits for a protector, or a place of the epoch keys, that may answer later.
 func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, first bool, err error) {
 	const longest = 30 * time.Second // between two tries
 	until := time.Now().Add(s.cfg.RootKeyWait)
 	for pause := time.Second; ; pause = min(2*pause, longest) {
 		store, first, err = s.cfg.openStore(ctx, s.note)
-		if err == nil || !mayAnswerLater(err) {
+		_, away := errors.AsType[*sealed.KeysAwayError](err)
+		away = away && !errors.Is(err, keysource.ErrDenied) // a refusal does not end by itself
+		if err == nil || !away && !mayAnswerLater(err) {
 			return store, first, err
 		}
 		if err := s.cfg.rootStores.close(); err != nil { // the next try makes its own connections
@@ -58,8 +60,11 @@ func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, firs
 			return nil, first, fmt.Errorf("%w; this start has waited %v for an answer (root-key-wait)", err,
 				s.cfg.RootKeyWait)
 		}
-		s.log.Warn("no protector opens the root key, and one does not answer: the start tries again",
-			"until", until.UTC().Format(time.RFC3339), "err", err)
+		what := "no protector opens the root key, and one does not answer: the start tries again"
+		if away {
+			what = "the place of the epoch keys does not answer: the start tries again"
+		}
+		s.log.Warn(what, "until", until.UTC().Format(time.RFC3339), "err", err)
 		select {
 		case <-ctx.Done():
 			return nil, first, context.Cause(ctx)

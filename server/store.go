@@ -34,7 +34,7 @@ func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *
 		return nil, false, err
 	}
 	place.Protectors, place.Report = protectors, note
-	place.AcceptRollback, place.Shared = c.AcceptRollback, c.Shared
+	place.AcceptRollback, place.Shared, place.FindKeys = c.AcceptRollback, c.Shared, c.findKeys
 	store, err = sealed.Open(ctx, place)
 	if err == nil && c.Engine != "" {
 		if first, err = isNewStore(ctx, store); err != nil {
@@ -90,6 +90,12 @@ func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
 	return store, err
 }
 
+// OpenStoreWithoutKeys is OpenStore for a store whose epoch keys were lost and are about to be brought back.
+func OpenStoreWithoutKeys(ctx context.Context, cfg Config) (*sealed.Store, error) {
+	cfg.findKeys = true
+	return OpenStore(ctx, cfg)
+}
+
 // hasData returns an error that wraps fs.ErrNotExist if there is no data.
 func (c Config) hasData(ctx context.Context) error {
 	where := c.dataDir()
@@ -126,8 +132,8 @@ func newEvents() *prometheus.CounterVec {
 	}, []string{"kind"})
 	for _, kind := range []sealed.EventKind{
 		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
-		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed, sealed.KeysStray,
-		sealed.MigrationDelayed,
+		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed, sealed.KeysStray, sealed.KeysElsewhere,
+		sealed.KeysOlder, sealed.MigrationDelayed,
 	} {
 		v.WithLabelValues(string(kind))
 	}
@@ -188,6 +194,12 @@ func (s *Server) note(e sealed.Event) {
 		}
 		s.log.Warn("the place of epoch keys has keys of resources that do not exist: if it was restored from an older "+
 			"copy, they open what was purged since; docs/operations/epoch-keys.md says how to remove them", attrs...)
+	case sealed.KeysElsewhere:
+		s.log.Error("no epoch keys are changed, so nothing is erased: their place is not this server's any more",
+			append(attrs, "err", e.Err)...)
+	case sealed.KeysOlder:
+		s.log.Warn("the place of the epoch keys was put back from an older copy: keys that were destroyed since may "+
+			"be there again; docs/operations/epoch-keys.md says what to do", attrs...)
 	case sealed.RootIgnored:
 		s.log.Warn("a protector of the root key was removed, and the settings still name it: it is not used; remove "+
 			"it from the settings, or add it again with \"visage root add\"", attrs...)

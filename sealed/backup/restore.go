@@ -79,6 +79,9 @@ func (s *Streams) Restore(ctx context.Context, to Target) (err error) {
 			"lose them to the restored store: give it a place of its own for them. The keys that are there open older "+
 			"backups: destroy them when nobody uses them any more", ErrNotEmpty, t.epochs.Name()))
 	}
+	if err := unmark(ctx, t.epochs); err != nil {
+		return err
+	}
 	writing := false // the row of the instance, which may be there when that fails
 	defer func() {
 		if err != nil && !writing {
@@ -107,6 +110,7 @@ func (s *Streams) Restore(ctx context.Context, to Target) (err error) {
 	doc.From = to.From(doc.Number)
 	// What earlier versions of the root key sealed may be in it again.
 	doc.Rotating = doc.Version > 1
+	doc.Placed = nil // the place gets a mark when the store is opened
 	// The instance's own row comes last: without it nothing here is a store.
 	value, err := t.root.Seal(doc)
 	if err != nil {
@@ -120,6 +124,18 @@ func (s *Streams) Restore(ctx context.Context, to Target) (err error) {
 		}
 		return w.Put(key, value)
 	})
+}
+
+// unmark takes the mark from a place that has no keys: it is of a store that nobody has any more.
+func unmark(ctx context.Context, in keystore.Place) error {
+	mark, err := in.Mark(ctx)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = in.SetMark(ctx, mark, nil)
+	}
+	return err
 }
 
 // restoring is a restore under way.

@@ -53,6 +53,10 @@ const (
 	RoomRegained     Kind = "room regained"     // and it is not any more
 	RollbackAccepted Kind = "rollback accepted" // a space is older than its anchor, and was opened all the same
 	KeysStray        Kind = "epoch keys stray"  // spaces that do not exist have epoch keys; the note names them
+	// KeysElsewhere: the place of the epoch keys is not this store's any more, so no keys are changed; the note names
+	// it
+	KeysElsewhere Kind = "epoch keys elsewhere"
+	KeysOlder     Kind = "epoch keys older" // the place was put back from an older copy; the note names it
 )
 
 // Report hears of events. It is called from many goroutines and must not block.

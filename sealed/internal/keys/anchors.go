@@ -475,6 +475,48 @@ func (a *Anchors) store(ctx context.Context, doc Anchor) error {
 	}
 }
 
+// storing is how many states are put into the key store at the same time.
+const storing = 8
+
+// storeAll puts states into the key store. The first one that cannot be put there ends the rest: a store that does not
+// answer costs the time of one call, and not that of all.
+func (a *Anchors) storeAll(ctx context.Context, list []Anchor) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var all sync.WaitGroup
+	var mu sync.Mutex // guards failed
+	var failed error
+	next := make(chan Anchor)
+	for range min(storing, len(list)) {
+		all.Go(func() {
+			for doc := range next {
+				err := ctx.Err()
+				if err == nil {
+					err = a.store(ctx, doc)
+				}
+				if err == nil {
+					continue
+				}
+				a.mu.Lock()
+				a.moved[format.SpaceID(doc.Space)] = true
+				a.mu.Unlock()
+				mu.Lock()
+				if failed == nil {
+					failed = fmt.Errorf("write the anchor of space %s: %w", format.SpaceID(doc.Space), err)
+				}
+				mu.Unlock()
+				stop()
+			}
+		})
+	}
+	for _, doc := range list {
+		next <- doc
+	}
+	close(next)
+	all.Wait()
+	return failed
+}
+
 // writeEach writes the states that moved, each into a file of its own, and then removes the files of older ones of the
 // same space. So the newest state that any process has seen stands, in whatever order they write: no file is changed
 // into one of an older state.
@@ -487,18 +529,12 @@ func (a *Anchors) writeEach(ctx context.Context) error {
 	clear(a.moved)
 	a.changed = false
 	a.mu.Unlock()
+	if a.in != nil {
+		return a.storeAll(ctx, list)
+	}
 	var failed error
 	for _, doc := range list {
 		id := format.SpaceID(doc.Space)
-		if a.in != nil {
-			if err := a.store(ctx, doc); err != nil {
-				a.mu.Lock()
-				a.moved[id] = true
-				a.mu.Unlock()
-				failed = errors.Join(failed, fmt.Errorf("write the anchor of space %s: %w", id, err))
-			}
-			continue
-		}
 		name := fmt.Sprintf("%s%016x-%016x", prefixOf(id), doc.Sequence, doc.Bundle)
 		err := a.write(filepath.Join(a.each, name), []Anchor{doc})
 		var entries []os.DirEntry

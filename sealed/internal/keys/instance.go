@@ -31,6 +31,25 @@ type Instance struct {
 	Proved int64 `cbor:"14,keyasint,omitempty"`
 	// what the store is migrated from since it has its format: rows may still be of that one; zero: it is not
 	From uint32 `cbor:"15,keyasint,omitempty"`
+	// where the epoch keys lie; nil: the store is from before that was recorded, or new, or restored
+	Placed *Placed `cbor:"16,keyasint,omitempty"`
+}
+
+// Placed says where the epoch keys lie, and how the mark of that place is: see the package place.
+type Placed struct {
+	ID     format.ID `cbor:"1,keyasint"`           // of the place
+	Name   string    `cbor:"2,keyasint"`           // of the place, for people
+	Count  uint64    `cbor:"3,keyasint"`           // of beats
+	Beat   format.ID `cbor:"4,keyasint"`           // the newest
+	Before format.ID `cbor:"5,keyasint"`           // the one that the place has until it has the newest
+	Idle   bool      `cbor:"6,keyasint,omitempty"` // nobody has the store open
+	Moving *Moving   `cbor:"7,keyasint,omitempty"` // nil: the keys stay
+}
+
+// Moving says where epoch keys are being moved to.
+type Moving struct {
+	ID   format.ID `cbor:"1,keyasint"`
+	Name string    `cbor:"2,keyasint"`
 }
 
 // Format is that of a store, as its instance knows it.

@@ -20,10 +20,12 @@ import (
 // maxKey bounds the file of an epoch key, in bytes; it has about a hundred.
 const maxKey = 64 << 10
 
-// Directory keeps the epoch keys of one instance below a directory: <instance>/<space>/<epoch>.
+// Directory keeps the epoch keys of one instance below a directory: epochs/<instance>/<space>/<epoch>, and its mark in
+// places/<instance>.
 type Directory struct {
-	root string // of the instance
-	name string // as it was given
+	root  string // of the keys of the instance
+	marks string // of its marks
+	name  string // as it was given
 }
 
 // Open uses dir for the epoch keys of an instance, and makes what is not there.
@@ -37,11 +39,16 @@ func Open(dir string, instance format.ID) (*Directory, error) {
 			return nil, fmt.Errorf("the directory of epoch keys: %w", err)
 		}
 	}
-	return &Directory{root, dir}, nil
+	return &Directory{root: root, marks: filepath.Join(dir, "places", instance.String()), name: dir}, nil
 }
 
 // Grade implements Place.
-func (d *Directory) Grade() Grade { return GradeKeyStore }
+func (d *Directory) Grade() (Grade, string) { return GradeKeyStore, "" }
+
+// GradeOf implements Place.
+func (d *Directory) GradeOf(context.Context, format.ID, uint32) (Grade, error) {
+	return GradeKeyStore, nil
+}
 
 // Name implements Place.
 func (d *Directory) Name() string { return d.name }

@@ -76,6 +76,16 @@ type Anchors interface {
 	Anchored(ctx context.Context) ([]format.ID, error)
 }
 
+// Marks keeps the mark of the place: a small value, which says whose place it is. It is safe for concurrent use, also
+// by several processes.
+type Marks interface {
+	// Mark returns the mark. Error: ErrNotFound.
+	Mark(ctx context.Context) ([]byte, error)
+	// SetMark puts a mark in place of the one that is there, which must be from; nil: there is none. A mark of nil
+	// removes it. Of several callers that replace the same mark, one succeeds. Error: ErrChanged.
+	SetMark(ctx context.Context, from, to []byte) error
+}
+
 // Grade says how far the destruction of a key reaches. A receipt never claims more.
 type Grade string
 
@@ -95,13 +105,24 @@ const (
 	GradeVault Grade = "D2"
 )
 
+// Inspector is a Place whose grade changes with how others set it up. It has to be looked at now and then.
+type Inspector interface {
+	// Inspect looks, and remembers, durably, what it finds of the keys that are there now.
+	Inspect(ctx context.Context) error
+}
+
 // Place is an open store of the epoch keys of one instance.
 type Place interface {
 	Store
+	Marks
 	// Spaces returns the spaces that have keys, in no order.
 	Spaces(ctx context.Context) ([]format.ID, error)
-	// Grade returns what the destruction of a key reaches now.
-	Grade() Grade
+	// Grade returns what the destruction of a key reaches as things stand, and what keeps it from reaching more, if
+	// that can be changed.
+	Grade() (grade Grade, why string)
+	// GradeOf returns what the destruction of a key reaches, or has reached: the worst of its life, as far as that was
+	// seen.
+	GradeOf(ctx context.Context, space format.ID, epoch uint32) (Grade, error)
 	// Name says where it is, for people: a folder, or a URL. It holds no secret.
 	Name() string
 	// Close gives back what it holds.

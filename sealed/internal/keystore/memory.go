@@ -15,6 +15,28 @@ import (
 type Memory struct {
 	mu   sync.Mutex
 	keys map[format.ID]map[uint32][]byte
+	mark []byte // nil: there is none
+}
+
+// Mark implements Marks.
+func (m *Memory) Mark(context.Context) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mark == nil {
+		return nil, ErrNotFound
+	}
+	return m.mark, nil
+}
+
+// SetMark implements Marks.
+func (m *Memory) SetMark(_ context.Context, from, to []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !bytes.Equal(m.mark, from) {
+		return ErrChanged
+	}
+	m.mark = to
+	return nil
 }
 
 // Put implements Store.
@@ -97,7 +119,10 @@ func (m *Memory) Spaces(context.Context) ([]format.ID, error) {
 }
 
 // Grade implements Place.
-func (m *Memory) Grade() Grade { return GradeStore }
+func (m *Memory) Grade() (Grade, string) { return GradeStore, "" }
+
+// GradeOf implements Place.
+func (m *Memory) GradeOf(context.Context, format.ID, uint32) (Grade, error) { return GradeStore, nil }
 
 // Name implements Place.
 func (m *Memory) Name() string { return "memory" }

@@ -68,7 +68,7 @@ func (e *OutageError) Outage() string {
 }
 
 // Vault keeps epoch keys and anchors of one instance in a key-value store with versions:
-// epochs/<instance>/<space>/<epoch> and anchors/<instance>/<space>.
+// epochs/<instance>/<space>/<epoch> and anchors/<instance>/<space>, with the mark in places/<instance>.
 type Vault struct {
 	kv       KV
 	instance string
@@ -84,7 +84,10 @@ func InVault(kv KV, instance format.ID, patience time.Duration) *Vault {
 }
 
 // Grade implements Place.
-func (v *Vault) Grade() Grade { return GradeVault }
+func (v *Vault) Grade() (Grade, string) { return GradeVault, "" }
+
+// GradeOf implements Place.
+func (v *Vault) GradeOf(context.Context, format.ID, uint32) (Grade, error) { return GradeVault, nil }
 
 // Name implements Place.
 func (v *Vault) Name() string { return v.kv.Name() }
@@ -292,7 +295,11 @@ func (v *Vault) Anchor(ctx context.Context, space format.ID) (value []byte, err 
 
 // SetAnchor implements Anchors. Earlier versions stay for as long as the store keeps them: they hold no secret.
 func (v *Vault) SetAnchor(ctx context.Context, space format.ID, from, to []byte) error {
-	path := v.anchor(space)
+	return v.set(ctx, v.anchor(space), from, to)
+}
+
+// set puts a value in place of another one.
+func (v *Vault) set(ctx context.Context, path string, from, to []byte) error {
 	return v.again(ctx, func(first bool) error {
 		now, version, err := v.kv.Read(ctx, path)
 		switch {
@@ -316,4 +323,20 @@ func (v *Vault) SetAnchor(ctx context.Context, space format.ID, from, to []byte)
 // Anchored implements Anchors.
 func (v *Vault) Anchored(ctx context.Context) ([]format.ID, error) {
 	return v.ids(ctx, "anchors/"+v.instance)
+}
+
+func (v *Vault) mark() string { return "places/" + v.instance }
+
+// Mark implements Marks.
+func (v *Vault) Mark(ctx context.Context) (value []byte, err error) {
+	err = v.again(ctx, func(bool) error {
+		value, _, err = v.read(ctx, v.mark())
+		return err
+	})
+	return value, err
+}
+
+// SetMark implements Marks.
+func (v *Vault) SetMark(ctx context.Context, from, to []byte) error {
+	return v.set(ctx, v.mark(), from, to)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -23,19 +24,27 @@ type Keys struct {
 	e        *Engine
 	instance format.ID
 	name     string
-	archived atomic.Bool // somebody else gets the write-ahead log; as it was when it was last looked at
+	exposed  atomic.Pointer[string] // why keys that were deleted may last elsewhere, as of the last look; empty: not
 }
 
 // keysSchema is the schema of epoch keys; keysVersion is its version. The sealed values do not compress.
 const (
-	keysVersion = 1
+	keysVersion = 2
 	keysSchema  = `
 CREATE SCHEMA visage_keys;
 CREATE TABLE visage_keys.schema (version integer NOT NULL);
-INSERT INTO visage_keys.schema VALUES (1);
+INSERT INTO visage_keys.schema VALUES (2);
 CREATE TABLE visage_keys.epochs (instance bytea, space bytea, epoch bigint, sealed bytea NOT NULL,
 	PRIMARY KEY (instance, space, epoch));
-CREATE TABLE visage_keys.anchors (instance bytea, space bytea, value bytea NOT NULL, PRIMARY KEY (instance, space));`
+CREATE TABLE visage_keys.anchors (instance bytea, space bytea, value bytea NOT NULL, PRIMARY KEY (instance, space));` +
+		keysSchema2
+	// keysSchema2 is what version 2 has added: the marks, and the keys that somebody else may have got.
+	keysSchema2 = `
+CREATE TABLE visage_keys.places (instance bytea PRIMARY KEY, mark bytea NOT NULL);
+CREATE TABLE visage_keys.exposed (instance bytea, space bytea, epoch bigint, PRIMARY KEY (instance, space, epoch));`
+	// fromKeysSchema1 brings version 1 to version 2.
+	fromKeysSchema1 = `
+UPDATE visage_keys.schema SET version = 2 WHERE version = 1;` + keysSchema2
 )
 
 // keyConnections is how many connections a key store opens at most: its transactions are single statements.
@@ -79,10 +88,13 @@ func (k *Keys) open(ctx context.Context, data *Engine) error {
 				"keys together with the data: use another server")
 		}
 	}
-	if err := k.inspect(ctx, true); err != nil {
+	if err := k.admit(ctx); err != nil {
 		return err
 	}
-	return k.prepare(ctx)
+	if err := k.prepare(ctx); err != nil {
+		return err
+	}
+	return k.Inspect(ctx)
 }
 
 // system returns what identifies the cluster of databases.
@@ -96,34 +108,86 @@ func (e *Engine) system(ctx context.Context) (id int64, err error) {
 	return id, nil
 }
 
-// inspect looks where the server's write-ahead log goes. What makes it last is refused at the start; at any time, the
-// grade says so.
-func (k *Keys) inspect(ctx context.Context, refuse bool) error {
-	var archive, level string
-	var slots, senders int
-	err := k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) error {
-		return conn.QueryRow(ctx, `SELECT current_setting('archive_mode'), current_setting('wal_level'),
-			(SELECT count(*) FROM pg_catalog.pg_replication_slots),
-			(SELECT count(*) FROM pg_catalog.pg_stat_replication)`).Scan(&archive, &level, &slots, &senders)
+// exposure is what a server does with what is written to it.
+type exposure struct {
+	archive, level, log string
+	duration            string // that a statement takes until it is logged
+	slots, senders      int
+}
+
+func (k *Keys) look(ctx context.Context, conn *pgxpool.Conn) (x exposure, err error) {
+	err = conn.QueryRow(ctx, `SELECT current_setting('archive_mode'), current_setting('wal_level'),
+		current_setting('log_statement'), current_setting('log_min_duration_statement'),
+		(SELECT count(*) FROM pg_catalog.pg_replication_slots),
+		(SELECT count(*) FROM pg_catalog.pg_stat_replication)`).
+		Scan(&x.archive, &x.level, &x.log, &x.duration, &x.slots, &x.senders)
+	return x, err
+}
+
+// refused says why a server is none to keep keys on. What it says can be changed before there are keys.
+func (x exposure) refused() error {
+	const kept = ", so that keys which were destroyed stay in its write-ahead log: "
+	switch {
+	case x.archive != "off":
+		return fmt.Errorf("the server has archive_mode = %s%sset archive_mode = off, and keep copies of the keys with "+
+			"\"visage keyring export\"", x.archive, kept)
+	case x.level == "logical":
+		return fmt.Errorf("the server has wal_level = logical%sset wal_level = replica or minimal", kept)
+	case x.slots > 0:
+		return fmt.Errorf("the server has %d replication slots%sdrop them; a standby can do without", x.slots, kept)
+	}
+	return nil
+}
+
+// why says what lets keys last elsewhere when they are deleted; empty: nothing.
+func (x exposure) why() string {
+	switch {
+	case x.archive != "off":
+		return "archive_mode = " + x.archive
+	case x.level == "logical":
+		return "wal_level = logical"
+	case x.slots > 0:
+		return fmt.Sprintf("%d replication slots", x.slots)
+	case x.senders > 0:
+		return fmt.Sprintf("%d receivers of the write-ahead log", x.senders)
+	case x.log != "none" && x.log != "ddl":
+		return "log_statement = " + x.log + ", which logs keys"
+	case x.duration != "-1":
+		return "log_min_duration_statement = " + x.duration + ", which logs keys"
+	}
+	return ""
+}
+
+// Inspect looks where the server's write-ahead log and the text of statements go, and remembers, durably, the keys that
+// are there while somebody else may get them: see GradeOf.
+func (k *Keys) Inspect(ctx context.Context) error {
+	return k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) error {
+		x, err := k.look(ctx, conn)
+		if err != nil {
+			return err
+		}
+		why := x.why()
+		k.exposed.Store(&why)
+		if why == "" {
+			return nil
+		}
+		_, err = conn.Exec(ctx, `INSERT INTO visage_keys.exposed SELECT instance, space, epoch FROM visage_keys.epochs
+			WHERE instance = $1 ON CONFLICT DO NOTHING`, k.instance[:])
+		return err
+	})
+}
+
+// admit refuses a server that is none to keep keys on. What begins later lowers the grade.
+func (k *Keys) admit(ctx context.Context) error {
+	var x exposure
+	err := k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) (err error) {
+		x, err = k.look(ctx, conn)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	k.archived.Store(archive != "off" || level == "logical" || slots > 0 || senders > 0)
-	if !refuse {
-		return nil
-	}
-	const kept = ", so that keys which were destroyed stay in its write-ahead log: "
-	switch {
-	case archive != "off":
-		return fmt.Errorf("the server has archive_mode = %s%sset archive_mode = off, and keep copies of the keys with "+
-			"\"visage keyring export\"", archive, kept)
-	case level == "logical":
-		return fmt.Errorf("the server has wal_level = logical%sset wal_level = replica or minimal", kept)
-	case slots > 0:
-		return fmt.Errorf("the server has %d replication slots%sdrop them; a standby can do without", slots, kept)
-	}
-	return nil
+	return x.refused()
 }
 
 // prepare makes the schema where it is missing.
@@ -140,20 +204,19 @@ func (k *Keys) prepare(ctx context.Context) error {
 			return err
 		}
 		if !there {
-			_, err := conn.Exec(ctx, "BEGIN;"+keysSchema+"COMMIT;", pgx.QueryExecModeSimpleProtocol)
-			pg, is := errors.AsType[*pgconn.PgError](err)
-			if err == nil || is && (pg.Code == duplicateSchema || pg.Code == uniqueViolation) {
-				_, _ = conn.Exec(ctx, "ROLLBACK") // another process was quicker; what it made is looked at
-				owns, err = true, nil
-			}
-			if err != nil {
+			if err := k.make(ctx, conn, keysSchema); err != nil {
 				return err
 			}
+			owns = true
 		}
 		if !owns {
 			return nil
 		}
-		return conn.QueryRow(ctx, "SELECT version FROM visage_keys.schema").Scan(&version)
+		err = conn.QueryRow(ctx, "SELECT version FROM visage_keys.schema").Scan(&version)
+		if err != nil || version != 1 {
+			return err
+		}
+		return k.make(ctx, conn, fromKeysSchema1)
 	})
 	switch {
 	case err != nil:
@@ -168,7 +231,21 @@ func (k *Keys) prepare(ctx context.Context) error {
 	return nil
 }
 
-const duplicateSchema = "42P06"
+const (
+	duplicateSchema = "42P06"
+	duplicateTable  = "42P07"
+)
+
+// make runs the statements that make a schema, all or nothing. Another process may be quicker: what it made is as good.
+func (k *Keys) make(ctx context.Context, conn *pgxpool.Conn, statements string) error {
+	_, err := conn.Exec(ctx, "BEGIN;"+statements+"COMMIT;", pgx.QueryExecModeSimpleProtocol)
+	pg, is := errors.AsType[*pgconn.PgError](err)
+	if is && (pg.Code == duplicateSchema || pg.Code == duplicateTable || pg.Code == uniqueViolation) {
+		_, _ = conn.Exec(ctx, "ROLLBACK") // it ends the transaction that failed
+		return nil
+	}
+	return err
+}
 
 // run runs a function on a connection until the database answers, for as long as the engine is patient. first tells the
 // first attempt: what a later one finds may be what an earlier one has done.
@@ -192,12 +269,26 @@ func (k *Keys) run(ctx context.Context, fn func(_ context.Context, _ *pgxpool.Co
 	})
 }
 
-// Grade implements keystore.Place. Where others get the write-ahead log, nothing is promised.
-func (k *Keys) Grade() keystore.Grade {
-	if k.archived.Load() {
-		return keystore.GradeStore
+// Grade implements keystore.Place. Where others get the write-ahead log or the statements, nothing is promised.
+func (k *Keys) Grade() (grade keystore.Grade, why string) {
+	if why := k.exposed.Load(); why != nil && *why != "" {
+		return keystore.GradeStore, *why
 	}
-	return keystore.GradeDatabase
+	return keystore.GradeDatabase, ""
+}
+
+// GradeOf implements keystore.Place: nothing is promised of a key that was there while others got what is written.
+func (k *Keys) GradeOf(ctx context.Context, space format.ID, epoch uint32) (keystore.Grade, error) {
+	var exposed bool
+	err := k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) error {
+		return conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM visage_keys.exposed
+			WHERE instance = $1 AND space = $2 AND epoch = $3)`, k.instance[:], space[:], int64(epoch)).Scan(&exposed)
+	})
+	grade, _ := k.Grade()
+	if exposed {
+		grade = keystore.GradeStore
+	}
+	return grade, err
 }
 
 // Name implements keystore.Place.
@@ -208,6 +299,13 @@ func (k *Keys) Close() { k.e.pool.Close() }
 
 // Put implements keystore.Store.
 func (k *Keys) Put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error {
+	if err := k.put(ctx, space, epoch, sealed); err != nil {
+		return err
+	}
+	return k.Inspect(ctx)
+}
+
+func (k *Keys) put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error {
 	return k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, first bool) error {
 		tag, err := conn.Exec(ctx, `INSERT INTO visage_keys.epochs (instance, space, epoch, sealed)
 			VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, k.instance[:], space[:], int64(epoch), sealed)
@@ -324,8 +422,11 @@ func (k *Keys) Destroy(ctx context.Context, space format.ID) error {
 		k.instance[:], space[:])
 }
 
-// destroy deletes rows, and looks what that is worth.
+// destroy deletes rows, and looks what that is worth, before they are gone and afterwards.
 func (k *Keys) destroy(ctx context.Context, statement string, args ...any) error {
+	if err := k.Inspect(ctx); err != nil {
+		return err
+	}
 	err := k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) error {
 		tag, err := conn.Exec(ctx, statement, args...)
 		if err == nil && tag.RowsAffected() == 0 { // whatever has deleted it may not have waited for its durability
@@ -339,7 +440,7 @@ func (k *Keys) destroy(ctx context.Context, statement string, args ...any) error
 	if err != nil {
 		return err
 	}
-	return k.inspect(ctx, false)
+	return k.Inspect(ctx)
 }
 
 // Spaces implements keystore.Place.
@@ -365,44 +466,66 @@ func (k *Keys) ids(ctx context.Context, statement string) (ids []format.ID, err 
 	return ids, err
 }
 
-// Anchor implements keystore.Anchors.
-func (k *Keys) Anchor(ctx context.Context, space format.ID) (value []byte, err error) {
+// small is a small value of the instance, with the statements that change it.
+type small struct {
+	name                        string // for people
+	get, insert, delete, update string
+	args                        []any // those that name it; the statements take a value, or two, after them
+}
+
+func (k *Keys) anchorOf(space format.ID) small {
+	return small{
+		name:   "anchor of " + space.String(),
+		get:    "SELECT value FROM visage_keys.anchors WHERE instance = $1 AND space = $2",
+		insert: "INSERT INTO visage_keys.anchors (instance, space, value) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+		delete: "DELETE FROM visage_keys.anchors WHERE instance = $1 AND space = $2 AND value = $3",
+		update: "UPDATE visage_keys.anchors SET value = $4 WHERE instance = $1 AND space = $2 AND value = $3",
+		args:   []any{k.instance[:], space[:]},
+	}
+}
+
+func (k *Keys) markOf() small {
+	return small{
+		name:   "mark",
+		get:    "SELECT mark FROM visage_keys.places WHERE instance = $1",
+		insert: "INSERT INTO visage_keys.places (instance, mark) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+		delete: "DELETE FROM visage_keys.places WHERE instance = $1 AND mark = $2",
+		update: "UPDATE visage_keys.places SET mark = $3 WHERE instance = $1 AND mark = $2",
+		args:   []any{k.instance[:]},
+	}
+}
+
+// read reads a small value. Error: keystore.ErrNotFound.
+func (k *Keys) read(ctx context.Context, s small) (value []byte, err error) {
 	err = k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, _ bool) error {
-		value, err = k.anchor(ctx, conn, space)
+		value, err = k.readOn(ctx, conn, s)
 		return err
 	})
 	return value, err
 }
 
-func (k *Keys) anchor(ctx context.Context, conn *pgxpool.Conn, space format.ID) (value []byte, err error) {
-	err = conn.QueryRow(ctx, "SELECT value FROM visage_keys.anchors WHERE instance = $1 AND space = $2",
-		k.instance[:], space[:]).Scan(&value)
+func (k *Keys) readOn(ctx context.Context, conn *pgxpool.Conn, s small) (value []byte, err error) {
+	err = conn.QueryRow(ctx, s.get, s.args...).Scan(&value)
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = fmt.Errorf("%w: no anchor of %s in %s", keystore.ErrNotFound, space, k.name)
+		err = fmt.Errorf("%w: no %s in %s", keystore.ErrNotFound, s.name, k.name)
 	}
 	return value, err
 }
 
-// SetAnchor implements keystore.Anchors.
-func (k *Keys) SetAnchor(ctx context.Context, space format.ID, from, to []byte) error {
+// set puts a small value in place of another one; nil: there is none. Error: keystore.ErrChanged.
+func (k *Keys) set(ctx context.Context, s small, from, to []byte) error {
 	return k.run(ctx, func(ctx context.Context, conn *pgxpool.Conn, first bool) error {
-		var tag pgconn.CommandTag
-		var err error
-		switch {
-		case from == nil:
-			tag, err = conn.Exec(ctx, `INSERT INTO visage_keys.anchors (instance, space, value) VALUES ($1, $2, $3)
-				ON CONFLICT DO NOTHING`, k.instance[:], space[:], to)
-		case to == nil:
-			tag, err = conn.Exec(ctx, `DELETE FROM visage_keys.anchors
-				WHERE instance = $1 AND space = $2 AND value = $3`, k.instance[:], space[:], from)
-		default:
-			tag, err = conn.Exec(ctx, `UPDATE visage_keys.anchors SET value = $4
-				WHERE instance = $1 AND space = $2 AND value = $3`, k.instance[:], space[:], from, to)
+		statement, args := s.update, append(slices.Clone(s.args), from, to)
+		if from == nil {
+			statement, args = s.insert, append(slices.Clone(s.args), to)
+		} else if to == nil {
+			statement, args = s.delete, append(slices.Clone(s.args), from)
 		}
+		tag, err := conn.Exec(ctx, statement, args...)
 		if err != nil || tag.RowsAffected() == 1 {
 			return err
 		}
-		there, err := k.anchor(ctx, conn, space)
+		there, err := k.readOn(ctx, conn, s)
 		if errors.Is(err, keystore.ErrNotFound) {
 			there, err = nil, nil
 		}
@@ -410,10 +533,28 @@ func (k *Keys) SetAnchor(ctx context.Context, space format.ID, from, to []byte) 
 		case err != nil:
 			return err
 		case first || !bytes.Equal(there, to):
-			return fmt.Errorf("%w: the anchor of %s in %s", keystore.ErrChanged, space, k.name)
+			return fmt.Errorf("%w: the %s in %s", keystore.ErrChanged, s.name, k.name)
 		}
 		return confirmNothing(ctx, conn) // a commit that waits for the one before as well
 	})
+}
+
+// Anchor implements keystore.Anchors.
+func (k *Keys) Anchor(ctx context.Context, space format.ID) ([]byte, error) {
+	return k.read(ctx, k.anchorOf(space))
+}
+
+// SetAnchor implements keystore.Anchors.
+func (k *Keys) SetAnchor(ctx context.Context, space format.ID, from, to []byte) error {
+	return k.set(ctx, k.anchorOf(space), from, to)
+}
+
+// Mark implements keystore.Marks.
+func (k *Keys) Mark(ctx context.Context) ([]byte, error) { return k.read(ctx, k.markOf()) }
+
+// SetMark implements keystore.Marks.
+func (k *Keys) SetMark(ctx context.Context, from, to []byte) error {
+	return k.set(ctx, k.markOf(), from, to)
 }
 
 // Anchored implements keystore.Anchors.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,10 +177,11 @@ func TestKeyServersThatAreRefused(t *testing.T) {
 	k := openKeys(t, address, format.RandomID())
 	// What begins later lowers the grade, from the next destruction on.
 	server.Exec(t, "postgres", "SELECT pg_create_physical_replication_slot('copy')")
-	if err := k.DestroyEpoch(t.Context(), format.RandomID(), 1); err != nil || k.Grade() != keystore.GradeStore {
-		t.Errorf("with a slot: grade %s, %v", k.Grade(), err)
+	err := k.DestroyEpoch(t.Context(), format.RandomID(), 1)
+	if grade, why := k.Grade(); err != nil || grade != keystore.GradeStore || why != "1 replication slots" {
+		t.Errorf("with a slot: grade %s (%s), %v", grade, why, err)
 	}
-	_, err := postgres.OpenKeys(t.Context(), postgres.Config{URL: address}, format.RandomID(), nil)
+	_, err = postgres.OpenKeys(t.Context(), postgres.Config{URL: address}, format.RandomID(), nil)
 	if err == nil || !strings.Contains(err.Error(), "1 replication slots") {
 		t.Errorf("with a slot: %v", err)
 	}
@@ -200,4 +202,74 @@ func TestKeyServersThatAreRefused(t *testing.T) {
 	if newer, ok := errors.AsType[*format.NewerError](err); !ok || newer.Format != 99 {
 		t.Errorf("a newer schema: %v", err)
 	}
+}
+
+// TestKeysThatWereExposed: what was there while somebody else got the log, or while statements were logged, is not
+// promised to be gone, also when that is over before it is destroyed; what is put afterwards is.
+func TestKeysThatWereExposed(t *testing.T) {
+	server := pgtest.Start(t)
+	address, instance, space := server.Database(t), format.RandomID(), format.RandomID()
+	ctx := t.Context()
+	grades := func(k *postgres.Keys, want ...keystore.Grade) {
+		t.Helper()
+		for i, want := range want {
+			if grade, err := k.GradeOf(ctx, space, uint32(i+1)); err != nil || grade != want {
+				t.Errorf("epoch %d has %s, %v; want %s", i+1, grade, err, want)
+			}
+		}
+	}
+	k := openKeys(t, address, instance)
+	if err := k.Put(ctx, space, 1, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	grades(k, keystore.GradeDatabase)
+	server.Exec(t, name(t, address), "ALTER ROLE CURRENT_USER SET log_statement = 'mod'")
+	logs := openKeys(t, address, instance)
+	if grade, why := logs.Grade(); grade != keystore.GradeStore || why != "log_statement = mod, which logs keys" {
+		t.Errorf("while statements are logged: %s (%s)", grade, why)
+	}
+	if err := logs.Put(ctx, space, 2, []byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	server.Exec(t, name(t, address), "ALTER ROLE CURRENT_USER RESET log_statement")
+	k = openKeys(t, address, instance)
+	err := errors.Join(k.Put(ctx, space, 3, []byte("three")), k.DestroyEpoch(ctx, space, 1),
+		k.DestroyEpoch(ctx, space, 2), k.DestroyEpoch(ctx, space, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	grades(k, keystore.GradeStore, keystore.GradeStore, keystore.GradeDatabase)
+	grades(openKeys(t, address, instance), keystore.GradeStore, keystore.GradeStore, keystore.GradeDatabase)
+	if grade, err := openKeys(t, address, format.RandomID()).GradeOf(ctx, space, 1); grade != keystore.GradeDatabase {
+		t.Errorf("of another instance: %s, %v", grade, err)
+	}
+}
+
+// TestKeysOfTheFirstSchema are there after it was brought to the newest one, by several processes at once.
+func TestKeysOfTheFirstSchema(t *testing.T) {
+	server := pgtest.Shared(t)
+	address, instance, space := server.Database(t), format.RandomID(), format.RandomID()
+	if err := openKeys(t, address, instance).Put(t.Context(), space, 1, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	server.Exec(t, name(t, address), "DROP TABLE visage_keys.places, visage_keys.exposed; "+
+		"UPDATE visage_keys.schema SET version = 1")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			k, err := postgres.OpenKeys(t.Context(), postgres.Config{URL: address}, instance, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer k.Close()
+			if got, err := k.Get(t.Context(), space, 1); err != nil || string(got) != "one" {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if _, err := k.Mark(t.Context()); !errors.Is(err, keystore.ErrNotFound) {
+				t.Errorf("the mark: %v", err)
+			}
+		})
+	}
+	all.Wait()
 }

@@ -125,7 +125,7 @@ func importKeys() *cobra.Command {
 			return err
 		}
 		defer f.Close()
-		store, err := server.OpenStore(ctx, set.Server)
+		store, err := server.OpenStoreWithoutKeys(ctx, set.Server)
 		if errors.Is(err, sealed.ErrInUse) {
 			return command.Hinted(err,
 				"keyring import opens the data directly: stop the server of this directory first")

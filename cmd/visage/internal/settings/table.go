@@ -351,7 +351,7 @@ var table = []setting{
 	{
 		name: "root-key-wait",
 		usage: "`DURATION` that a start waits for a protector of the root key that does not answer, if no other one " +
-			"opens the data (default 5m)",
+			"opens the data, or for the place of the epoch keys (default 5m)",
 		allowed: "a duration such as 5m",
 		set:     duration(func(c *Settings) *time.Duration { return &c.Server.RootKeyWait }),
 	},

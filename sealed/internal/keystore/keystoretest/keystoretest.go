@@ -31,6 +31,7 @@ func Run(t *testing.T, p Provider) {
 	t.Run("two writers", func(t *testing.T) { twoWriters(t, p) })
 	t.Run("replaced", func(t *testing.T) { replaced(t, p) })
 	t.Run("instances", func(t *testing.T) { instances(t, p) })
+	t.Run("mark", func(t *testing.T) { mark(t, p) })
 	t.Run("ended", func(t *testing.T) { ended(t, p) })
 	if _, ok := p.Open(t, format.RandomID()).(keystore.Anchors); ok {
 		t.Run("anchors", func(t *testing.T) { anchors(t, p) })
@@ -43,8 +44,8 @@ func key(n byte) []byte { return bytes.Repeat([]byte{n, 0, 0xff, '\'', '\\'}, 25
 func keys(t *testing.T, p Provider) {
 	ctx, instance, space, other := t.Context(), format.RandomID(), format.RandomID(), format.RandomID()
 	here, there := p.Open(t, instance), p.Open(t, instance)
-	if here.Grade() != p.Grade {
-		t.Errorf("grade %s, want %s", here.Grade(), p.Grade)
+	if grade, why := here.Grade(); grade != p.Grade || why != "" {
+		t.Errorf("grade %s (%s), want %s", grade, why, p.Grade)
 	}
 	if here.Name() == "" {
 		t.Error("it has no name")
@@ -189,6 +190,67 @@ func instances(t *testing.T, p Provider) {
 	}
 	gone(t, one, space, 1)
 	holds(t, two, space, 1, key(2))
+}
+
+// mark: of several that put a mark, or replace one, one succeeds, and marks of instances have nothing to do with each
+// other.
+func mark(t *testing.T, p Provider) {
+	ctx, instance := t.Context(), format.RandomID()
+	places := []keystore.Place{p.Open(t, instance), p.Open(t, instance), p.Open(t, instance)}
+	is := func(want []byte) {
+		t.Helper()
+		for _, place := range places {
+			got, err := place.Mark(ctx)
+			if want == nil && !errors.Is(err, keystore.ErrNotFound) ||
+				want != nil && (err != nil || !bytes.Equal(got, want)) {
+				t.Fatalf("the mark is %q, %v; want %q", got, err, want)
+			}
+		}
+	}
+	is(nil)
+	if err := places[0].SetMark(ctx, key(1), key(2)); !errors.Is(err, keystore.ErrChanged) {
+		t.Errorf("put in place of what is not there: %v", err)
+	}
+	var now []byte
+	for round := range 10 {
+		var all sync.WaitGroup
+		won := make(chan []byte, 12)
+		for i := range 12 {
+			next := fmt.Appendf(nil, "%d of round %d", i, round)
+			all.Go(func() {
+				switch err := places[i%len(places)].SetMark(ctx, now, next); {
+				case err == nil:
+					won <- next
+				case !errors.Is(err, keystore.ErrChanged):
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if len(won) != 1 {
+			t.Fatalf("%d of 12 writers succeeded in place of the same mark", len(won))
+		}
+		before := now
+		now = <-won
+		is(now)
+		if err := places[1].SetMark(ctx, before, key(1)); !errors.Is(err, keystore.ErrChanged) {
+			t.Errorf("put in place of an older mark: %v", err)
+		}
+	}
+	if _, err := p.Open(t, format.RandomID()).Mark(ctx); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("the mark of another instance: %v", err)
+	}
+	if err := places[2].SetMark(ctx, now, nil); err != nil {
+		t.Error(err)
+	}
+	is(nil)
+	if err := places[0].SetMark(ctx, nil, key(3)); err != nil {
+		t.Error(err)
+	}
+	is(key(3))
+	if spaces, err := places[0].Spaces(ctx); err != nil || len(spaces) != 0 {
+		t.Errorf("the spaces %v, %v", spaces, err)
+	}
 }
 
 // ended: a caller who went away gets no answer that could be taken for one.
