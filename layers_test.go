@@ -64,7 +64,7 @@ root                                         : the root key and its protectors
 database                                     : the engine over PostgreSQL
 open                                         : Open
 restore move                                 : Restore; from one engine to another
-movekeys                                     : epoch keys from one place to another
+movekeys checkkeys                           : epoch keys from one place to another; what a place can do
 `,
 	"sealed/internal/tree": `
 tx                                           : reads and writes of one transaction

@@ -51,6 +51,17 @@ type State struct {
 	Root         RootKey
 	Certificates []Certificate // the first to end first
 	AnchorsApart bool          // anchors lie outside of the data directory
+	Keys         KeyPlace
+}
+
+// KeyPlace is where the epoch keys lie.
+type KeyPlace struct {
+	Name  string // for people
+	Grade string // of erasures
+	Why   string // what keeps the grade from being higher, if that can be changed; empty: nothing
+	// Refused says that the place is not the instance's any more, so that nothing is erased.
+	Refused bool
+	Unswept bool // keys that a crash has left could not be destroyed yet
 }
 
 // Certificate is a certificate that the instance serves, trusts or was shown.
@@ -97,6 +108,14 @@ type task struct {
 	To   string // the page to do it on; empty: none
 }
 
+// gradeOf says what erasures reach.
+func gradeOf(v *visit, keys KeyPlace) string {
+	if keys.Why == "" {
+		return keys.Grade
+	}
+	return v.text("operations.grade.because", keys.Grade, isolated(keys.Why))
+}
+
 // alerts lists what needs the operator, and returns when the last copies were taken.
 func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 	add := func(kind, to, key string, args ...any) { all = append(all, task{kind, v.text(key, args...), to}) }
@@ -106,6 +125,12 @@ func (c *Console) alerts(v *visit) (all []task, last copies, err error) {
 		if volume.Full {
 			add("bad", prefix+"/operations", "operations.alert.full", v.text("operations.holds."+wordOf(volume.Holds)))
 		}
+	}
+	if s.Keys.Refused {
+		add("bad", prefix+"/operations", "operations.alert.keyplace")
+	}
+	if s.Keys.Unswept {
+		add("warn", prefix+"/operations", "operations.alert.unswept")
 	}
 	for _, x := range s.Certificates {
 		left := time.Until(x.Ends)
@@ -292,6 +317,8 @@ func (c *Console) operations(v *visit) (*view, error) {
 			{v.text("operations.started"), v.lang.when(s.Started), false},
 			{v.text("operations.format"), v.lang.number(int(s.Format)), false},
 			{v.text("operations.anchors"), yes(s.AnchorsApart), false},
+			{v.text("operations.keyplace"), isolated(s.Keys.Name), false},
+			{v.text("operations.grade"), gradeOf(v, s.Keys), false},
 		},
 		Crypto: []fact{
 			{v.text("operations.cipher"), "AES-256-GCM", false},

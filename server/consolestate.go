@@ -61,6 +61,9 @@ func (i instance) State() console.State {
 		Certificates: i.allCertificates(),
 		AnchorsApart: i.cfg.Anchors != "" && !strings.HasPrefix(i.cfg.Anchors, i.cfg.Dir+string(filepath.Separator)),
 	}
+	keys := l.store.EpochKeys()
+	s.Keys = console.KeyPlace{Name: keys.Name, Grade: string(keys.Grade), Why: keys.Why, Refused: keys.Refused != nil,
+		Unswept: keys.Unswept != nil}
 	for _, v := range l.store.Maintenance().Volumes() {
 		s.Volumes = append(s.Volumes, console.Volume{
 			Holds: v.Holds, Free: v.Free, Total: v.Total, Reserve: v.Reserve, Full: v.Full,

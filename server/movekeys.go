@@ -6,6 +6,19 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
+// CheckEpochKeys tries what the place of cfg.EpochKeys can do; see sealed.CheckEpochKeys. No store is opened.
+func CheckEpochKeys(ctx context.Context, cfg Config) (sealed.KeysCheck, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return sealed.KeysCheck{}, err
+	}
+	place, err := cfg.place()
+	if err != nil {
+		return sealed.KeysCheck{}, err
+	}
+	return sealed.CheckEpochKeys(ctx, place)
+}
+
 // MoveEpochKeys moves the epoch keys and anchors of a server that is not running to another place; see
 // sealed.MoveEpochKeys. from and to differ in EpochKeys and EpochKeysSecretFile alone.
 func MoveEpochKeys(ctx context.Context, from, to Config) (sealed.KeysMoved, error) {

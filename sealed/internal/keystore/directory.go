@@ -56,6 +56,15 @@ func (d *Directory) Name() string { return d.name }
 // Close implements Place.
 func (d *Directory) Close() {}
 
+// Remove removes the folders of an instance that has no keys, and its marks.
+func (d *Directory) Remove() error {
+	err := os.RemoveAll(d.marks)
+	if removed := os.Remove(d.root); !errors.Is(removed, fs.ErrNotExist) {
+		err = errors.Join(err, removed)
+	}
+	return err
+}
+
 // Spaces implements Place.
 func (d *Directory) Spaces(context.Context) (spaces []format.ID, err error) {
 	entries, err := os.ReadDir(d.root)

@@ -23,7 +23,7 @@ import (
 func Command() *cobra.Command {
 	return command.Noun("store",
 		"Manage key stores of customers' keys; move the sealed store",
-		add(), list(), show(), test(), update(), remove(), move(), moveKeys())
+		add(), list(), show(), test(), update(), remove(), move(), moveKeys(), checkKeys())
 }
 
 func path(s armwire.KeyStore) string { return operator.KeyStores + "/" + s.ID }

@@ -70,6 +70,8 @@ func offline(ctx context.Context, s command.Streams, cfg server.Config) (err err
 	}
 	r := report{out: s.Out}
 	fmt.Fprintf(s.Out, "store format %d\n", store.Maintenance().Format())
+	keys := store.EpochKeys()
+	fmt.Fprintf(s.Out, "epoch keys in %s, grade of erasures %s\n", keys.Name, keys.Grade)
 	tally, err := store.Maintenance().Verify(ctx, func(f sealed.Finding) {
 		if f.Locked {
 			r.locked(names[f.Space], f.Space.String(), f.Err.Error())
