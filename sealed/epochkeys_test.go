@@ -167,6 +167,9 @@ func TestMoveEpochKeys(t *testing.T) {
 		if err != nil || again.Found != 2 {
 			t.Errorf("once more: %+v, %v", again, err)
 		}
+		if _, err := sealed.Open(t.Context(), from); !errors.Is(err, sealed.ErrOtherPlace) {
+			t.Errorf("with the place that the keys have left: %v", err)
+		}
 		s := open(t, to)
 		if got := all(t, s.Space(spaceA), "x"); len(got) != 1 || got["2"] != "two" {
 			t.Errorf("in %s: %v", moved.To, got)
@@ -189,6 +192,11 @@ func TestMoveEpochKeys(t *testing.T) {
 	if err != nil || len(left) != 2 { // those of the last move
 		t.Errorf("the folder has %v, %v", left, err)
 	}
+	keysLeft := pgtest.Shared(t).Count(t, inDatabase.EpochKeys, "visage_keys.epochs") +
+		pgtest.Shared(t).Count(t, inDatabase.EpochKeys, "visage_keys.anchors")
+	if keysLeft != 0 {
+		t.Errorf("the database still has %d keys and anchors", keysLeft)
+	}
 	if names := v.Do(http.MethodGet, "kv/config", nil); names == nil {
 		t.Error("the Vault is gone")
 	}
@@ -196,5 +204,9 @@ func TestMoveEpochKeys(t *testing.T) {
 	spaces, err := kv.List(t.Context(), "epochs/"+strings.ReplaceAll(s.Instance(), "-", ""))
 	if err != nil || len(spaces) != 0 {
 		t.Errorf("the Vault still has keys of %v, %v", spaces, err)
+	}
+	spaces, err = kv.List(t.Context(), "anchors/"+strings.ReplaceAll(s.Instance(), "-", ""))
+	if err != nil || len(spaces) != 0 {
+		t.Errorf("the Vault still has anchors of %v, %v", spaces, err)
 	}
 }

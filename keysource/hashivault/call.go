@@ -25,6 +25,16 @@ type client struct {
 	life    time.Duration // how long a token is used
 
 	session chan session // holds one; a call that logs in keeps it meanwhile
+	// how long a login that was refused is not made again as it was: servers count bad attempts. Zero: it is
+	rest    time.Duration
+	refused refusedLogin // who keeps the session has it
+}
+
+// refusedLogin is a login that the server has refused.
+type refusedLogin struct {
+	fields map[string]string
+	err    error
+	at     time.Time
 }
 
 func (s *Servers) client(at place, login Login, life time.Duration) *client {
@@ -171,11 +181,21 @@ func (c *client) token(ctx context.Context, not string) (current session, fresh 
 	if current.token != "" && current.token != not && time.Now().Before(current.until) {
 		return current, false, nil
 	}
-	next, sent, err := c.logIn(ctx, nil)
+	var before map[string]string
+	if time.Since(c.refused.at) < c.rest {
+		before = c.refused.fields
+	}
+	next, sent, err := c.logIn(ctx, before)
+	if errors.Is(err, errSame) {
+		return session{}, false, c.refused.err
+	}
 	if loginDenied(err) { // perhaps only of a secret that had just been replaced
 		if other, _, againErr := c.logIn(ctx, sent); !errors.Is(againErr, errSame) {
 			next, err = other, againErr
 		}
+	}
+	if loginDenied(err) && c.rest > 0 {
+		c.refused = refusedLogin{sent, err, time.Now()}
 	}
 	if err != nil {
 		return session{}, false, err

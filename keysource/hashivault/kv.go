@@ -22,6 +22,9 @@ import (
 // kvTokenLife is how long a token is used for a KV engine: one that ends sooner is noticed by its refusal.
 const kvTokenLife = 5 * time.Minute
 
+// loginRest is how long a login that was refused is not made again with the same secret.
+const loginRest = time.Minute
+
 // maxList is how many bytes of an answer of a KV engine are read: a list has about 40 for each resource.
 const maxList = 64 << 20
 
@@ -36,7 +39,8 @@ const KVForm = "hashivault://HOST/MOUNT/FOLDER?login=METHOD, where METHOD is tok
 // ErrUnknown, when it is not known whether the call was done.
 type KV struct {
 	*client
-	folder string
+	folder  string
+	appRole bool // it logs in with a secret id
 }
 
 // kvAddress is an address of a KV engine in parts.
@@ -147,7 +151,9 @@ func OpenKV(address, secretFile string) (*KV, error) {
 			return token, time.Time{}, err
 		})
 	}
-	return &KV{newServers(Config{Roots: roots}, maxList).client(a.at, login, kvTokenLife), a.folder}, nil
+	c := newServers(Config{Roots: roots}, maxList).client(a.at, login, kvTokenLife)
+	c.rest = loginRest
+	return &KV{c, a.folder, a.method == "approle"}, nil
 }
 
 // Name is the address without parameters.
@@ -282,6 +288,10 @@ func (k *KV) failed(verb, path string, err error) error {
 	switch {
 	case loginDenied(err):
 		class, text = keysource.ErrDenied, "the login is refused: "+text
+		if k.appRole {
+			text += "; if the secret id had a limit of uses or of time (secret_id_num_uses, secret_id_ttl), it is spent: put " +
+				"a new one into the first line of its file, which needs no restart"
+		}
 	case noLogin:
 		text = fmt.Sprintf("no login could be made: %.300s", login)
 	case denied(err):

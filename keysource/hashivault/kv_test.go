@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/hashivault"
 )
 
@@ -35,4 +37,44 @@ func TestLongLists(t *testing.T) {
 	if list, err := kv.List(t.Context(), "epochs"); err != nil || len(list) != names || list[names-1] != "end" {
 		t.Errorf("listed %d names, %v", len(list), err)
 	}
+}
+
+// TestRefusedLoginRests: a secret that was refused is not sent again and again, since servers count that; another one
+// is sent at once.
+func TestRefusedLoginRests(t *testing.T) {
+	var logins atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		logins.Add(1)
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"errors":["invalid role or secret ID"]}`))
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(ca, block, 0o600), os.WriteFile(secret, []byte("one"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?login=approle&role=role&ca="+
+		ca, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(want int64) {
+		t.Helper()
+		for range 20 {
+			_, err := kv.List(t.Context(), "epochs")
+			if !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(), "put a new one into") {
+				t.Fatal(err)
+			}
+		}
+		if n := logins.Load(); n != want {
+			t.Errorf("%d logins, want %d", n, want)
+		}
+	}
+	ask(1)
+	if err := os.WriteFile(secret, []byte("two"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask(2)
 }

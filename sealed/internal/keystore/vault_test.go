@@ -364,3 +364,45 @@ func TestCrashBetweenSteps(t *testing.T) {
 		}
 	}
 }
+
+// TestVaultLoginThatIsSpent: when the secret id of a role has been used as often as it may be, the error says so, and a
+// new one in the file is used at once.
+func TestVaultLoginThatIsSpent(t *testing.T) {
+	v := keystores.StartVault(t)
+	dir := t.TempDir()
+	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
+	v.Permit("visage", rights)
+	v.Post("auth/approle/role/visage", map[string]any{"token_policies": "visage", "secret_id_num_uses": 1})
+	role, _ := v.Do(http.MethodGet, "auth/approle/role/visage/role-id", nil)["role_id"].(string)
+	next := func() {
+		t.Helper()
+		id, _ := v.Post("auth/approle/role/visage/secret-id", nil)["secret_id"].(string)
+		if err := os.WriteFile(secret, []byte(id), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next()
+	if err := os.WriteFile(ca, []byte(v.CA), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := hashivault.OpenKV("hashivault://"+v.Address+"/kv/visage?login=approle&role="+role+"&ca="+ca, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, space := keystore.InVault(kv, format.RandomID(), time.Hour), format.RandomID()
+	if err := place.Put(t.Context(), space, 1, []byte("key")); err != nil {
+		t.Fatal(err)
+	}
+	v.RevokeTokens()
+	for range 3 {
+		_, err := place.Get(t.Context(), space, 1)
+		if outage, ok := errors.AsType[*keystore.OutageError](err); !ok || !errors.Is(err, keysource.ErrDenied) ||
+			!strings.Contains(outage.Error(), "secret_id_num_uses") {
+			t.Fatalf("with a secret id that is spent: %v", err)
+		}
+	}
+	next()
+	if got, err := place.Get(t.Context(), space, 1); err != nil || string(got) != "key" {
+		t.Errorf("with another one: %q, %v", got, err)
+	}
+}
