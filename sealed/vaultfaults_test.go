@@ -256,6 +256,22 @@ func TestCloseWhileTheKeysAreAway(t *testing.T) {
 	}
 }
 
+// TestOpenWhileTheKeysAreAway: a start can tell that it is worth another attempt.
+func TestOpenWhileTheKeysAreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := newKV()
+		cfg := placed(t, "", vault)
+		closeStore(t, open(t, cfg))
+		vault.leave(true)
+		s, err := sealed.Open(t.Context(), cfg)
+		if away, ok := errors.AsType[*sealed.KeysAwayError](err); !ok || away.Place != "kv" {
+			t.Errorf("opened %v, %v", s, err)
+		}
+		vault.leave(false)
+		closeStore(t, open(t, cfg))
+	})
+}
+
 // TestSweepWaitsForTheKeys: what a crash has left is destroyed when the place of the keys answers, and the store is
 // served until then.
 func TestSweepWaitsForTheKeys(t *testing.T) {
