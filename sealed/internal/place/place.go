@@ -253,7 +253,9 @@ func (p *Place) enter(ctx context.Context, cfg Config) error {
 			}
 			err = p.takeOver(ctx, s)
 		default:
-			return p.begin(ctx, s)
+			if err = p.begin(ctx, s); err == nil {
+				return nil
+			}
 		}
 		if err != nil && !errors.Is(err, keystore.ErrChanged) && !errors.Is(err, errOvertaken) {
 			return err
@@ -317,7 +319,7 @@ func (p *Place) change(ctx context.Context, fn func(now *keys.Placed) (*keys.Pla
 	})
 }
 
-// begin begins to use the place.
+// begin begins to use the place. errOvertaken: another process does so at the same moment; look again.
 func (p *Place) begin(ctx context.Context, s standing) error {
 	if s.verdict == older {
 		p.report(event.Event{Kind: event.KeysOlder, Note: p.Name()})
@@ -325,9 +327,7 @@ func (p *Place) begin(ctx context.Context, s standing) error {
 	p.first, p.confirmed = s.doc.Beat, s.doc.Idle || !p.beats
 	p.see(s)
 	if p.confirmed && p.beats {
-		if err := p.advance(ctx, s); err != nil { // errOvertaken: look again
-			return err
-		}
+		return p.advance(ctx, s)
 	}
 	return nil
 }
