@@ -289,8 +289,8 @@ func (k *KV) failed(verb, path string, err error) error {
 	case loginDenied(err):
 		class, text = keysource.ErrDenied, "the login is refused: "+text
 		if k.appRole {
-			text += "; if the secret id had a limit of uses or of time (secret_id_num_uses, secret_id_ttl), it is spent: put " +
-				"a new one into the first line of its file, which needs no restart"
+			text += "; if the secret id had a limit of uses or of time (secret_id_num_uses, secret_id_ttl), it is " +
+				"spent: put a new one into the first line of its file, which needs no restart"
 		}
 	case noLogin:
 		text = fmt.Sprintf("no login could be made: %.300s", login)

@@ -55,8 +55,8 @@ func TestRefusedLoginRests(t *testing.T) {
 	if err := errors.Join(os.WriteFile(ca, block, 0o600), os.WriteFile(secret, []byte("one"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?login=approle&role=role&ca="+
-		ca, secret)
+	address := "hashivault://" + server.Listener.Addr().String() + "/kv/visage?login=approle&role=role&ca=" + ca
+	kv, err := hashivault.OpenKV(address, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
