@@ -73,7 +73,7 @@ func TestImage(t *testing.T) {
 		blob(m.Config.Digest, &c)
 		t.Run(d.Platform.Architecture, func(t *testing.T) {
 			checkConfig(t, c, d)
-			r := root{t, t.TempDir()}
+			r := root{t: t, dir: t.TempDir()}
 			for _, layer := range m.Layers {
 				blob := strings.TrimPrefix(layer.Digest, "sha256:")
 				unpack(t, filepath.Join(layout, "blobs", "sha256", blob), r.dir, true)
@@ -144,9 +144,10 @@ func checkContents(r root) {
 	r.t.Logf("%d files", n)
 }
 
-// runImage starts the image, enrols somebody and checks its health.
-func runImage(r root, c config) {
+// runImage starts the image, in an emulator if one is named, enrols somebody and checks its health.
+func runImage(r root, c config, emulator ...string) {
 	r.t.Helper()
+	r.emulator = emulator
 	mount(r.t, "--bind", r.dir, r.dir)
 	mount(r.t, "-t", "tmpfs", "-o", "mode=0700,uid=65532,gid=65532", "volume", r.at("var/lib/visage"))
 	mount(r.t, "-t", "tmpfs", "-o", "mode=1777", "tmp", r.at("tmp"))
@@ -192,6 +193,7 @@ func runForeign(r root, c config) {
 	if said := r.run("/emulator", "/usr/bin/visage", "version"); !strings.Contains(said, "linux/"+c.Architecture) {
 		r.t.Errorf("it says:\n%s", said)
 	}
+	runImage(r, c, "/emulator")
 }
 
 // unpack unpacks an archive with its owners, if asked to.

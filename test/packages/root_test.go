@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,8 +50,9 @@ func made(t *testing.T, pattern string) string {
 
 // root is a root of a system for one test.
 type root struct {
-	t   *testing.T
-	dir string
+	t        *testing.T
+	dir      string
+	emulator []string // that runs programs of another processor; nil: none is needed
 }
 
 // mount mounts something until the test ends.
@@ -77,7 +79,7 @@ func newRoot(t *testing.T) root {
 			t.Fatal(err)
 		}
 	}
-	r := root{t, filepath.Join(layers, "root")}
+	r := root{t: t, dir: filepath.Join(layers, "root")}
 	mount(t, "-t", "overlay", "-o", fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", *base,
 		filepath.Join(layers, "upper"), filepath.Join(layers, "work")), "overlay", r.dir)
 	r.system()
@@ -164,7 +166,8 @@ func (r root) start(user, home string, env []string, command ...string) *service
 
 // command is a command line as the service's user.
 func (s *service) command(args ...string) *exec.Cmd {
-	c := exec.Command("chroot", append([]string{"--userspec=" + s.user, "--groups=", s.root.dir}, args...)...)
+	c := exec.Command("chroot", slices.Concat([]string{"--userspec=" + s.user, "--groups=", s.root.dir}, s.emulator,
+		args)...)
 	c.Env = s.env
 	return c
 }
