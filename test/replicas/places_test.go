@@ -43,6 +43,8 @@ var places = []struct {
 		"custody.TestReplicasFollowTheOwner", "custody.TestOneProcessChangesKeys",
 		"test/replicas.TestAChangeOfKeysIsTakenOver"}},
 	{"the vault in the same process", []string{"server.TestReplicasLockTogether"}},
+	{"rotations of vaults' keys", []string{"keyvault.TestReplicasRotateAKeyOnce",
+		"keyvault.TestReplicasThatRotateAtOnce"}},
 	{"rates", []string{"sealed.TestReplicasAreCounted", "api.TestReplicasShareARate"}},
 	{"budgets for photos and bodies, which are each process's own", nil},
 	{"the authority and the operator's credential", []string{"server.TestReplicasHaveOneDirectory",
