@@ -14,6 +14,7 @@ import (
 	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/cluster/peer"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
@@ -159,4 +160,13 @@ func TowardsAzure(cfg Config, address string, roots *x509.CertPool) Config {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}}
 	return cfg
+}
+
+// ReplicaIdentity returns the identity with which a process that has the store open proves itself to replicas.
+func ReplicaIdentity(ctx context.Context, store *sealed.Store) (*peer.Identity, error) {
+	authority, err := openReplicaAuthority(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	return authority.Identity(peerName(store.Members()[0]), 0)
 }
