@@ -202,8 +202,17 @@ func (c *crowd) gather(b *testing.B, enrolled int) {
 	}
 }
 
-// newService makes a service over a store, and runs it.
+// newService makes a service over a store, and runs it until the benchmark ends.
 func newService(b *testing.B, store *sealed.Store) *face.Service {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	service, ended := startService(ctx, b, store)
+	b.Cleanup(func() { cancel(); ended() })
+	return service
+}
+
+// startService makes a service over a store, and runs it until ctx ends; ended waits for that.
+func startService(ctx context.Context, b *testing.B, store *sealed.Store) (service *face.Service, ended func()) {
 	b.Helper()
 	service, err := face.New(face.Config{
 		Store:     store,
@@ -213,15 +222,13 @@ func newService(b *testing.B, store *sealed.Store) *face.Service {
 	if err != nil {
 		b.Fatalf("make the service: %v", err)
 	}
-	ctx, cancel := context.WithCancel(b.Context())
 	var background sync.WaitGroup
 	background.Go(func() {
 		if err := service.Run(ctx); err != nil {
 			b.Errorf("run the service: %v", err)
 		}
 	})
-	b.Cleanup(func() { cancel(); background.Wait() })
-	return service
+	return service, background.Wait
 }
 
 // enrol creates persons in the benchmark's group, gives the first of them a face each, and trains the group. It returns

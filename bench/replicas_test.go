@@ -12,15 +12,15 @@ import (
 	"github.com/visage-face/visage/test/postgres"
 )
 
-// replicated starts a PostgreSQL and returns what stores have that share it.
-func replicated(b *testing.B) sealed.Config {
+// replicated starts a PostgreSQL and returns what stores have that share its only database.
+func replicated(b *testing.B) (*postgres.Server, sealed.Config) {
 	b.Helper()
 	server := postgres.StartWith(b, postgres.Options{Settings: []string{
 		"shared_buffers = 1GB", "max_wal_size = 4GB", "checkpoint_timeout = 30min", // as on a machine for it
 	}})
 	cfg := storeConfig(b, b.TempDir())
 	cfg.Engine, cfg.Shared = server.Database(b), true
-	return cfg
+	return server, cfg
 }
 
 // BenchmarkReplicas has two replicas over one PostgreSQL, in this process: 16 clients enrol people over HTTPS, half of
@@ -29,7 +29,7 @@ func replicated(b *testing.B) sealed.Config {
 // identifications are answered by one replica alone.
 func BenchmarkReplicas(b *testing.B) {
 	const enrolled, stretch, clients, queries = 100_000, 400, 4, 250
-	cfg := replicated(b)
+	_, cfg := replicated(b)
 	var services []*face.Service
 	desks := new(desks)
 	for i := range 2 {
@@ -110,7 +110,7 @@ func BenchmarkDatabase(b *testing.B) {
 	fillSpace(b, makeSpace(b, store, id), faces)
 	fromDirectory := loadFaces(b, store.Space(id), faces)
 	end()
-	shared := replicated(b)
+	_, shared := replicated(b)
 	shared.KeyDir, shared.Protectors = local.KeyDir, local.Protectors
 	back := storeConfig(b, b.TempDir())
 	move := func(where string, from, to sealed.Config) {

@@ -2,17 +2,20 @@ package bench_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"image"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,9 +36,9 @@ var (
 const sizingDim = 192
 
 // BenchmarkSizing measures what the model of package sizing multiplies: memory and processor time of galleries with
-// 10,000 to 1,000,000 faces, the processor time of an identification over HTTPS, the disk space of persons who were
-// enrolled through the service, what a partition on another replica costs, and the processor time of a photo. Processor
-// times, not elapsed times, so that other work on the machine matters less.
+// 10,000 to 10,000,000 faces, the processor time of an identification over HTTPS, the disk space of persons who were
+// enrolled through the service, of both engines, what a partition on another replica costs, and the processor time of a
+// photo. Processor times, not elapsed times, so that other work on the machine matters less.
 func BenchmarkSizing(b *testing.B) {
 	for done := false; b.Loop(); done = true {
 		if done {
@@ -45,7 +48,7 @@ func BenchmarkSizing(b *testing.B) {
 			Date: time.Now().Format(time.DateOnly), Dim: sizingDim,
 			Machine: fmt.Sprintf("%d processors (%s)", runtime.NumCPU(), runtime.GOARCH),
 		}
-		for _, faces := range []int{10_000, 100_000, 1_000_000} {
+		for _, faces := range []int{10_000, 100_000, 1_000_000, 10_000_000} {
 			p := galleryPoint(b, faces)
 			f.Points = append(f.Points, p)
 			told(b, fmt.Sprintf("sizing: a search of %d, processor", faces), float64(p.Search)/1e6, "ms",
@@ -59,6 +62,7 @@ func BenchmarkSizing(b *testing.B) {
 				f.Points = append(f.Points, sizing.Point{Faces: int64(persons)})
 			}
 			f.Points[i].Disk = disk
+			f.Points[i].Database, f.Points[i].DatabaseRows = databasePoint(b, persons)
 			if persons == 10_000 {
 				f.Request = max(request-f.Points[i].Search*templateDim/sizingDim, 0)
 				told(b, "sizing: an identification without its search, processor", float64(f.Request)/1e6, "ms",
@@ -66,6 +70,9 @@ func BenchmarkSizing(b *testing.B) {
 			}
 			told(b, fmt.Sprintf("sizing: %d persons on disk, a person", persons), float64(disk)/float64(persons), "B",
 				"with a face of 192 numbers, as it is after enrolling")
+			told(b, fmt.Sprintf("sizing: %d persons in PostgreSQL, a person", persons),
+				float64(f.Points[i].Database)/float64(persons), "B", fmt.Sprintf("%.1f rows, with indexes and dead rows",
+					float64(f.Points[i].DatabaseRows)/float64(persons)))
 		}
 		f.Load = loadTime(b)
 		told(b, "sizing: loading a face into a gallery, processor", float64(f.Load)/1e3, "µs", "from sealed rows")
@@ -145,6 +152,31 @@ func enrolledPoint(b *testing.B, persons int) (disk, request int64) {
 	before := processorTime(b)
 	answered := len(round())
 	return disk, int64(processorTime(b)-before) / int64(answered)
+}
+
+// databasePoint enrols persons with a face each through the service over PostgreSQL. It returns the bytes of its tables
+// and indexes, as with templates of sizingDim numbers, and the rows in them.
+func databasePoint(b *testing.B, persons int) (size, rows int64) {
+	b.Helper()
+	server, cfg := replicated(b)
+	store, end := startStore(b, cfg)
+	makeSpace(b, store, account.ID)
+	ctx, cancel := context.WithCancel(b.Context())
+	service, ended := startService(ctx, b, store)
+	enrol(b, service, account, persons, persons)
+	cancel()
+	ended()
+	end()
+	at, err := url.Parse(cfg.Engine)
+	if err != nil {
+		b.Fatal(err)
+	}
+	found := server.Exec(b, strings.TrimPrefix(at.Path, "/"),
+		"SELECT pg_total_relation_size('visage.rows') || ' ' || count(*) FROM visage.rows")
+	if _, err := fmt.Sscan(found, &size, &rows); err != nil {
+		b.Fatalf("%q: %v", found, err)
+	}
+	return size + int64(persons)*2*(sizingDim-templateDim), rows
 }
 
 // loadTime measures the processor time of reading a sealed face, opening it and adding it to a gallery.

@@ -26,6 +26,8 @@ type Point struct {
 	Search       int64 `json:"searchNanoseconds"`   // processor time of a search with one probe
 	Together     int64 `json:"togetherNanoseconds"` // of one probe among 64 in one search
 	Disk         int64 `json:"diskBytes"`           // of the data directory: a person and a face each, embedded engine
+	Database     int64 `json:"databaseBytes"`       // of PostgreSQL's tables and indexes, for the same
+	DatabaseRows int64 `json:"databaseRows"`        // in them
 }
 
 // Figures are what was measured, on one machine on one day.
@@ -90,17 +92,29 @@ func (f Figures) Gallery(faces int64, dim int) int64 {
 	return int64(float64(faces) * (each + float64(2*(dim-f.Dim))))
 }
 
-// Disk returns the size of the data directory with as many persons with a face each, in proportion to the largest that
-// was measured: what is fixed is too small to be seen beside the engine's log.
+// Disk returns the size of the data directory with as many persons with a face each.
 func (f Figures) Disk(faces int64, dim int) int64 {
-	var largest Point
+	return int64(float64(faces) * (f.perFace(func(p Point) int64 { return p.Disk }) + float64(2*(dim-f.Dim))))
+}
+
+// Database returns the size of PostgreSQL's tables and indexes with as many persons with a face each, and the number of
+// rows in them.
+func (f Figures) Database(faces int64, dim int) (size, rows int64) {
+	each := f.perFace(func(p Point) int64 { return p.Database }) + float64(2*(dim-f.Dim))
+	rows = int64(float64(faces) * f.perFace(func(p Point) int64 { return p.DatabaseRows }))
+	return int64(float64(faces) * each), rows
+}
+
+// perFace is in proportion to the largest number of faces that something was measured with: what is fixed is too small
+// to be seen beside an engine's log.
+func (f Figures) perFace(of func(Point) int64) float64 {
+	each := 0.0
 	for _, p := range f.Points {
-		if p.Disk > 0 {
-			largest = p
+		if of(p) > 0 {
+			each = float64(of(p)) / float64(p.Faces)
 		}
 	}
-	each := float64(largest.Disk)/float64(largest.Faces) + float64(2*(dim-f.Dim))
-	return int64(float64(faces) * each)
+	return each
 }
 
 // Need is what a cluster is for. Zero values mean the defaults.
@@ -138,7 +152,7 @@ type Plan struct {
 	Alone        time.Duration `json:"identifyAloneNanoseconds"`     // elapsed, of one alone
 	LoadTime     time.Duration `json:"loadNanoseconds"`              // until a node has loaded its share
 	Disk         int64         `json:"diskBytes"`                    // embedded engine, with room to rewrite
-	Database     int64         `json:"databaseBytes"`                // PostgreSQL, by estimate
+	Database     int64         `json:"databaseBytes"`                // PostgreSQL, after enrolling
 	DatabaseRows int64         `json:"databaseRows"`
 	Assumptions  []string      `json:"assumptions"`
 }
@@ -228,8 +242,7 @@ func (f Figures) Plan(n Need) (Plan, error) {
 		p.Alone += time.Duration(f.Above)
 	}
 	p.Disk = freeDisk * f.Disk(n.Faces, n.Dim)
-	p.DatabaseRows = rowsPerFace * n.Faces
-	p.Database = int64(databaseFactor * float64(f.Disk(n.Faces, n.Dim)+databaseRow*p.DatabaseRows))
+	p.Database, p.DatabaseRows = f.Database(n.Faces, n.Dim)
 	p.Assumptions = []string{
 		fmt.Sprintf("measured on %s on a machine with %s; other processors differ", f.Date, f.Machine),
 		fmt.Sprintf("one face a person, templates of %d numbers, one collection that is searched as a whole", n.Dim),
@@ -239,8 +252,7 @@ func (f Figures) Plan(n Need) (Plan, error) {
 		fmt.Sprintf("%g photos a second are analysed, for %.1f ms of a processor each", n.Photos,
 			time.Duration(f.Photo).Seconds()*1000),
 		"above the largest measured number of faces everything grows in proportion",
-		fmt.Sprintf("PostgreSQL is an estimate, not measured: %d rows a face, %d bytes beside the data of a row, and "+
-			"%.0f %% free", rowsPerFace, databaseRow, 100*(databaseFactor-1)),
+		"PostgreSQL as it is after enrolling, with its indexes and dead rows, without its log and archives",
 	}
 	return p, nil
 }
@@ -253,13 +265,3 @@ func (p Plan) mostOnOne() int {
 	share := float64(p.Partitions*p.Replicas) / float64(p.Nodes)
 	return min(int(math.Ceil(share*spread)), p.Partitions)
 }
-
-const (
-	// rowsPerFace is the rows of a person with one face: the record of the person and that of the face. Key pages, one
-	// for up to 256 records, are in the measured bytes.
-	rowsPerFace = 2
-	// databaseRow is what PostgreSQL stores of a row beside its columns: 24 bytes of header, 4 of its line pointer, and
-	// about 56 in the index for a blinded key of 32 (storage page layout, PostgreSQL 17 §66.6).
-	databaseRow    = 84
-	databaseFactor = 1.3 // dead rows between vacuums, pages that are not full
-)

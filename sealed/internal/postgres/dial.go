@@ -25,11 +25,12 @@ func dialer(connect time.Duration) *net.Dialer {
 	}
 }
 
-// findTime is how long each of several hosts gets to accept a connection before it is tried after the others.
+// findTime is how long each of several hosts gets to accept a connection before the others are tried without it.
 const findTime = time.Second
 
-// findHosts puts the hosts that accept connections now before the others, in the order of the URL, so that one whose
-// machine is gone without a word does not hold up each new connection for the whole connect_timeout.
+// findHosts leaves those hosts of several that accept connections now, in the order of the URL, if there are any. One
+// whose machine is gone without a word would hold up each new connection for the whole connect_timeout, and a standby
+// that has become the primary meanwhile would be found only by the next one.
 func findHosts(ctx context.Context, c *pgx.ConnConfig) {
 	hosts := append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
 	distinct := map[string]bool{}
@@ -59,14 +60,12 @@ func findHosts(ctx context.Context, c *pgx.ConnConfig) {
 		})
 	}
 	all.Wait()
-	var first, last []*pgconn.FallbackConfig
-	for _, h := range hosts {
-		if _, address := pgconn.NetworkAddress(h.Host, h.Port); distinct[address] {
-			first = append(first, h)
-		} else {
-			last = append(last, h)
-		}
+	there := slices.DeleteFunc(slices.Clone(hosts), func(h *pgconn.FallbackConfig) bool {
+		network, address := pgconn.NetworkAddress(h.Host, h.Port)
+		return network == "tcp" && !distinct[address]
+	})
+	if len(there) > 0 {
+		hosts = there
 	}
-	hosts = append(first, last...)
 	c.Host, c.Port, c.TLSConfig, c.Fallbacks = hosts[0].Host, hosts[0].Port, hosts[0].TLSConfig, hosts[1:]
 }

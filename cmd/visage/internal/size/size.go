@@ -74,7 +74,7 @@ func writePlan(s command.Streams, p sizing.Plan, form string) error {
 		short(p.Alone)))
 	t.Row("start", fmt.Sprintf("%s until a node has loaded its partitions, at best", short(p.LoadTime)))
 	t.Row("disk", bytes(p.Disk)+" with the embedded engine, on one node")
-	t.Row("PostgreSQL", fmt.Sprintf("%s, %d rows: an estimate", bytes(p.Database), p.DatabaseRows))
+	t.Row("PostgreSQL", fmt.Sprintf("%s, %d rows", bytes(p.Database), p.DatabaseRows))
 	t.Line("")
 	t.Line("assumptions:")
 	for _, a := range p.Assumptions {
