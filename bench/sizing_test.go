@@ -70,9 +70,10 @@ func BenchmarkSizing(b *testing.B) {
 			}
 			told(b, fmt.Sprintf("sizing: %d persons on disk, a person", persons), float64(disk)/float64(persons), "B",
 				"with a face of 192 numbers, as it is after enrolling")
+			p := f.Points[i]
 			told(b, fmt.Sprintf("sizing: %d persons in PostgreSQL, a person", persons),
-				float64(f.Points[i].Database)/float64(persons), "B", fmt.Sprintf("%.1f rows, with indexes and dead rows",
-					float64(f.Points[i].DatabaseRows)/float64(persons)))
+				float64(p.Database)/float64(persons), "B",
+				fmt.Sprintf("%.1f rows, with indexes and dead rows", float64(p.DatabaseRows)/float64(persons)))
 		}
 		f.Load = loadTime(b)
 		told(b, "sizing: loading a face into a gallery, processor", float64(f.Load)/1e3, "µs", "from sealed rows")

@@ -41,6 +41,7 @@ type Result struct {
 	Slowest   time.Duration // the slowest partition of a query, median
 	P50, P99  time.Duration // how much longer a whole query took than its slowest partition
 	Processor time.Duration // of this process, for everything, by query; 0 where the system does not tell
+	Alone     time.Duration // the same for the one gallery with all faces
 	Stats     remote.Stats
 }
 
@@ -217,7 +218,7 @@ func (r *rig) measure(
 ) (Result, error) {
 	defer client.Close()
 	var slow, above []time.Duration
-	var spent time.Duration
+	var spent, alone time.Duration
 	for i := range r.cfg.Queries {
 		q := remote.Query{
 			Partition: remote.Partition{Collection: collection, Version: uint64(i)},
@@ -243,7 +244,9 @@ func (r *rig) measure(
 		r.mu.Unlock()
 		slow = append(slow, time.Duration(slowest.Load()))
 		above = append(above, took-time.Duration(slowest.Load()))
+		before = processor()
 		want, err := r.whole.Candidates(ctx, q.Query)
+		alone += processor() - before
 		if err != nil {
 			return Result{}, err
 		}
@@ -255,7 +258,8 @@ func (r *rig) measure(
 	slices.Sort(above)
 	return Result{
 		Queries: r.cfg.Queries, Slowest: slow[len(slow)/2], P50: above[len(above)/2], P99: above[len(above)*99/100],
-		Processor: spent / time.Duration(r.cfg.Queries), Stats: client.Stats(),
+		Processor: spent / time.Duration(r.cfg.Queries), Alone: alone / time.Duration(r.cfg.Queries),
+		Stats: client.Stats(),
 	}, nil
 }
 
