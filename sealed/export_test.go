@@ -424,12 +424,6 @@ func WithSettling(cfg Config, settling time.Duration) Config {
 	return cfg
 }
 
-// WithBeats returns a configuration whose place of epoch keys has beats so often.
-func WithBeats(cfg Config, every time.Duration) Config {
-	cfg.beat = every
-	return cfg
-}
-
 // WithSteps returns the configuration of a program that knows further migrations, after the program's own.
 func WithSteps(cfg Config, further ...Step) Config {
 	cfg.migrations = slices.Clone(migrations)

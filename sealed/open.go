@@ -385,7 +385,7 @@ func (s *Store) openPlace(ctx context.Context, cfg Config, eng engine.Engine) (*
 	}
 	// A folder beside the data of one machine is copied with it, and is nobody else's.
 	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.report, Accept: cfg.AcceptRollback,
-		Beats: s.database != nil || cfg.keysElsewhere(), Every: cfg.beat, Found: cfg.FindKeys, Moving: cfg.moving,
+		Beats: s.database != nil || cfg.keysElsewhere(), Found: cfg.FindKeys, Moving: cfg.moving,
 		ReadOnly: cfg.ReadOnly})
 	if err != nil {
 		in.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
+	pgtest "github.com/visage-face/visage/test/postgres"
 )
 
 // placed is a configuration with epoch keys in a vault, over rows that several processes of the test share. They are
@@ -451,4 +452,30 @@ func TestMoveToTheKeysOfAnother(t *testing.T) {
 	}
 	s := open(t, cfg) // nothing was begun
 	create(t, s, spaceA)
+}
+
+// TestStoreThatWasMovedAway: what a move of a store has left does not start beside the store, with the same keys.
+func TestStoreThatWasMovedAway(t *testing.T) {
+	local := config(t, "pebble")
+	s := open(t, local)
+	put(t, create(t, s, spaceA), "x", note{"1", "one"})
+	closeStore(t, s)
+	moved := local
+	moved.Engine = pgtest.Shared(t).Database(t)
+	if _, err := sealed.Move(t.Context(), local, moved, nil); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, moved)
+	eraseSomething(t, s, spaceA)
+	if _, err := sealed.Open(t.Context(), local); !errors.Is(err, sealed.ErrOtherCopy) {
+		t.Errorf("what the move has left, while the store is open: %v", err)
+	}
+	closeStore(t, s)
+	if _, err := sealed.Open(t.Context(), local); !errors.Is(err, sealed.ErrOtherCopy) {
+		t.Errorf("what the move has left: %v", err)
+	}
+	s = open(t, moved)
+	if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
+		t.Errorf("afterwards: %v", got)
+	}
 }

@@ -71,7 +71,6 @@ type Config struct {
 	Logger *slog.Logger
 
 	migrations []migration   // tests have others; nil: those of the program
-	beat       time.Duration // between two beats of the place of epoch keys; tests have another; zero: the package's
 	moving     bool          // for a move of epoch keys
 	settling   time.Duration // of a move of epoch keys; tests have another; zero: defaultSettling
 }

@@ -58,15 +58,16 @@ func (r *running) stop() error {
 type runningKey struct{}
 
 // TestScripts runs the stories in testdata/script. "server DIR [URL]" starts a server with made-up faces on a
-// directory, without TLS where something stands before it at a public URL, "stop" stops it, "group DIR PUT|DELETE ID"
-// makes or deletes a person group as an application does, and "damage DIR" changes a bit of the epoch key of the
-// default resource. "safe DIR" makes a vault with a key whose identifier is in $KEY from then on, and "allow DIR
-// true|false" says whether that may be used. "until DIR NAME STATE" waits until the key of a resource is in a state,
-// such as revoked: unlocking has the key asked, and does not wait for the answer. "vault DIR" starts a HashiCorp Vault
-// with the key "faces", whose address is in $STORE and whose authority is in $CA from then on, and "permit DIR NAME"
-// lets a resource use that key. "site DIR" serves the files of a folder over HTTPS, at $ISSUER and with the authority
-// in $SITECA, and "server DIR issuer=URL" starts a server whose tokens for key stores state that issuer. "database"
-// makes an empty PostgreSQL database, at $DATABASE, and "server DIR engine=URL" starts a server over it.
+// directory, without TLS where something stands before it at a public URL, "halt" stops it ("stop" would end the
+// script), "group DIR PUT|DELETE ID" makes or deletes a person group as an application does, and "damage DIR" changes a
+// bit of the epoch key of the default resource. "safe DIR" makes a vault with a key whose identifier is in $KEY from
+// then on, and "allow DIR true|false" says whether that may be used. "until DIR NAME STATE" waits until the key of a
+// resource is in a state, such as revoked: unlocking has the key asked, and does not wait for the answer. "vault DIR"
+// starts a HashiCorp Vault with the key "faces", whose address is in $STORE and whose authority is in $CA from then on,
+// and "permit DIR NAME" lets a resource use that key. "site DIR" serves the files of a folder over HTTPS, at $ISSUER
+// and with the authority in $SITECA, and "server DIR issuer=URL" starts a server whose tokens for key stores state that
+// issuer. "database" makes an empty PostgreSQL database, at $DATABASE, and "server DIR engine=URL" starts a server over
+// it.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -106,7 +107,7 @@ func TestScripts(t *testing.T) {
 			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("DATABASE", postgres.Shared(t).Database(t))
 			},
-			"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
+			"halt": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(ts.Value(runningKey{}).(*running).stop())
 			},
 			"safe": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -41,7 +41,7 @@ func (p *Place) rounds(life context.Context) {
 		case <-life.Done():
 			return
 		case <-p.wake:
-		case <-time.After(p.every):
+		case <-time.After(every):
 		}
 		err := p.turn(life)
 		p.inspect(life)
@@ -89,9 +89,9 @@ func (p *Place) turn(ctx context.Context) error {
 		p.see(s)
 		p.confirm()
 		return nil
-	case !confirmed && time.Since(p.opened) < watching*p.every:
+	case !confirmed && time.Since(p.opened) < watching*every:
 		return nil
-	case confirmed && time.Since(since) < p.every*3/4: // somebody has asked for a round
+	case confirmed && time.Since(since) < every*3/4: // somebody has asked for a round
 		return nil
 	}
 	if s.verdict == older {
@@ -143,11 +143,11 @@ func (p *Place) may(ctx context.Context) error {
 	if !p.beats {
 		return nil
 	}
-	limit := time.NewTimer(2 * watching * p.every)
+	limit := time.NewTimer(2 * watching * every)
 	defer limit.Stop()
 	for {
 		p.mu.Lock()
-		ok := p.confirmed && time.Since(p.since) < trusted*p.every
+		ok := p.confirmed && time.Since(p.since) < trusted*every
 		refused, failed, round := p.refused, p.failed, p.round
 		p.mu.Unlock()
 		if ok || refused != nil {
@@ -183,7 +183,7 @@ var (
 // pause waits until the next round makes sense.
 func (p *Place) pause(ctx context.Context) bool {
 	p.mu.Lock()
-	ok := p.confirmed && time.Since(p.since) < trusted*p.every || p.refused != nil
+	ok := p.confirmed && time.Since(p.since) < trusted*every || p.refused != nil
 	p.mu.Unlock()
 	if ok {
 		return true
@@ -191,7 +191,7 @@ func (p *Place) pause(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 	case <-p.done:
-	case <-time.After(p.every / 5):
+	case <-time.After(every / 5):
 	}
 	return true
 }

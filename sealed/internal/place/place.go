@@ -36,8 +36,6 @@ type Config struct {
 	Report event.Report
 	// Beats says that others may have the place, and that beats tell them apart.
 	Beats bool
-	// Every is the time between two beats; zero: DefaultEvery.
-	Every time.Duration
 	// Accept takes the place over from another copy of the data.
 	Accept bool
 	// Found takes a place without a mark, such as one whose keys were lost and are about to be brought back.
@@ -48,8 +46,8 @@ type Config struct {
 	Moving bool
 }
 
-// DefaultEvery is the time between two beats.
-const DefaultEvery = 5 * time.Second
+// every is the time between two beats.
+const every = 5 * time.Second
 
 // The times between two beats after which a process may not rely on its newest one any more, and after which another
 // one may take over.
@@ -64,7 +62,6 @@ type Place struct {
 	root   *keys.Root
 	report event.Report
 	beats  bool
-	every  time.Duration
 	moving bool
 
 	wake chan struct{} // asks for a round
@@ -91,11 +88,8 @@ const lineage = 64
 // Open finds out whether the keys in a place are those of the store, and writes into both what a store from before this
 // was recorded does not have. Errors: *Error, the place's.
 func Open(ctx context.Context, cfg Config) (*Place, error) {
-	p := &Place{Place: cfg.In, root: cfg.Root, report: cfg.Report, beats: cfg.Beats, every: cfg.Every,
+	p := &Place{Place: cfg.In, root: cfg.Root, report: cfg.Report, beats: cfg.Beats,
 		moving: cfg.Moving, wake: make(chan struct{}, 1), round: make(chan struct{}), opened: time.Now()}
-	if p.every == 0 {
-		p.every = DefaultEvery
-	}
 	if cfg.ReadOnly {
 		p.beats = false
 		return p, p.check(ctx)
@@ -245,9 +239,6 @@ func (p *Place) enter(ctx context.Context, cfg Config) error {
 			}
 			err = p.takeOver(ctx, s)
 		case foreign:
-			if !p.beats {
-				return p.begin(ctx, s) // nobody makes beats, and a copy of both goes its own way
-			}
 			if !cfg.Accept {
 				return p.errCopy(s)
 			}
@@ -326,7 +317,7 @@ func (p *Place) begin(ctx context.Context, s standing) error {
 	}
 	p.first, p.confirmed = s.doc.Beat, s.doc.Idle || !p.beats
 	p.see(s)
-	if p.confirmed && p.beats {
+	if p.confirmed && (p.beats || s.verdict != own) {
 		return p.advance(ctx, s)
 	}
 	return nil
