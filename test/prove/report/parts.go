@@ -60,6 +60,7 @@ var parts = []Part{
 			{Packages: "./custody", Tests: ".", Timeout: "20m"},
 			{Packages: "./server", Tests: "^(TestCustomerKey|TestTwoStores|TestAssertionsOfConfirmations" +
 				"|TestAssertionsOfTheirTime|TestSigningKeyChangesWhileKeysAreInUse|TestTheftOfARootKeyInAStore" +
+				"|TestStoreOfOneLoginNamesItsResources|TestOneApplicationServesNamedResources" +
 				"|Test(Transit|AWS|Google|HSM|KMIP|Federated)(OfOthers|Refusals|Theft)?)$", Timeout: "30m"},
 			{Packages: "./keysource/...", Tests: "^Test(Conformance|Answers|AnswersOfHosts|States|Logins|Reasons" +
 				"|Faults|Specification|OASISCases|Silence|SilentHost)$", Timeout: "20m"},
