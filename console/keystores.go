@@ -14,6 +14,8 @@ import (
 type KeyStores interface {
 	// Kinds returns the kinds of stores there are.
 	Kinds() []KeyStoreKind
+	// Azure returns the application as which resources use vaults of Azure that are not among the stores; nil: none.
+	Azure() *AzureApplication
 	// Stores returns the configured stores, in the order of their addresses.
 	Stores(ctx context.Context, by visage.Caller) ([]KeyStore, error)
 	// Add adds the store at an address; fields has its description. Refusals: InvalidKeyStore, KeyStoreExists.
@@ -42,6 +44,13 @@ type KeyStoreMethod struct {
 	Name   string
 	Fields []string // that a description has with it, besides the address and the method, in the order of forms
 	Needs  []string // those of them that must not be empty
+}
+
+// AzureApplication is an application in Azure, and the resources that may use it, by their management paths, or "*" for
+// all; none: those that have a key in Azure already.
+type AzureApplication struct {
+	ClientID  string
+	Resources []string
 }
 
 // KeyStore is a configured store.
@@ -121,6 +130,7 @@ type keyStoresData struct {
 	table[keyStoreRow]
 	Create []link   // one for each kind
 	Alone  []string // the kinds that are described in the settings alone
+	Azure  *AzureApplication
 }
 
 var keyStoreOrders = []order[keyStoreRow]{
@@ -137,7 +147,7 @@ func (c *Console) keyStores(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	var d keyStoresData
+	d := keyStoresData{Azure: c.cfg.KeyStores.Azure()}
 	var rows []keyStoreRow
 	for _, s := range all {
 		rows = append(rows, keyStoreRow{s, storePath(s.ID, ""), v.answerBadge(s), v.storeOrigin(s),

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/azure"
 	"github.com/visage-face/visage/keysource/stores"
@@ -35,6 +36,15 @@ func (c Config) azureApplication() azure.Application {
 		app.Client = azure.LoginClient(c.azureNetwork.roots)
 	}
 	return app
+}
+
+// shownApplication is the application as operators see it; nil: there is none.
+func (c Config) shownApplication() *armwire.AzureApplication {
+	if c.AzureTenant == "" {
+		return nil
+	}
+	return &armwire.AzureApplication{Tenant: c.AzureTenant, ClientID: c.AzureClient,
+		Resources: append([]string{}, c.AzureResources...)}
 }
 
 // checkAzure reports what is wrong with the settings of the application, by the name of the setting.

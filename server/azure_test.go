@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -89,6 +90,10 @@ func TestOneApplicationServesNamedResources(t *testing.T) {
 	unnamed := azure.settings(t)
 	unnamed.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	w := azure.serve(t, nil, unnamed)
+	const page = "in Azure keep it, and no other key is accepted"
+	if p := w.Browser(t, "").Get("/console/stores"); !strings.Contains(p.Body, page) {
+		t.Errorf("the page of key stores does not say that the settings name nobody: %s", p.Body)
+	}
 	refused(w, "settings that name nobody", "vip", faces)
 	vip := "/subscriptions/" + w.Operator().SubscriptionID + accountPath + "vip"
 
@@ -122,6 +127,11 @@ func TestOneApplicationServesNamedResources(t *testing.T) {
 	w.until(t, "the active key without a list", active)
 	if status, body, _ := w.groups(t); status != http.StatusOK {
 		t.Errorf("the data without a list: %d %s", status, body)
+	}
+	if listed := w.Manage(t, http.MethodGet, "/providers/Visage.Operations/keyStores", nil); fmt.Sprint(
+		listed["azureApplication"]) != fmt.Sprint(map[string]any{"tenant": azure.Operator().TenantID,
+		"clientId": azure.clientID, "resources": []any{}}) {
+		t.Errorf("the list of key stores: %v", listed)
 	}
 	version := azure.rotate(t, faces)
 	if says := w.protect(t, "vip", faces, version); says != "" {

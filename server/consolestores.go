@@ -57,6 +57,14 @@ func describedBy(k stores.Kind, m stores.Method) console.KeyStoreMethod {
 	return told
 }
 
+// Azure implements console.KeyStores.
+func (c consoleStores) Azure() *console.AzureApplication {
+	if c.azure == nil {
+		return nil
+	}
+	return &console.AzureApplication{ClientID: c.azure.ClientID, Resources: c.azure.Resources}
+}
+
 // Stores implements console.KeyStores.
 func (c consoleStores) Stores(ctx context.Context, by visage.Caller) ([]console.KeyStore, error) {
 	var all []console.KeyStore

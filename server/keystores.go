@@ -107,17 +107,20 @@ func (l *layers) asker(key visage.KeyRef, as visage.PrincipalID) stores.Asker {
 }
 
 // managedStores implements armapi.KeyStores.
-type managedStores struct{ *registry.Registry }
+type managedStores struct {
+	*registry.Registry
+	azure *armwire.AzureApplication // nil: there is none
+}
 
 // List implements armapi.KeyStores.
-func (m managedStores) List(ctx context.Context, by visage.Caller) ([]armwire.KeyStore, error) {
-	all := []armwire.KeyStore{}
+func (m managedStores) List(ctx context.Context, by visage.Caller) (armwire.KeyStoreList, error) {
+	all := armwire.KeyStoreList{Value: []armwire.KeyStore{}, AzureApplication: m.azure}
 	for _, e := range m.All() {
 		told, err := m.told(ctx, by, e)
 		if err != nil {
-			return nil, err
+			return armwire.KeyStoreList{}, err
 		}
-		all = append(all, told)
+		all.Value = append(all.Value, told)
 	}
 	return all, nil
 }

@@ -245,7 +245,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		Replicas:   l.replicas,
 		Identities: identities, People: identities,
 		AuditEvents: auditEvents{l.history}, Retentions: retentions{l.face},
-		KeyStores: managedStores{s.keyStores}, Remedies: s.remedies,
+		KeyStores: managedStores{s.keyStores, s.cfg.shownApplication()}, Remedies: s.remedies,
 	})
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 
 // KeyStores manages the stores of customers' keys beside key vaults.
 type KeyStores interface {
-	List(ctx context.Context, by visage.Caller) ([]armwire.KeyStore, error)
+	List(ctx context.Context, by visage.Caller) (armwire.KeyStoreList, error)
 	// Store returns the store with an id. Refusal: KeyStoreNotFound.
 	Store(ctx context.Context, by visage.Caller, id string) (armwire.KeyStore, error)
 	// AddStore adds the store of a description in JSON. Refusals: InvalidKeyStore, KeyStoreExists.
@@ -54,8 +54,7 @@ func (p *plane) keyStoreRoutes(route routeMaker) []api.Route {
 }
 
 func (p *plane) listKeyStores(r *api.Request) (any, error) {
-	all, err := p.KeyStores.List(r.Context(), r.Caller())
-	return armwire.KeyStoreList{Value: all}, err
+	return p.KeyStores.List(r.Context(), r.Caller())
 }
 
 func (p *plane) getKeyStore(r *api.Request) (any, error) {

@@ -5,6 +5,17 @@ import "encoding/json"
 // KeyStoreList answers with all key stores beside key vaults.
 type KeyStoreList struct {
 	Value []KeyStore `json:"value"`
+	// AzureApplication is missing if resources use only vaults of Azure that are among the key stores.
+	AzureApplication *AzureApplication `json:"azureApplication,omitempty"`
+}
+
+// AzureApplication is the application of the settings, as which resources use the vaults of Azure that are not among
+// the key stores.
+type AzureApplication struct {
+	Tenant   string `json:"tenant"` // id or domain
+	ClientID string `json:"clientId"`
+	// Resources that may use it, as KeyStoreChange has them; none: those that have a key in Azure already.
+	Resources []string `json:"resources"`
 }
 
 // KeyStore is a store of customers' keys that resources may use.

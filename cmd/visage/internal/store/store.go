@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,12 +83,29 @@ func describe(address string, fields []string) (stores.Store, error) {
 
 func list() *cobra.Command {
 	c := command.New("list", "List the key stores, those of the settings too", "visage store list")
-	return operator.Show(c, func(ctx context.Context, o *operator.Client, _ []string) ([]armwire.KeyStore, error) {
+	return operator.Show(c, func(ctx context.Context, o *operator.Client, _ []string) (listed, error) {
 		var all armwire.KeyStoreList
 		err := o.ARM(ctx, http.MethodGet, operator.KeyStores, nil, &all)
-		return all.Value, err
-	}, table)
+		return listed{all.Value, all.AzureApplication}, err
+	}, func(t *command.Table, all listed) {
+		table(t, all.stores)
+		if app := all.azure; app != nil {
+			t.Line("")
+			t.Line("Vaults of Azure that are not listed are used by the application %s for: %s", app.ClientID,
+				cmp.Or(strings.Join(app.Resources, ", "), "resources that have a key in Azure already, with that key "+
+					"(azure-resources names none)"))
+		}
+	})
 }
+
+// listed is what "visage store list" shows. In JSON, it is the list of key stores.
+type listed struct {
+	stores []armwire.KeyStore
+	azure  *armwire.AzureApplication
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l listed) MarshalJSON() ([]byte, error) { return json.Marshal(l.stores) }
 
 func show() *cobra.Command {
 	c := command.New("show ADDRESS|ID", "Show a key store with its description and the resources that use it",
