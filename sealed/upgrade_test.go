@@ -1,6 +1,7 @@
 package sealed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/internal/stream"
 )
 
 // rolling is a configuration for a program of the next format, to which processes that share a store are brought one
@@ -357,4 +359,59 @@ func TestAMigrationWaitsForWhatWritesTheFormatBefore(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestBackupsOfAStoreThatIsMigrated: a backup that was taken while the rows had two formats is restored with a keyring
+// from after that, and the migration is run over it.
+func TestBackupsOfAStoreThatIsMigrated(t *testing.T) {
+	former := shared(t)
+	begun, release := make(chan struct{}), make(chan struct{})
+	step := appending("first", "9.0.0", "")
+	step.Rolling = true
+	run := step.Run
+	step.Run = func(ctx context.Context, s *sealed.Store) error {
+		close(begun)
+		<-release
+		return run(ctx, s)
+	}
+	ended := make(chan struct{})
+	cfg := sealed.WithSteps(former, step)
+	cfg.Report = func(e sealed.Event) {
+		if e.Kind == sealed.StoreMigrated {
+			close(ended)
+		}
+	}
+	keep := open(t, former) // a store of the format before
+	create(t, keep, spaceA)
+	a := open(t, cfg)
+	putOne(t, a, "1")
+	if err := keep.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop := runs(t, a)
+	<-begun
+	during := save(t, a)
+	close(release)
+	<-ended
+	after := save(t, a)
+	for _, b := range []saved{during, after} {
+		in, err := stream.NewReader(bytes.NewReader(b.data))
+		if err != nil || in.Header().Format != sealed.Format+1 || in.Header().Since != "9.0.0" {
+			t.Errorf("the header is %+v, %v", in.Header(), err)
+		}
+	}
+	there := rolling(elsewhere(t, former))
+	there.Shared = false
+	if err := sealed.Restore(t.Context(), there, bytes.NewReader(after.keyring),
+		bytes.NewReader(during.data)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, there)
+	wantAppended(t, r)
+	if got := all(t, r.Space(spaceA), "x")["1"]; got != "text 1" {
+		t.Errorf("the record is %q", got)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 }
