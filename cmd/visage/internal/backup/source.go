@@ -42,12 +42,12 @@ func fromServer(c *cobra.Command) Source {
 		store, openErr := server.OpenStore(ctx, set.Server)
 		switch {
 		case openErr == nil:
-		case errors.Is(openErr, fs.ErrNotExist), errors.Is(openErr, sealed.ErrInUse):
-			return errors.Join(err, openErr) // either can be the reason why both ways failed
-		case errors.As(openErr, new(*sealed.CorruptError)):
+		case errors.As(openErr, new(*sealed.CorruptError)): // first: a file of the engine may be missing
 			return &command.Failure{
 				Err: openErr, Code: command.ExitDamaged, Hint: "\"visage verify\" lists what is damaged",
 			}
+		case errors.Is(openErr, fs.ErrNotExist), errors.Is(openErr, sealed.ErrInUse):
+			return errors.Join(err, openErr) // either can be the reason why both ways failed
 		default:
 			return openErr
 		}
