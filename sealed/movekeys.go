@@ -26,6 +26,9 @@ type KeysMoved struct {
 	Epochs   int // keys that the target has now
 	Found    int // of these, those that an earlier attempt had put there
 	Anchors  int
+	// Abandoned is a third place that an attempt before was to move the keys to, and that may have some of them, which
+	// no erasure reaches; empty: there is none.
+	Abandoned string
 }
 
 // MoveEpochKeys moves the epoch keys and anchors of a store to another place. from and to differ in that alone. No
@@ -95,6 +98,7 @@ func (m *keysMove) run(ctx context.Context, to Config) error {
 	if err != nil {
 		return err
 	}
+	m.done.Abandoned = marks.Abandoned
 	exist, dropped, err := m.s.listSpaces(ctx)
 	if err != nil {
 		return err

@@ -424,6 +424,141 @@ func killMove(t *testing.T, way string, blows int) (blown bool) {
 	return blown
 }
 
+// moving is a store whose move to another place is interrupted at a call to one of the two places.
+type moving struct {
+	t        *testing.T
+	from, to *kv
+	fuse     *fuse
+	cfg      sealed.Config // with the place that the keys are in
+}
+
+// startMove starts a move, unless blows is negative.
+func startMove(t *testing.T, name string, blows int, done bool) *moving {
+	t.Helper()
+	m := &moving{t: t, from: newKV(), to: newKV(), fuse: &fuse{blows: -1}}
+	m.cfg = sealed.WithSettling(placed(t, name, fusedKV{m.from, "source", m.fuse}), time.Millisecond)
+	s := open(t, m.cfg)
+	put(t, create(t, s, spaceA), "x", note{"1", "one"})
+	closeStore(t, s)
+	if blows >= 0 {
+		*m.fuse = fuse{blows: blows, done: done}
+		_ = m.move(m.cfg, m.with(m.to, "target"))
+	}
+	return m
+}
+
+// with returns the configuration with the keys in a place.
+func (m *moving) with(place *kv, name string) sealed.Config {
+	cfg := m.cfg
+	cfg.EpochVault = fusedKV{place, name, m.fuse}
+	return cfg
+}
+
+func (m *moving) move(from, to sealed.Config) error {
+	_, err := sealed.MoveEpochKeys(m.t.Context(), from, to)
+	return err
+}
+
+// opens makes sure that the store is whole, with a configuration.
+func (m *moving) opens(cfg sealed.Config) {
+	m.t.Helper()
+	s := open(m.t, cfg)
+	if got := all(m.t, s.Space(spaceA), "x"); got["1"] != "one" {
+		m.t.Errorf("afterwards: %v", got)
+	}
+	eraseSomething(m.t, s, spaceA)
+	verifyClean(m.t, s)
+	closeStore(m.t, s)
+}
+
+// live returns the epoch keys that are in a place.
+func (k *kv) live() (paths []string) {
+	for _, path := range k.keys() {
+		if versions := k.values[path]; versions[len(versions)-1] != nil {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// mark returns the newest mark of a place, or nothing.
+func (k *kv) mark() string {
+	for path, versions := range k.values {
+		if strings.HasPrefix(path, "places/") {
+			return string(versions[len(versions)-1])
+		}
+	}
+	return ""
+}
+
+// TestMoveWhoseTargetIsLost: while the source of an interrupted move has its keys, the move begins anew when its target
+// was emptied, or goes to a third place.
+func TestMoveWhoseTargetIsLost(t *testing.T) {
+	for _, third := range []bool{false, true} {
+		began := 0
+		for blows, blown := 0, true; blown; blows++ {
+			synctest.Test(t, func(t *testing.T) {
+				whole := len(startMove(t, fmt.Sprint(third, blows, " whole"), -1, false).from.live())
+				m := startMove(t, fmt.Sprint(third, blows), blows, false)
+				blown = m.fuse.blown
+				*m.fuse = fuse{blows: -1}
+				to := m.with(m.to, "target")
+				s, err := sealed.Open(t.Context(), m.cfg)
+				if err == nil {
+					closeStore(t, s)
+				}
+				if !errors.Is(err, sealed.ErrKeysMoving) || len(m.from.live()) < whole {
+					return
+				}
+				began++
+				m.to.values = map[string][][]byte{}
+				if third {
+					to = m.with(newKV(), "third")
+				}
+				moved, err := sealed.MoveEpochKeys(t.Context(), m.cfg, to)
+				if err != nil {
+					t.Fatalf("again, at call %d: %v", blows, err)
+				}
+				if (moved.Abandoned == "target") != third {
+					t.Errorf("it has abandoned %q", moved.Abandoned)
+				}
+				m.opens(to)
+			})
+		}
+		if began == 0 {
+			t.Errorf("third %v: no call has interrupted a move that had begun", third)
+		}
+	}
+}
+
+// TestMoveToAThirdPlaceAndBack: where keys are only in the target that a move was to leave, it is finished with that
+// one, also when a third place was tried.
+func TestMoveToAThirdPlaceAndBack(t *testing.T) {
+	tried := 0
+	for blows, blown := 0, true; blown; blows++ {
+		synctest.Test(t, func(t *testing.T) {
+			m := startMove(t, fmt.Sprint(blows), blows, true)
+			blown = m.fuse.blown
+			*m.fuse = fuse{blows: -1}
+			to := m.with(m.to, "target")
+			if !blown || strings.Contains(m.from.mark(), "left") || len(m.to.live()) <= len(m.from.live()) {
+				return
+			}
+			tried++
+			if err := m.move(m.cfg, m.with(newKV(), "third")); err == nil {
+				t.Errorf("at call %d it was moved without some keys", blows)
+			}
+			if err := m.move(m.cfg, to); err != nil {
+				t.Fatalf("at call %d: %v", blows, err)
+			}
+			m.opens(to)
+		})
+	}
+	if tried == 0 {
+		t.Error("no call has interrupted it there")
+	}
+}
+
 // TestMoveToTheKeysOfAnother: a place that another copy of the store has its keys in is not moved to.
 func TestMoveToTheKeysOfAnother(t *testing.T) {
 	dir := t.TempDir()

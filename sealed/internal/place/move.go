@@ -14,8 +14,12 @@ import (
 var ErrTaken = errors.New("it has the epoch keys of another copy of this store")
 
 // Move is a move of all keys to another place: first Target, then the keys, then Finish. Servers do not open the store
-// in between, with neither place. A move that was interrupted goes on with Target, also the other way round.
+// in between, with neither place. A move that was interrupted goes on with Target, also the other way round, or to a
+// third place if the first one is lost.
 type Move struct {
+	// Abandoned is the name of another place that keys were being moved to. It may have some; empty: there is none.
+	Abandoned string
+
 	from *Place
 	to   keystore.Place
 	raw  []byte // of the mark of the target
@@ -56,8 +60,6 @@ func (m *Move) begin(ctx context.Context) (err error) {
 		return nil
 	case s.verdict == other && (s.doc.Moving == nil || at != s.doc.Moving.ID):
 		return m.from.errOther(s) // the keys are in neither of the two
-	case s.doc.Moving != nil && at != s.doc.Moving.ID:
-		return m.from.errMoving(s) // to a third one
 	case m.raw == nil || m.mark.State == left:
 		m.mark = mark{Place: id(format.RandomID()), Count: 1, Beat: id(format.RandomID()), State: arriving,
 			Other: id(s.doc.ID)}
@@ -71,6 +73,11 @@ func (m *Move) begin(ctx context.Context) (err error) {
 	return m.from.change(ctx, func(now *keys.Placed) (*keys.Placed, error) {
 		if now == nil || now.ID != s.doc.ID {
 			return nil, errOvertaken
+		}
+		// The source has its keys, so that another target can take the place of the one that they were being moved to:
+		// that one may have lost its mark, or be gone. Of keys that are there alone, the copying says so.
+		if now.Moving != nil && now.Moving.ID != format.ID(m.mark.Place) && now.Moving.Name != m.to.Name() {
+			m.Abandoned = now.Moving.Name
 		}
 		next := *now
 		next.Moving = &keys.Moving{ID: format.ID(m.mark.Place), Name: m.to.Name()}

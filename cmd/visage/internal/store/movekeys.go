@@ -52,6 +52,10 @@ func moveKeys() *cobra.Command {
 		}
 		fmt.Fprintf(s.Out, "%d keys of %d spaces, of which %d were there, and %d anchors: moved from %s to %s\n",
 			moved.Epochs, moved.Spaces, moved.Found, moved.Anchors, moved.From, moved.To)
+		if moved.Abandoned != "" {
+			fmt.Fprintf(s.Err, "%s may have keys of an attempt that was interrupted, which no erasure reaches: remove "+
+				"them there\n", moved.Abandoned)
+		}
 		return nil
 	})
 }
