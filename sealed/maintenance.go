@@ -33,7 +33,7 @@ func (m *Maintenance) TellMigrations(ctx context.Context, tell func(Migration) e
 	if err != nil {
 		return err
 	}
-	number := migrated(doc)
+	number := min(migrated(doc), uint32(len(s.steps)))
 	if doc.Told >= number {
 		return nil
 	}

@@ -91,9 +91,10 @@ func (c Config) steps() []migration {
 	return slices.Concat(migrations, further)
 }
 
-// since is the first version of the program that knows a format; empty for stores from before there were any.
+// since is the first version of the program that knows a format; empty for stores from before there were any, and for
+// formats that this program does not know.
 func since(steps []migration, number uint32) string {
-	if number == 0 {
+	if number == 0 || int(number) > len(steps) {
 		return ""
 	}
 	return steps[number-1].Since

@@ -98,7 +98,11 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 	}
 	s.format.Store(f.Number)
 	s.leases.Open(s.root, s.formats())
-	older, rolling := int(f.Number) < len(s.steps), s.shared && s.rollsFrom(f.Number)
+	doc, err := s.readInstance(ctx)
+	if err != nil {
+		return err
+	}
+	older, rolling := int(migrated(doc)) < len(s.steps), s.shared && s.rollsFrom(doc)
 	err = s.leases.Join(ctx, older && !rolling || !cfg.Shared)
 	if older && errors.Is(err, ErrInUse) {
 		err = fmt.Errorf("the store has format %d, and this program brings it to format %d, which others must not see "+
@@ -142,11 +146,12 @@ func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir str
 	return nil
 }
 
-// rollsFrom reports whether a shared store of a format is brought to the newest one while it is at work: either it is
-// there already, and what is left of that goes on, or one rolling migration leads there.
-func (s *Store) rollsFrom(number uint32) bool {
-	n := int(number)
-	return n == len(s.steps) || n == len(s.steps)-1 && s.steps[n].rolling
+// rollsFrom reports whether a shared store is brought to the newest format while it is at work: either it has that
+// already, and what is left of the migration goes on, or one rolling migration leads there, and the one before has
+// ended.
+func (s *Store) rollsFrom(doc keys.Instance) bool {
+	n := int(doc.Number)
+	return n == len(s.steps) || n == len(s.steps)-1 && s.steps[n].rolling && doc.From == 0
 }
 
 // checkEpochs makes sure that the key store is the one of the other processes: the first of them has put a key of the
@@ -186,7 +191,7 @@ func (s *Store) openReadOnly(ctx context.Context, cfg Config, eng engine.Engine)
 	if err != nil {
 		return err
 	}
-	if s.format.Store(doc.Number); int(doc.Number) != len(s.steps) && !s.rollsFrom(doc.Number) {
+	if s.format.Store(doc.Number); int(doc.Number) != len(s.steps) && !s.rollsFrom(doc) {
 		return fmt.Errorf("the store has format %d and is only read, so it is not brought to format %d: start the "+
 			"server once", doc.Number, len(s.steps))
 	}

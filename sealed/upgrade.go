@@ -122,6 +122,9 @@ func (s *Store) raise(ctx context.Context, m migration) error {
 		if !raised {
 			return nil
 		}
+		if doc.From != 0 {
+			return fmt.Errorf("the migration from format %d has not ended", doc.From)
+		}
 		if err := s.leases.Know(r, m.Number); err != nil {
 			return err
 		}

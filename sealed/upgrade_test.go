@@ -415,3 +415,40 @@ func TestBackupsOfAStoreThatIsMigrated(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAMigrationThatHasNotEndedIsNotSkipped: the replicas of a version stop while its migration is under way, and those
+// of the version after it come. They need the store alone, and finish that migration before their own.
+func TestAMigrationThatHasNotEndedIsNotSkipped(t *testing.T) {
+	former := shared(t)
+	defer sealed.NewProcess(former).Engine.Close() // keeps what is stored, as a database does
+	keep := open(t, former)
+	create(t, keep, spaceA)
+	failing := appending("first", "9.0.0", "")
+	failing.Rolling = true
+	begun := make(chan struct{})
+	failing.Run = func(ctx context.Context, _ *sealed.Store) error {
+		close(begun)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	a := open(t, sealed.WithSteps(former, failing))
+	if err := keep.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop := runs(t, a)
+	<-begun
+	first, second := appending("first", "9.0.0", ""), appending("second", "9.1.0", "first")
+	first.Rolling, second.Rolling = true, true
+	later := sealed.WithSteps(former, first, second)
+	if s, err := sealed.Open(t.Context(), later); !errors.Is(err, sealed.ErrInUse) {
+		t.Errorf("beside one that migrates: %v, %v", s, err)
+	}
+	if err := errors.Join(stop(), a.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, later)
+	wantAppended(t, s)
+	if got := s.Maintenance().Format(); got != sealed.Format+2 {
+		t.Errorf("the store has format %d", got)
+	}
+}

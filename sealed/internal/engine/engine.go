@@ -24,6 +24,18 @@ var (
 	ErrBroken = errors.New("the disk failed, and the store must be opened anew") // nothing is answered any more
 )
 
+// RowError is an ErrDamaged of the row at Key, which need not be the one that was asked for.
+type RowError struct {
+	Key []byte
+	Err error
+}
+
+// Error says what the engine says.
+func (e *RowError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the engine says.
+func (e *RowError) Unwrap() error { return e.Err }
+
 // Room is what the volume of an engine has left, in bytes. What is not known is zero, save for Free, which then is
 // without bound.
 type Room struct {

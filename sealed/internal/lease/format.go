@@ -62,7 +62,7 @@ func (l *Leases) Write(number uint32) {
 
 // follow looks whether the store has got a later format than this process writes, and then writes it.
 func (l *Leases) follow(ctx context.Context) error {
-	return l.engine.View(ctx, func(r engine.Reader) error {
+	return l.engine.Read(ctx, func(r engine.Reader) error {
 		number, err := l.look(r)
 		if err == nil {
 			l.Write(number)

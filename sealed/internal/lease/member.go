@@ -104,7 +104,7 @@ func (c *Claim) join(ctx context.Context, alone bool, started map[string]string)
 		l.Write(number)
 		c.alone.Store(alone)
 		c.doc = doc{Holder: l.self, Count: 1, TTL: memberTTL.Milliseconds(), Alone: alone, Note: l.noteOf(c),
-			Knows: l.knows, Writes: number}
+			Knows: l.knows, Writes: l.writes()}
 		return l.put(w, c.key, c.doc)
 	})
 	c.until = began.Add(safe(memberTTL))
@@ -202,18 +202,18 @@ func (l *Leases) stayForever(c *Claim) {
 			return
 		case <-time.After(memberTTL / 5):
 		}
-		ctx, cancel := context.WithTimeout(c.ctx, memberTTL)
-		err := l.follow(ctx)
-		if err == nil {
-			err = c.renew(ctx)
+		err := within(c.ctx, memberTTL, func(ctx context.Context) error {
+			err := c.renew(ctx)
+			if errors.Is(err, ErrLost) && !alone {
+				_, err = c.join(ctx, false, map[string]string{})
+			}
+			return err
+		})
+		if err == nil { // it must not take so long that the next renewal comes too late
+			err = within(c.ctx, memberTTL/5, func(ctx context.Context) error {
+				return errors.Join(l.follow(ctx), l.count(ctx))
+			})
 		}
-		if errors.Is(err, ErrLost) && !alone {
-			_, err = c.join(ctx, false, map[string]string{})
-		}
-		if err == nil {
-			err = l.count(ctx)
-		}
-		cancel()
 		_, newer := errors.AsType[*format.NewerError](err)
 		if newer {
 			l.refuse(err)
@@ -222,6 +222,12 @@ func (l *Leases) stayForever(c *Claim) {
 			return // the row is not there, so nothing more is written: see Guard
 		}
 	}
+}
+
+func within(ctx context.Context, d time.Duration, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return fn(ctx)
 }
 
 func (l *Leases) count(ctx context.Context) error {

@@ -113,8 +113,9 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 	pool.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
 		return p.IdleDuration > 10*time.Second // what is lost within is noticed by the first statement
 	}
+	var left hostsLeftOut
 	pool.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) (err error) {
-		findHosts(ctx, c)
+		left.find(ctx, c)
 		if cfg.PasswordFile != "" {
 			c.Password, err = readPassword(cfg.PasswordFile)
 		}
@@ -126,6 +127,9 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 	}
 	pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sessionSettings, milliseconds(statementPatience), milliseconds(lockPatience))
+		if err == nil {
+			left.since.Store(0)
+		}
 		return err
 	}
 	return pool, nil

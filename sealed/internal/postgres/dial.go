@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,10 +29,19 @@ func dialer(connect time.Duration) *net.Dialer {
 // findTime is how long each of several hosts gets to accept a connection before the others are tried without it.
 const findTime = time.Second
 
-// findHosts leaves those hosts of several that accept connections now, in the order of the URL, if there are any. One
-// whose machine is gone without a word would hold up each new connection for the whole connect_timeout, and a standby
-// that has become the primary meanwhile would be found only by the next one.
-func findHosts(ctx context.Context, c *pgx.ConnConfig) {
+// hostsLeftOut is what is known of attempts to connect.
+type hostsLeftOut struct {
+	since atomic.Int64 // the first attempt without some hosts after the last one that succeeded, in Unix nanoseconds
+}
+
+// leaveOut is for how long hosts are left out while no attempt succeeds: longer than a failover takes.
+const leaveOut = time.Minute
+
+// find leaves those hosts of several that accept connections now, in the order of the URL, if there are any. One whose
+// machine is gone without a word would hold up each new connection for the whole connect_timeout, and a standby that
+// has become the primary meanwhile would be found only by the next one. When that leads nowhere for long, the others
+// may only be slow, and are tried after these.
+func (l *hostsLeftOut) find(ctx context.Context, c *pgx.ConnConfig) {
 	hosts := append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
 	distinct := map[string]bool{}
 	for _, h := range hosts {
@@ -60,12 +70,21 @@ func findHosts(ctx context.Context, c *pgx.ConnConfig) {
 		})
 	}
 	all.Wait()
-	there := slices.DeleteFunc(slices.Clone(hosts), func(h *pgconn.FallbackConfig) bool {
-		network, address := pgconn.NetworkAddress(h.Host, h.Port)
-		return network == "tcp" && !distinct[address]
-	})
-	if len(there) > 0 {
-		hosts = there
+	var there, others []*pgconn.FallbackConfig
+	for _, h := range hosts {
+		if network, address := pgconn.NetworkAddress(h.Host, h.Port); network == "tcp" && !distinct[address] {
+			others = append(others, h)
+		} else {
+			there = append(there, h)
+		}
+	}
+	if len(there) == 0 || len(others) == 0 {
+		return
+	}
+	hosts = there
+	now := time.Now().UnixNano()
+	if !l.since.CompareAndSwap(0, now) && now-l.since.Load() > int64(leaveOut) {
+		hosts = append(there, others...)
 	}
 	c.Host, c.Port, c.TLSConfig, c.Fallbacks = hosts[0].Host, hosts[0].Port, hosts[0].TLSConfig, hosts[1:]
 }

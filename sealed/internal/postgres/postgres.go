@@ -240,9 +240,16 @@ func (e *Engine) slot(ctx context.Context, of chan struct{}) error {
 // that conflicted with others runs maxRuns times; one that was outrun before it began, for as long as it would wait for
 // a lock.
 func (e *Engine) again(ctx context.Context, run func() error) error {
-	conflicts, refused, delay, began := 0, 0, firstDelay, time.Now()
+	conflicts, refused, delay := 0, 0, firstDelay
+	var outrun time.Time // since when it is, without having begun
 	for {
+		began := time.Now()
 		err := run()
+		if !errors.Is(err, errOutrun) {
+			outrun = time.Time{}
+		} else if outrun.IsZero() {
+			outrun = began
+		}
 		again := errors.Is(err, errConflict) || errors.Is(err, errLost) || errors.Is(err, engine.ErrReadOnly)
 		switch {
 		case err == nil:
@@ -252,7 +259,7 @@ func (e *Engine) again(ctx context.Context, run func() error) error {
 			return context.Cause(ctx)
 		case errors.Is(err, errOutrun):
 			e.stats.conflicts.Add(1)
-			if time.Since(began) > lockPatience*e.patience {
+			if time.Since(outrun) > lockPatience*e.patience {
 				return outage(err)
 			}
 			continue // it has waited, and whoever waits longer is outrun again

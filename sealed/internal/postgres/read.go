@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 	"sync"
 
@@ -45,11 +46,11 @@ func (e *Engine) View(ctx context.Context, fn func(engine.Reader) error) error {
 
 // view is a snapshot. It has a connection from its first read on.
 type view struct {
-	e    *Engine
-	ctx  context.Context
-	conn *pgxpool.Conn // nil: nothing was read yet
-	err  error         // why the snapshot is lost
-	prefetched
+	e     *Engine
+	ctx   context.Context
+	conn  *pgxpool.Conn // nil: nothing was read yet
+	err   error         // why the snapshot is lost
+	ahead prefetched
 
 	helpers sync.WaitGroup // those who read parts of scans
 }
@@ -184,51 +185,79 @@ type reader struct{ source }
 
 // prefetched is rows that a transaction has read before they were asked for, without a value where there is none. They
 // are of its snapshot, as what it reads later is.
-type prefetched map[string][]byte
+type prefetched struct {
+	rows map[string][]byte
+	size int // of keys and values
+}
 
-func (p *prefetched) ahead() *prefetched { return p }
+// What a transaction keeps of such rows at most, save for those that it has just read.
+const (
+	maxPrefetched  = 256
+	prefetchedSize = 1 << 20
+)
 
-// maxPrefetched is how many such rows a transaction keeps at most.
-const maxPrefetched = 256
+// snapshot is a source that reads one moment. It is lost with the error of a read: every other one has that too.
+type snapshot interface {
+	source
+	state() (ahead *prefetched, e *Engine, ctx context.Context, lost *error)
+}
+
+func (v *view) state() (*prefetched, *Engine, context.Context, *error) {
+	return &v.ahead, v.e, v.ctx, &v.err
+}
 
 // Prefetch has a transaction read rows in one round trip. What reads without one sees each row as it is when it is
 // asked for.
 func (r reader) Prefetch(keys ...[]byte) {
-	of, ok := r.source.(interface{ ahead() *prefetched })
+	s, ok := r.source.(snapshot)
 	if !ok {
 		return
 	}
-	found := of.ahead()
+	found, e, ctx, lost := s.state()
 	missing := keys[:0:0]
 	for _, key := range keys {
-		if _, there := (*found)[string(key)]; !there {
+		if _, there := found.rows[string(key)]; !there {
 			missing = append(missing, key)
 		}
 	}
 	if len(missing) == 0 {
 		return
 	}
-	if *found == nil || len(*found)+len(missing) > maxPrefetched {
-		*found = make(prefetched, len(missing))
+	if found.rows == nil || len(found.rows)+len(missing) > maxPrefetched || found.size > prefetchedSize {
+		*found = prefetched{rows: make(map[string][]byte, len(missing))}
 	}
-	if r.query(getRows, []any{missing}, func(rows pgx.Rows) error {
+	err := r.query(getRows, []any{missing}, func(rows pgx.Rows) error {
 		for _, key := range missing {
-			(*found)[string(key)] = nil
+			found.rows[string(key)] = nil
+			found.size += len(key)
 		}
 		for rows.Next() {
 			raw := rows.RawValues()
-			(*found)[string(raw[0])] = bytes.Clone(raw[1])
+			found.rows[string(raw[0])] = bytes.Clone(raw[1])
+			found.size += len(raw[1])
 		}
 		return nil
-	}) != nil { // the next read says so too
-		*found = nil
+	})
+	if err == nil {
+		return
+	}
+	*found = prefetched{} // the next read says why
+	if !errors.Is(err, engine.ErrDamaged) {
+		return
+	}
+	for _, key := range missing { // which is it?
+		if _, _, err := (reader{live{e, ctx}}).Get(key); errors.Is(err, engine.ErrDamaged) {
+			*lost = &engine.RowError{Key: key, Err: err}
+			return
+		}
 	}
 }
 
 // Get implements engine.Reader.
 func (r reader) Get(key []byte) (value []byte, ok bool, err error) {
-	if of, may := r.source.(interface{ ahead() *prefetched }); may {
-		if value, known := (*of.ahead())[string(key)]; known {
+	if s, ok := r.source.(snapshot); ok {
+		ahead, _, _, _ := s.state()
+		if value, known := ahead.rows[string(key)]; known {
 			return value, value != nil, nil
 		}
 	}

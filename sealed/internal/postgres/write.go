@@ -97,7 +97,7 @@ type writer struct {
 	token   []byte // that the scope's row has then
 	lost    error  // why the transaction cannot be committed any more
 	written *btree.BTreeG[engine.Row]
-	prefetched
+	ahead   prefetched
 }
 
 // transact runs the transaction once.
@@ -260,6 +260,10 @@ func (w *writer) Get(key []byte) ([]byte, bool, error) {
 		}
 	}
 	return reader{w}.Get(key)
+}
+
+func (w *writer) state() (*prefetched, *Engine, context.Context, *error) {
+	return &w.ahead, w.e, w.ctx, &w.lost
 }
 
 // Prefetch reads rows of the database in one round trip.

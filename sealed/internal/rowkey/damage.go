@@ -77,6 +77,9 @@ func (p placedReader) place(key []byte, exact bool, err error) error {
 	if !errors.Is(err, engine.ErrDamaged) {
 		return err
 	}
+	if of, ok := errors.AsType[*engine.RowError](err); ok {
+		key, exact = of.Key, true
+	}
 	e := &event.CorruptError{What: "row", Err: err}
 	if len(key) >= 16 {
 		e.Space = format.SpaceID(key[:16])
