@@ -173,7 +173,7 @@ func (b *Bundles) Turn(
 	}
 	at := slices.IndexFunc(doc.Generations, func(g generationDoc) bool { return g.Number == generation })
 	if at < 0 {
-		return ended, fmt.Errorf("there is no generation %d", generation)
+		return ended, fmt.Errorf("%w: there is no generation %d any more", ErrChanged, generation)
 	}
 	data, err := arena.New(format.KeySize)
 	if err != nil {
