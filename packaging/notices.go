@@ -99,7 +99,7 @@ func (p *product) notices(ctx context.Context, program string) ([]byte, error) {
 	fmt.Fprintln(&b, "Visage contains software and networks of others (see NOTICE), under these licences.")
 	part := func(title string, texts []entry) {
 		for _, t := range texts {
-			fmt.Fprintf(&b, "\n%s\n%s (%s)\n%[1]s\n\n%s\n", strings.Repeat("=", 80), title, t.path,
+			fmt.Fprintf(&b, "\n%s\n%s (%s)\n%[1]s\n\n%[4]s\n", strings.Repeat("=", 80), title, t.path,
 				bytes.TrimSpace(bytes.ReplaceAll(t.content, []byte("\r\n"), []byte("\n"))))
 		}
 	}

@@ -146,8 +146,13 @@ func life(r root, older, newer string, m manager) {
 		}
 	}
 	notices, err := os.ReadFile(r.at("/usr/share/doc/visage/THIRD-PARTY-NOTICES"))
-	if err != nil || !strings.Contains(string(notices), "What libonnxruntime ") {
-		t.Errorf("the notices lack what ONNX Runtime contains: %v", err)
+	for _, text := range []string{ // of a module's licence, of libraries' and of what ONNX Runtime contains
+		"Redistribution and use in source and binary forms", "GNU LESSER GENERAL PUBLIC LICENSE",
+		"What libonnxruntime ",
+	} {
+		if err != nil || !strings.Contains(string(notices), text) {
+			t.Errorf("the notices lack a text with %q: %v", text, err)
+		}
 	}
 	if !strings.Contains(r.run("getent", "passwd", "visage"), ":/var/lib/visage:") {
 		t.Error("the installation makes no user with its folder")
