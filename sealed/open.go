@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -157,23 +158,44 @@ func (s *Store) rollsFrom(doc keys.Instance) bool {
 // checkEpochs makes sure that the key store is the one of the other processes: the first of them has put a key of the
 // operator's space into it.
 func (s *Store) checkEpochs(ctx context.Context) error {
+	has, err := s.holdsEpochs(ctx, s.epochs, s.report)
+	if err == nil && !has {
+		err = fmt.Errorf("the epoch keys in %s are not those of the processes that share this store, or some are "+
+			"lost; all of them need the same: %w", s.epochs.Name(), keystore.ErrNotFound)
+	}
+	return err
+}
+
+// mayHoldEpochs reports whether a place can be that of the store. A bundle of the operator's space that is not there
+// yet, or is damaged, says nothing of it.
+func (s *Store) mayHoldEpochs(ctx context.Context, in keystore.Place) (bool, error) {
+	has, err := s.holdsEpochs(ctx, in, func(Event) {}) // whoever opens the space reports damage
+	if errors.Is(err, ErrNoSpace) || event.IsCorrupt(err) {
+		return true, nil
+	}
+	return has, err
+}
+
+// holdsEpochs reports whether a place has the current key of the operator's space.
+func (s *Store) holdsEpochs(ctx context.Context, in keystore.Place, report event.Report) (bool, error) {
 	defer s.root.Hold()()
+	bundles := keys.NewBundles(s.root, s.engine, in, report)
 	for {
-		row, err := s.bundles.Row(ctx, Operator)
+		row, err := bundles.Row(ctx, Operator)
 		if err != nil {
-			return err
+			return false, err
 		}
-		doc, err := s.bundles.Decode(Operator, row)
+		doc, err := bundles.Decode(Operator, row)
 		if err != nil {
-			return err
+			return false, err
 		}
-		_, err = s.epochs.Get(ctx, format.ID(Operator), doc.Current.Epoch)
+		_, err = in.Get(ctx, format.ID(Operator), doc.Current.Epoch)
 		if !errors.Is(err, keystore.ErrNotFound) {
-			return err
+			return err == nil, err
 		}
-		if changed, rowErr := s.changedSince(ctx, Operator, row); !changed || rowErr != nil {
-			return errors.Join(fmt.Errorf("the epoch keys in %s are not those of the processes that share "+
-				"this store, or some are lost; all of them need the same: %w", s.epochs.Name(), err), rowErr)
+		now, err := bundles.Row(ctx, Operator)
+		if err != nil || bytes.Equal(now, row) { // else another process has turned the keys in between
+			return false, err
 		}
 	}
 }
@@ -391,7 +413,7 @@ func (s *Store) openPlace(ctx context.Context, cfg Config, eng engine.Engine) (*
 	// A folder beside the data of one machine is copied with it, and is nobody else's.
 	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.report, Accept: cfg.AcceptRollback,
 		Beats: s.database != nil || cfg.keysElsewhere(), Found: cfg.FindKeys, Moving: cfg.moving,
-		ReadOnly: cfg.ReadOnly})
+		ReadOnly: cfg.ReadOnly, Holds: s.mayHoldEpochs})
 	if err != nil {
 		in.Close()
 		return nil, away(in.Name(), err)

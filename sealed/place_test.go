@@ -1,6 +1,7 @@
 package sealed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,77 @@ func TestPlaceIsAdoptedOnce(t *testing.T) {
 		if count != [2]int{4, 0} && count != [2]int{0, 4} {
 			t.Fatalf("of the servers with the two places, %v have started", count)
 		}
+	}
+}
+
+// TestFirstPlace: the first place that is recorded, of a store that was restored or is from before places were, is one
+// that has its keys. A start with another one is refused, and records nothing: the next one has the right place.
+func TestFirstPlace(t *testing.T) {
+	for _, from := range []string{"restored", "from before"} {
+		for _, shared := range []bool{true, false} {
+			t.Run(fmt.Sprint(from, shared), func(t *testing.T) {
+				cfg := placed(t, "", newKV())
+				cfg.Shared = shared
+				s := open(t, cfg)
+				put(t, create(t, s, spaceA), "x", note{"1", "one"})
+				if from == "restored" {
+					b := save(t, s)
+					back := placed(t, " restored", newKV())
+					back.Protectors, back.Shared = cfg.Protectors, shared
+					if err := restore(t, back, b.keyring, b.data); err != nil {
+						t.Fatal(err)
+					}
+					cfg = back
+				} else {
+					sealed.ForgetPlace(t, s)
+				}
+				closeStore(t, s)
+				wrong := cfg
+				wrong.EpochVault = newKV()
+				for _, marked := range []bool{false, true} {
+					_, err := sealed.Open(t.Context(), wrong)
+					if !errors.Is(err, sealed.ErrOtherPlace) ||
+						!strings.Contains(err.Error(), "does not have the operator's epoch key") {
+						t.Errorf("with a place that has a mark (%v) and no keys: %v", marked, err)
+					}
+					if mark := wrong.EpochVault.(*kv).mark(); mark != "" && !marked {
+						t.Errorf("it has got the mark %s", mark)
+					}
+					stray := fmt.Sprintf(`{"place":"%032x","count":1,"beat":"%032x"}`, 1, 2)
+					path := "places/" + strings.ReplaceAll(s.Instance(), "-", "")
+					wrong.EpochVault.(*kv).values = map[string][][]byte{path: {[]byte(stray)}}
+				}
+				s = open(t, cfg)
+				if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
+					t.Errorf("with the right one: %v", got)
+				}
+				eraseSomething(t, s, spaceA)
+			})
+		}
+	}
+}
+
+// TestLostFirstPlace: where the keys of a store from before places were recorded are lost, a start that brings them
+// back takes the empty place.
+func TestLostFirstPlace(t *testing.T) {
+	cfg := placed(t, "", newKV())
+	s := open(t, cfg)
+	put(t, create(t, s, spaceA), "x", note{"1", "one"})
+	b := save(t, s)
+	sealed.ForgetPlace(t, s)
+	closeStore(t, s)
+	cfg.EpochVault = newKV()
+	finding := cfg
+	finding.FindKeys = true
+	finding.Shared = false
+	s = open(t, finding)
+	if n, err := s.Backup().MendKeyring(t.Context(), bytes.NewReader(b.keyring)); err != nil || n != 2 {
+		t.Errorf("brought back %d, %v", n, err)
+	}
+	closeStore(t, s)
+	s = open(t, cfg)
+	if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
+		t.Errorf("afterwards: %v", got)
 	}
 }
 

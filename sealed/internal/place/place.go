@@ -38,6 +38,9 @@ type Config struct {
 	Beats bool
 	// Accept takes the place over from another copy of the data.
 	Accept bool
+	// Holds reports whether a place has the keys of the store, as far as the data tells. It is asked before a place
+	// that the data does not know is recorded as the store's: every other one is refused then. Nil: nobody is asked.
+	Holds func(context.Context, keystore.Place) (bool, error)
 	// Found takes a place without a mark, such as one whose keys were lost and are about to be brought back.
 	Found bool
 	// ReadOnly is for a store that is only read: nothing is written.
@@ -217,6 +220,11 @@ func (p *Place) enter(ctx context.Context, cfg Config) error {
 		if s.doc != nil && s.doc.Moving != nil && !cfg.Moving {
 			return p.errMoving(s)
 		}
+		if s.verdict == fresh || s.verdict == found || s.verdict == other && cfg.Accept {
+			if err := p.holds(ctx, cfg); err != nil {
+				return err
+			}
+		}
 		switch s.verdict {
 		case fresh:
 			m := mark{Place: id(format.RandomID()), Count: 1, Beat: id(format.RandomID())}
@@ -255,6 +263,20 @@ func (p *Place) enter(ctx context.Context, cfg Config) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// holds makes sure that a place which the data does not know has the store's keys.
+func (p *Place) holds(ctx context.Context, cfg Config) error {
+	if cfg.Holds == nil || cfg.Found {
+		return nil
+	}
+	has, err := cfg.Holds(ctx, p.Place)
+	if err == nil && !has {
+		err = &Error{ErrOther, fmt.Sprintf("%s does not have the operator's epoch key, which the data names. Set "+
+			"epoch-keys to the place that the keys were put into, for example by a restore; if they were lost, "+
+			"\"visage keyring import\" brings them back", p.Name())}
+	}
+	return err
 }
 
 // newest is the mark that goes with a document.
