@@ -631,6 +631,36 @@ func TestMoveToAThirdPlaceAndBack(t *testing.T) {
 	}
 }
 
+// TestMoveThatIsKilledTwice ends a move after its source says that the keys have left it, and ends the way back at each
+// of its calls. The same way back finishes it.
+func TestMoveThatIsKilledTwice(t *testing.T) {
+	forth := -1
+	for blows, blown := 0, true; blown && forth < 0; blows++ {
+		synctest.Test(t, func(t *testing.T) {
+			m := startMove(t, fmt.Sprint(blows), blows, true)
+			if blown = m.fuse.blown; strings.Contains(m.from.mark(), "left") {
+				forth = blows
+			}
+		})
+	}
+	for blows, blown := 0, true; blown; blows++ {
+		for _, done := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				m := startMove(t, fmt.Sprint("back", blows, done), forth, true)
+				from := m.with(m.to, "target")
+				*m.fuse = fuse{blows: blows, done: done}
+				_ = m.move(from, m.cfg)
+				blown = m.fuse.blown
+				*m.fuse = fuse{blows: -1}
+				if err := m.move(from, m.cfg); err != nil {
+					t.Fatalf("back, after it was killed at call %d: %v", blows, err)
+				}
+				m.opens(m.cfg)
+			})
+		}
+	}
+}
+
 // TestMoveToTheKeysOfAnother: a place that another copy of the store has its keys in is not moved to.
 func TestMoveToTheKeysOfAnother(t *testing.T) {
 	dir := t.TempDir()

@@ -100,7 +100,11 @@ func (m *Move) Finish(ctx context.Context) error {
 		}
 	}
 	if s.doc.Moving == nil && s.doc.ID == format.ID(m.mark.Place) {
-		return nil // it was finished before
+		if m.mark.State != left {
+			return nil // it was finished before
+		}
+		// All but this was done before, on the way back to a place that the keys had left.
+		return m.to.SetMark(ctx, m.raw, newest(s.doc).bytes())
 	}
 	var next keys.Placed
 	err = m.from.change(ctx, func(now *keys.Placed) (*keys.Placed, error) {
