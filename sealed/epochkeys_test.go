@@ -215,3 +215,25 @@ func TestMoveEpochKeys(t *testing.T) {
 		t.Errorf("the Vault still has anchors of %v, %v", spaces, err)
 	}
 }
+
+// TestErasureOfUnknownGrade: an erasure that is done has a receipt, with the weakest grade if the place does not say
+// which it has.
+func TestErasureOfUnknownGrade(t *testing.T) {
+	server := pgtest.Shared(t)
+	cfg := config(t, "lasting")
+	cfg.KeyDir, cfg.EpochKeys = "", server.Database(t)
+	at, err := url.Parse(cfg.EpochKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, cfg)
+	sp := create(t, s, spaceA)
+	put(t, sp, "x", note{"1", "one"}, note{"2", "two"})
+	if r := eraseOne(t, sp, "x", "1"); r.Grade != sealed.GradeDatabase {
+		t.Errorf("the receipt is %+v", r)
+	}
+	server.Exec(t, strings.TrimPrefix(at.Path, "/"), "DROP TABLE visage_keys.exposed")
+	if r := eraseOne(t, sp, "x", "2"); r.Grade != sealed.GradeStore || r.Epoch == 0 || len(r.Erased) != 1 {
+		t.Errorf("the receipt of an erasure whose grade is not known: %+v", r)
+	}
+}
