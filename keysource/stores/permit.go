@@ -102,7 +102,7 @@ func within(path, of string) bool {
 func (s *Set) Permit(key visage.KeyRef, a Asker) error {
 	store := s.store(key)
 	if store == nil {
-		return NotConfigured(key)
+		return s.missing(key)
 	}
 	return store.Permit(a)
 }
@@ -135,7 +135,7 @@ func (s *Set) SetResources(address string, resources []string) {
 func (c *Connections) admit(key visage.KeyRef, as visage.PrincipalID) error {
 	store := c.set.store(key)
 	if store == nil {
-		return NotConfigured(key)
+		return c.set.missing(key)
 	}
 	if len(store.Resources) == 0 && store.Federates() {
 		return nil
@@ -187,7 +187,7 @@ func (a admitted) Describe(ctx context.Context, ref keysource.Ref) (d keysource.
 func (s *Set) OpenForInstance(key visage.KeyRef, object visage.PrincipalID) (keysource.Source, error) {
 	store := s.store(key)
 	if store == nil {
-		return nil, NotConfigured(key)
+		return nil, s.missing(key)
 	}
 	return store.kind.connect(*store, noIdentity)(key, object)
 }

@@ -20,12 +20,13 @@ type Set struct {
 	all map[string]*Store // by address, in its one spelling
 	// those that cannot be used now, and whose audiences nobody else may have meanwhile
 	reserved map[string]Store
-	removed  int // how many were removed or changed, so that connections know of it
+	faulty   map[string]bool // all that cannot be used now, by address
+	removed  int             // how many were removed or changed, so that connections know of it
 }
 
 // NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
 func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
-	set := &Set{log: log, all: map[string]*Store{}, reserved: map[string]Store{}}
+	set := &Set{log: log, all: map[string]*Store{}, reserved: map[string]Store{}, faulty: map[string]bool{}}
 	for _, store := range stores {
 		if _, err := set.Add(store, nil); err != nil {
 			return nil, err
@@ -53,12 +54,16 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 		}
 	}
 	delete(s.reserved, store.Address)
+	delete(s.faulty, store.Address)
 	return store, nil
 }
 
-// Reserve keeps the audience of a store that cannot be used now, such as one whose files are missing, until it is added
-// or removed: the tokens for it must be of no use in a store that is added meanwhile.
+// Reserve notes a store that cannot be used now, such as one whose files are missing, until it is added or removed. It
+// keeps its audience: the tokens for it must be of no use in a store that is added meanwhile.
 func (s *Set) Reserve(store Store) {
+	s.mu.Lock()
+	s.faulty[store.Address] = true
+	s.mu.Unlock()
 	k, known := kindOf(store.Address)
 	if !known || !slices.Contains(k.federates, store.Login.Method) {
 		return
@@ -77,6 +82,7 @@ func (s *Set) Remove(address string) {
 	store := s.all[address]
 	delete(s.all, address)
 	delete(s.reserved, address)
+	delete(s.faulty, address)
 	s.removed++
 	s.mu.Unlock()
 	if store != nil && store.process != nil {
@@ -124,9 +130,20 @@ func (s *Set) removals() int {
 // Require refuses a key that is in no configured store.
 func (s *Set) Require(key visage.KeyRef) error {
 	if s.store(key) == nil {
-		return NotConfigured(key)
+		return s.missing(key)
 	}
 	return nil
+}
+
+// missing is the refusal of a key whose store is not in the set.
+func (s *Set) missing(key visage.KeyRef) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.faulty[key.Vault] {
+		return visage.Refuse(visage.Conflict, "KeyStoreNotUsable", "The key store %s cannot be used at present. The "+
+			"operator finds the reason in the list of key stores.", key.Vault)
+	}
+	return NotConfigured(key)
 }
 
 // NotConfigured is the refusal of a key that is in no configured store.
@@ -207,7 +224,7 @@ func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.
 func (c *Connections) open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 	store := c.set.store(key)
 	if store == nil {
-		return nil, NotConfigured(key)
+		return nil, c.set.missing(key)
 	}
 	src, err := c.to(store)(key, as)
 	if err != nil {

@@ -64,7 +64,7 @@ const trialTime = 10 * time.Second
 func (c *Connections) Try(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (Trial, error) {
 	store := c.set.store(key)
 	if store == nil {
-		return Trial{}, NotConfigured(key)
+		return Trial{}, c.set.missing(key)
 	}
 	var t Trial
 	t.Findings = store.connectOnce(ctx)
