@@ -147,9 +147,7 @@ func TestFirstPlace(t *testing.T) {
 					if mark := wrong.EpochVault.(*kv).mark(); mark != "" && !marked {
 						t.Errorf("it has got the mark %s", mark)
 					}
-					stray := fmt.Sprintf(`{"place":"%032x","count":1,"beat":"%032x"}`, 1, 2)
-					path := "places/" + strings.ReplaceAll(s.Instance(), "-", "")
-					wrong.EpochVault.(*kv).values = map[string][][]byte{path: {[]byte(stray)}}
+					wrong.EpochVault = strayed(s, 1, "")
 				}
 				s = open(t, cfg)
 				if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
@@ -159,6 +157,13 @@ func TestFirstPlace(t *testing.T) {
 			})
 		}
 	}
+}
+
+// strayed is a place without keys that has a mark of a store: one that was replaced count times, less one, with more of
+// its fields.
+func strayed(s *sealed.Store, count int, more string) *kv {
+	mark := fmt.Sprintf(`{"place":"%032x","count":%d,"beat":"%032x"%s}`, 1, count, 2, more)
+	return &kv{values: map[string][][]byte{"places/" + strings.ReplaceAll(s.Instance(), "-", ""): {[]byte(mark)}}}
 }
 
 // TestLostFirstPlace: where the keys of a store from before places were recorded are lost, a start that brings them
@@ -658,6 +663,33 @@ func TestMoveThatIsKilledTwice(t *testing.T) {
 				m.opens(m.cfg)
 			})
 		}
+	}
+}
+
+// TestMoveToAStrayMark: a place that has a first mark and no keys is moved to: the mark is of a server that was not the
+// first to record its place, or of a move that went elsewhere in the end.
+func TestMoveToAStrayMark(t *testing.T) {
+	for more, count := range map[string]int{"": 1, fmt.Sprintf(`,"state":"arriving","other":"%032x"`, 3): 1,
+		` `: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			m := startMove(t, more, -1, false)
+			s := open(t, m.cfg)
+			stray := strayed(s, count, more)
+			closeStore(t, s)
+			to := m.with(stray, "stray")
+			err := m.move(m.cfg, to)
+			if count > 1 { // somebody has used it
+				if !errors.Is(err, sealed.ErrNotMovable) {
+					t.Errorf("to a place that was used: %v", err)
+				}
+				m.opens(m.cfg)
+				return
+			}
+			if err != nil {
+				t.Fatalf("to a place with the mark %s: %v", stray.mark(), err)
+			}
+			m.opens(to)
+		})
 	}
 }
 

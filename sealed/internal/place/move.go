@@ -60,15 +60,17 @@ func (m *Move) begin(ctx context.Context) (err error) {
 		return nil
 	case s.verdict == other && (s.doc.Moving == nil || at != s.doc.Moving.ID):
 		return m.from.errOther(s) // the keys are in neither of the two
-	case m.raw == nil || m.mark.State == left:
+	case m.mark.State == arriving && format.ID(m.mark.Other) == s.doc.ID: // what an attempt before has left
+	default:
+		if err := m.free(ctx); err != nil {
+			return err
+		}
 		m.mark = mark{Place: id(format.RandomID()), Count: 1, Beat: id(format.RandomID()), State: arriving,
 			Other: id(s.doc.ID)}
 		if err := m.to.SetMark(ctx, m.raw, m.mark.bytes()); err != nil {
 			return err
 		}
 		m.raw = m.mark.bytes()
-	case m.mark.State != arriving || format.ID(m.mark.Other) != s.doc.ID:
-		return fmt.Errorf("%s: %w", m.to.Name(), ErrTaken)
 	}
 	return m.from.change(ctx, func(now *keys.Placed) (*keys.Placed, error) {
 		if now == nil || now.ID != s.doc.ID {
@@ -83,6 +85,20 @@ func (m *Move) begin(ctx context.Context) (err error) {
 		next.Moving = &keys.Moving{ID: format.ID(m.mark.Place), Name: m.to.Name()}
 		return &next, nil
 	})
+}
+
+// free makes sure that no store uses the target. A first mark without keys is of a store that did not come to use it,
+// or of a move that went elsewhere.
+func (m *Move) free(ctx context.Context) error {
+	if m.raw == nil || m.mark.State == left {
+		return nil
+	}
+	if m.mark.Count == 1 {
+		if spaces, err := m.to.Spaces(ctx); err != nil || len(spaces) == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", m.to.Name(), ErrTaken)
 }
 
 // Finish makes the other place that of the store, when all keys are there and none is left. It ends the beats.
