@@ -22,11 +22,11 @@
 //
 // # Slow and dead replicas
 //
-// When a replica does not answer within the time that 95 of 100 answers for the collection take, a second one is asked
-// too, and the first answer counts (hedged requests: Dean and Barroso, The Tail at Scale, 2013). Such requests are at
-// most a tenth of all, so that they do not double the load when all replicas are slow; after ten times that time the
-// second one is asked in any case. When one fails, the next is asked at once. A replica that failed, or was slower than
-// a hedge twice, is asked last for a while.
+// When a replica does not answer within the time that 95 of 100 answers for the collection take, and three milliseconds
+// at least, a second one is asked too, and the first answer counts (hedged requests: Dean and Barroso, The Tail at
+// Scale, 2013). Such requests are at most a tenth of all, so that they do not double the load when all replicas are
+// slow; after ten times that time the second one is asked in any case. When one fails, the next is asked at once. A
+// replica that failed, or was slower than a hedge twice, is asked last for a while.
 //
 // # Secrets
 //

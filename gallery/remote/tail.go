@@ -17,6 +17,9 @@ const (
 	// A replica that takes so many times the 95th percentile is as good as dead: the next is asked, whatever the share
 	// of hedges. Where all are that slow, servers refuse what is too much for them.
 	lateness = 10
+	// hedgeLeast is how long a hedge waits at least: within it, a replica whose processors are busy is as quick as the
+	// next one, and a second request makes both busier.
+	hedgeLeast = 3 * time.Millisecond
 )
 
 // tails knows how long answers for each collection take, and how many hedges may be sent.
@@ -83,11 +86,11 @@ func (t *tail) add(took time.Duration) {
 	}
 }
 
-// p95 returns the time that 95 of 100 answers do not exceed, once it is known.
+// p95 returns the time that 95 of 100 answers do not exceed, once it is known, and at least hedgeLeast.
 func (t *tail) p95() (late time.Duration, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.late, t.late > 0
+	return max(t.late, hedgeLeast), t.late > 0
 }
 
 const (
