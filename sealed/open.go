@@ -167,11 +167,16 @@ func (s *Store) checkEpochs(ctx context.Context) error {
 }
 
 // mayHoldEpochs reports whether a place can be that of the store. A bundle of the operator's space that is not there
-// yet, or is damaged, says nothing of it.
-func (s *Store) mayHoldEpochs(ctx context.Context, in keystore.Place) (bool, error) {
+// yet, or is damaged, says nothing of it. Data that was put back may name a key that has been replaced since.
+func (s *Store) mayHoldEpochs(ctx context.Context, in keystore.Place, putBack bool) (bool, error) {
 	has, err := s.holdsEpochs(ctx, in, func(Event) {}) // whoever opens the space reports damage
 	if errors.Is(err, ErrNoSpace) || event.IsCorrupt(err) {
 		return true, nil
+	}
+	if err == nil && !has && putBack {
+		var others []uint32
+		others, err = in.List(ctx, format.ID(Operator))
+		has = len(others) > 0
 	}
 	return has, err
 }
@@ -413,7 +418,11 @@ func (s *Store) openPlace(ctx context.Context, cfg Config, eng engine.Engine) (*
 	// A folder beside the data of one machine is copied with it, and is nobody else's.
 	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.report, Accept: cfg.AcceptRollback,
 		Beats: s.database != nil || cfg.keysElsewhere(), Found: cfg.FindKeys, Moving: cfg.moving,
-		ReadOnly: cfg.ReadOnly, Holds: s.mayHoldEpochs})
+		ReadOnly: cfg.ReadOnly,
+		Alone:    func() bool { return s.Replicas() == 1 },
+		Holds: func(ctx context.Context, in keystore.Place) (bool, error) {
+			return s.mayHoldEpochs(ctx, in, cfg.AcceptRollback)
+		}})
 	if err != nil {
 		in.Close()
 		return nil, away(in.Name(), err)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,6 +281,79 @@ func TestCloneOfYesterday(t *testing.T) {
 			t.Errorf("heard %+v, and %d more", e, len(heard))
 		}
 	})
+}
+
+// TestAcceptedPlace: a place other than that of the data is accepted when it has the store's keys, and no other process
+// has the store open.
+func TestAcceptedPlace(t *testing.T) {
+	vault := newKV()
+	cfg := placed(t, "", vault)
+	one := open(t, cfg)
+	put(t, create(t, one, spaceA), "x", note{"1", "one"})
+	copied := func() *kv {
+		place := strayed(one, 1, "")
+		for _, path := range vault.live() {
+			place.values[path] = slices.Clone(vault.values[path])
+		}
+		return place
+	}
+	other := cfg
+	other.AcceptRollback = true
+	refuses := func(place *kv, says string) {
+		t.Helper()
+		other.EpochVault = place
+		s, err := sealed.Open(t.Context(), other)
+		if !errors.Is(err, sealed.ErrOtherPlace) || !strings.Contains(err.Error(), says) {
+			t.Errorf("another place is accepted: %v", err)
+		}
+		if err == nil {
+			closeStore(t, s)
+		}
+	}
+	refuses(copied(), "other processes that have the store open")
+	refuses(strayed(one, 1, ""), "does not have the operator's epoch key")
+	eraseSomething(t, one, spaceA)
+	two := open(t, cfg) // the data has the place from before
+	eraseSomething(t, two, spaceA)
+	closeStore(t, one)
+	closeStore(t, two)
+	refuses(strayed(one, 1, ""), "does not have the operator's epoch key")
+	other.EpochVault = copied()
+	three := open(t, other)
+	if got := all(t, three.Space(spaceA), "x"); got["1"] != "one" {
+		t.Errorf("in the place that was accepted: %v", got)
+	}
+	eraseSomething(t, three, spaceA)
+}
+
+// TestDataFromBeforeAMove: data that was put back to before its keys were moved takes the place that they were moved
+// to, on the operator's word, also if the operator's own key was replaced there since.
+func TestDataFromBeforeAMove(t *testing.T) {
+	from, to := newKV(), newKV()
+	cfg := sealed.WithSettling(placed(t, "", from), time.Millisecond)
+	cfg.Shared = false
+	s := open(t, cfg)
+	put(t, create(t, s, spaceA), "x", note{"1", "one"})
+	before := placed(t, " before", to)
+	before.Protectors, before.Shared = cfg.Protectors, false
+	sealed.CopyRows(t, s, before.Engine)
+	closeStore(t, s)
+	moved := cfg
+	moved.EpochVault = to
+	if _, err := sealed.MoveEpochKeys(t.Context(), cfg, moved); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, moved)
+	eraseSomething(t, s, sealed.Operator)
+	closeStore(t, s)
+	if _, err := sealed.Open(t.Context(), before); !errors.Is(err, sealed.ErrOtherPlace) {
+		t.Errorf("without a word of the operator: %v", err)
+	}
+	before.AcceptRollback = true
+	s = open(t, before)
+	if got := all(t, s.Space(spaceA), "x"); got["1"] != "one" {
+		t.Errorf("afterwards: %v", got)
+	}
 }
 
 // TestStoreThatWasNotClosed: a server that was killed starts at once, and erases when it is sure that no other copy of

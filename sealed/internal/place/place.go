@@ -41,6 +41,9 @@ type Config struct {
 	// Holds reports whether a place has the keys of the store, as far as the data tells. It is asked before a place
 	// that the data does not know is recorded as the store's: every other one is refused then. Nil: nobody is asked.
 	Holds func(context.Context, keystore.Place) (bool, error)
+	// Alone reports whether no other process has the store open, which would go on in the place that the data knows
+	// while Accept takes another one. Nil: none has.
+	Alone func() bool
 	// Found takes a place without a mark, such as one whose keys were lost and are about to be brought back.
 	Found bool
 	// ReadOnly is for a store that is only read: nothing is written.
@@ -245,6 +248,9 @@ func (p *Place) enter(ctx context.Context, cfg Config) error {
 			if !cfg.Accept || s.doc.Moving != nil || s.mark.State == left {
 				return p.errOther(s)
 			}
+			if cfg.Alone != nil && !cfg.Alone() {
+				return p.errBeside(s)
+			}
 			err = p.takeOver(ctx, s)
 		case foreign:
 			if !cfg.Accept {
@@ -430,6 +436,12 @@ func (p *Place) errOther(s standing) error {
 	return &Error{ErrOther, fmt.Sprintf("the data says %s (place %s); %s %s. All servers need the same epoch-keys. If "+
 		"the keys are to go elsewhere, \"visage store move-keys\" moves them; if they were lost, \"visage keyring "+
 		"import\" brings them back", s.doc.Name, format.SpaceID(s.doc.ID), p.Name(), where)}
+}
+
+func (p *Place) errBeside(s standing) error {
+	return &Error{ErrOther, fmt.Sprintf("the data says %s (place %s), which other processes that have the store open "+
+		"may use; stop them before one accepts %s, and wait 15 seconds for one that was killed", s.doc.Name,
+		format.SpaceID(s.doc.ID), p.Name())}
 }
 
 func (p *Place) errMoving(s standing) error {
