@@ -191,3 +191,41 @@ func with(cfg server.Config, resources ...string) server.Config {
 	cfg.AzureResources = resources
 	return cfg
 }
+
+// TestVaultThatCannotBeUsed: a described vault whose file is gone is not reached as the application of the settings,
+// which has no rights there, or has rights that the description leaves out.
+func TestVaultThatCannotBeUsed(t *testing.T) {
+	azure := newShared(t)
+	faces := azure.makeKey(t, "faces")
+	w := azure.serve(t, nil, azure.settings(t, "*"))
+	by := visage.Caller{Principal: visage.Principal{Method: "operator", ObjectID: w.Operator().ClientID}}
+	pem, err := os.ReadFile(azure.Operator().CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(w.Dir(), "keystores", "azure.pem")
+	if err := os.WriteFile(ca, pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.KeyStores().Add(t.Context(), by, stores.Store{
+		Address: w.address, Endpoint: "https://" + azure.Addr().String(), LoginEndpoint: "https://" + azure.Addr().String(),
+		CAFile: ca, Login: stores.Login{Method: "federated", Tenant: azure.Operator().TenantID, ClientID: azure.clientID},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(ca); err != nil {
+		t.Fatal(err)
+	}
+	w = azure.serve(t, w, azure.settings(t, "*"))
+	if says := w.protect(t, "vip", faces, ""); !strings.HasPrefix(says, "KeyStoreNotUsable") {
+		t.Errorf("a key in a vault that cannot be used: %q", says)
+	}
+	space, vip, err := w.Identify(t.Context(), "vip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Custody().Enable(t.Context(), space, visage.KeyRef{Vault: w.address, Name: faces}, vip)
+	if refusal, _ := errors.AsType[*visage.Refusal](err); refusal == nil || refusal.Code != "KeyStoreNotUsable" {
+		t.Errorf("past the check of the management plane: %v", err)
+	}
+}

@@ -87,7 +87,7 @@ func (s *Server) openVaultKey(
 	now := s.today(key)
 	vault, ours := s.ownVault(now)
 	switch {
-	case !ours && s.keyStores.Set().Require(now) == nil:
+	case !ours && s.keyStores.Set().Describes(now):
 		return by.stores().Open(now, as)
 	case !ours:
 		return s.openAzureKey(l, by, now, as)
@@ -148,8 +148,8 @@ func (s *Server) requireNotRoot(ctx context.Context, store *sealed.Store, key vi
 // requireStore refuses a key that is in no store outside this instance which it can use: in Azure, or in a store that
 // the operator has configured.
 func (s *Server) requireStore(key visage.KeyRef) error {
-	if missing := s.keyStores.Set().Require(key); missing == nil || key.Scheme() != "https" {
-		return missing
+	if s.keyStores.Set().Describes(key) || key.Scheme() != "https" {
+		return s.keyStores.Set().Require(key)
 	}
 	if s.cfg.AzureTenant == "" {
 		return s.refuseForeign(key)

@@ -135,6 +135,14 @@ func (s *Set) Require(key visage.KeyRef) error {
 	return nil
 }
 
+// Describes reports whether a key is in a store that the operator has configured, also if that cannot be used now: no
+// other way to the key may be taken then.
+func (s *Set) Describes(key visage.KeyRef) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[key.Vault] != nil || s.faulty[key.Vault]
+}
+
 // missing is the refusal of a key whose store is not in the set.
 func (s *Set) missing(key visage.KeyRef) error {
 	s.mu.RLock()
