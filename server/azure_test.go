@@ -208,8 +208,9 @@ func TestVaultThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := w.KeyStores().Add(t.Context(), by, stores.Store{
-		Address: w.address, Endpoint: "https://" + azure.Addr().String(), LoginEndpoint: "https://" + azure.Addr().String(),
-		CAFile: ca, Login: stores.Login{Method: "federated", Tenant: azure.Operator().TenantID, ClientID: azure.clientID},
+		Address: w.address, Endpoint: "https://" + azure.Addr().String(),
+		LoginEndpoint: "https://" + azure.Addr().String(), CAFile: ca,
+		Login: stores.Login{Method: "federated", Tenant: azure.Operator().TenantID, ClientID: azure.clientID},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,10 @@ export async function tell(name, step) {
   } catch (err) {
     console.error(`FAIL ${name}`);
     for (const context of (await connected)?.contexts() ?? []) {
-      for (const page of context.pages()) console.error(`     a page is at ${page.url()}`);
+      for (const page of context.pages()) {
+        const text = await page.innerText('body', { timeout: 5000 }).catch((e) => `(unreadable: ${e.message})`);
+        console.error(`     a page is at ${page.url()}: ${text.slice(0, 300).replaceAll('\n', ' | ')}`);
+      }
     }
     throw err;
   }
