@@ -398,11 +398,12 @@ func (s *Source) classified(ctx context.Context, verb string, err error) error {
 	return s.failure(verb, keysource.ErrUnknown, "", r.Error())
 }
 
-// What an invalid field is, by the words of the server. A tag is also what the encoding calls the number of a field.
+// What an invalid field is, by the words of the server. The encoding calls the number of every field a tag, so the tag
+// of the ciphertext must be named in full.
 var (
-	namesTag  = regexp.MustCompile(`(?i)\btag\b|authenticated ?encryption ?tag`)
+	namesTag  = regexp.MustCompile(`(?i)authenticated ?encryption ?tag|authentication tag|\b(gcm|aead|mac) tag\b`)
 	namesForm = regexp.MustCompile(`(?i)\b0x|\b42[0-9a-f]{4}\b|length|size|bytes?\b|bits?\b|support|missing|required|` +
-		`unknown|unexpected`)
+		`unknown|ttlv|type|expected|encod|pars|allowed|permitted|recogni`)
 )
 
 // refusesTag reports whether the message of an invalid field says that the value of the tag is wrong: the key is
