@@ -137,7 +137,8 @@ func shownBy(verb string, err error, reason keysource.Reason) Requirement {
 	switch {
 	case !ok:
 		return RoundTrip
-	case refusal.Code == "InvalidKeyVaultProperties", refusal.Code == "KeyStoreNotPermitted":
+	case refusal.Code == "InvalidKeyVaultProperties", refusal.Code == "KeyStoreNotPermitted",
+		refusal.Code == "KeyStoreNotUsable":
 		return VaultKnown
 	case reason == keysource.NoIdentity:
 		return IdentityRegistered

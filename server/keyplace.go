@@ -11,7 +11,8 @@ type keyPlace struct{ store *sealed.Store }
 
 var (
 	keysRefused = prometheus.NewDesc("visage_sealed_keys_refused",
-		"1 while no epoch keys are changed, since their place is not this server's any more, else 0.", nil, nil)
+		"1 while no epoch keys are changed, since their place is not this server's any more, else 0. What to do: "+
+			"docs/operations/epoch-keys.md.", nil, nil)
 	keysUnswept = prometheus.NewDesc("visage_sealed_keys_unswept",
 		"1 while epoch keys that a crash has left could not be destroyed, else 0.", nil, nil)
 	keysGrade = prometheus.NewDesc("visage_sealed_erasure_grade",

@@ -34,7 +34,7 @@ func storage(store *sealed.Store) string {
 	switch {
 	case keys.Refused != nil:
 		b.WriteString("storage: epoch keys: their place is not this server's any more: nothing is erased, and keys " +
-			"are not changed; reading and writing go on\n")
+			"are not changed; reading and writing go on. What to do: docs/operations/epoch-keys.md\n")
 	case keys.Unswept != nil:
 		b.WriteString("storage: epoch keys: keys that a crash has left could not be destroyed yet; " +
 			"it is tried again\n")

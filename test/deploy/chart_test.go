@@ -99,6 +99,11 @@ terminationGracePeriodSeconds: 120
 store: {existingSecret: visage-store}
 epochKeys: {existingSecret: visage-epoch-keys}
 `,
+	"certificates in place of secrets": `
+replicas: 2
+store: {existingSecret: visage-store, passwordKey: ""}
+epochKeys: {existingSecret: visage-epoch-keys, secretKey: "", port: 5432}
+`,
 	"a volume, and epoch keys in Vault": `
 epochKeys: {existingSecret: visage-epoch-keys}
 `,
@@ -242,7 +247,7 @@ func checkPod(t *testing.T, set *apps.StatefulSet, found map[string]any) {
 		}))
 	}
 	is("is killed before it has ended", time.Duration(*pod.TerminationGracePeriodSeconds)*time.Second >
-		lasts(t, settings["stop-delay"])+lasts(t, settings["drain-timeout"])+5*time.Second)
+		lasts(t, settings["stop-delay"])+lasts(t, settings["drain-timeout"])+20*time.Second)
 	for key, value := range settings { // what the service reads, the pod mounts
 		file, named := value.(string)
 		file = strings.TrimPrefix(file, "file://")
@@ -407,7 +412,8 @@ func TestContradictions(t *testing.T) {
 		database + "epochKeys: {existingSecret: k, existingClaim: c}":                "not both",
 		database + "epochKeys: {existingClaim: c, tokenAudience: a}":                 "is for a login",
 		database + "epochKeys: {existingSecret: k}\npersistence: {existingClaim: c}": "is a volume for the data",
-		"drainSeconds: 50": "terminationGracePeriodSeconds must be more",
+		"drainSeconds: 50": "terminationGracePeriodSeconds must exceed",
+		"drainSeconds: 30": "terminationGracePeriodSeconds must exceed", // 60 s is no more than 10 s, 30 s and 20 s
 	} {
 		if _, err := render(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", text, err, want)

@@ -55,8 +55,8 @@ func confined(t *testing.T, p *types.Project, name string) types.ServiceConfig {
 		!slices.Equal([]string(s.HealthCheck.Test), []string{"CMD", "/usr/bin/visage", "health"}) {
 		t.Errorf("its health check is %+v", s.HealthCheck)
 	}
-	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= 35*time.Second {
-		t.Error("it is killed before requests have ended (stop-delay and drain-timeout)")
+	if s.StopGracePeriod == nil || time.Duration(*s.StopGracePeriod) <= 50*time.Second {
+		t.Error("it is killed before it has ended (stop-delay, drain-timeout, and 20 s for closing the store)")
 	}
 	if len(s.Ports) != 1 || s.Ports[0].HostIP != "127.0.0.1" {
 		t.Errorf("ports %+v, want one on this machine", s.Ports)

@@ -372,13 +372,15 @@ var table = []setting{
 	{
 		name: "stop-delay",
 		usage: "`DURATION` that the server goes on after a stop was requested, while /readyz answers 503, so that a " +
-			"balancer stops sending it requests before it refuses them (default none)",
+			"balancer stops sending it requests before it refuses them (default none). TimeoutStopSec and the like " +
+			"must exceed stop-delay and drain-timeout together by 20s",
 		allowed: "a duration such as 10s",
 		set:     duration(func(c *Settings) *time.Duration { return &c.Server.StopDelay }),
 	},
 	{
-		name:    "drain-timeout",
-		usage:   "`DURATION` that requests have to finish when the server stops (default 20s)",
+		name: "drain-timeout",
+		usage: "`DURATION` that requests have to finish when the server stops (default 20s). TimeoutStopSec and the " +
+			"like must exceed stop-delay and drain-timeout together by 20s",
 		allowed: "a duration such as 20s",
 		set:     duration(func(c *Settings) *time.Duration { return &c.Server.DrainTimeout }),
 	},

@@ -57,7 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.store.existingSecret .Values.persistence.existingClaim -}}
 {{- fail "persistence.existingClaim is a volume for the data, which lies in a database: leave it out, or store.existingSecret" -}}
 {{- end -}}
-{{- if le (int .Values.terminationGracePeriodSeconds) (add (int .Values.stopDelaySeconds) (int .Values.drainSeconds) 5) -}}
-{{- fail "terminationGracePeriodSeconds must be more than stopDelaySeconds and drainSeconds together, and 5 s for closing the store: a pod that is killed before cuts requests off" -}}
+{{- if le (int .Values.terminationGracePeriodSeconds) (add (int .Values.stopDelaySeconds) (int .Values.drainSeconds) 20) -}}
+{{- fail "terminationGracePeriodSeconds must exceed stopDelaySeconds and drainSeconds together by more than 20 s, which closing the store may take: raise it, or lower one of the two" -}}
 {{- end -}}
 {{- end -}}
