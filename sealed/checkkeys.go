@@ -6,10 +6,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/postgres"
 )
 
 // KeysCheck is what a place for epoch keys can do.
@@ -23,13 +26,13 @@ type KeysCheck struct {
 
 // KeysStep is one thing that a place for epoch keys has to be able to do.
 type KeysStep struct {
-	Name string // "reach", "write", "write-once", "replace", "mark", "anchor", "destroy", "list"
+	Name string // "data", "reach", "write", "write-once", "replace", "mark", "anchor", "destroy", "list"
 	Err  error  // nil: it can
 }
 
 // CheckEpochKeys tries whether the place that cfg names can have epoch keys, with a key of an instance that does not
-// exist, of which nothing stays. The keys that are there are not touched. The error is that of the first step that
-// failed.
+// exist, of which nothing stays. The keys that are there are not touched. If both the keys and the data lie in
+// databases, the servers are compared. The error is that of the first step that failed.
 func CheckEpochKeys(ctx context.Context, cfg Config) (check KeysCheck, err error) {
 	try := func(name string, do func() error) {
 		if err != nil {
@@ -40,9 +43,22 @@ func CheckEpochKeys(ctx context.Context, cfg Config) (check KeysCheck, err error
 	}
 	instance, space := format.RandomID(), format.RandomID()
 	var in keystore.Place
+	var data engine.Engine
+	if scheme, _, _ := strings.Cut(cfg.Engine, ":"); cfg.EpochKeys != "" && slices.Contains(postgres.Schemes, scheme) {
+		try("data", func() error {
+			e, err := postgres.Data(ctx, cfg.postgres())
+			if err == nil {
+				data = e
+				err = e.Ping(ctx)
+			}
+			return err
+		})
+	}
+	if data != nil {
+		defer data.Close()
+	}
 	try("reach", func() error {
-		var none engine.Engine
-		if in, err = openEpochs(ctx, cfg, none, instance); err != nil {
+		if in, err = openEpochs(ctx, cfg, data, instance); err != nil {
 			return err
 		}
 		_, err := in.Mark(ctx)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,30 @@ import (
 	"github.com/visage-face/visage/test/keystores"
 	pgtest "github.com/visage-face/visage/test/postgres"
 )
+
+// TestCheckEpochKeysComparesServers finds out that a database for keys lies on the server of the data, and changes
+// nothing in either.
+func TestCheckEpochKeysComparesServers(t *testing.T) {
+	data, keys := pgtest.Shared(t).Database(t), pgtest.Shared(t).Database(t)
+	check, err := sealed.CheckEpochKeys(t.Context(), sealed.Config{Engine: data, EpochKeys: keys})
+	if err == nil || !strings.Contains(err.Error(), "the data lies on the same server") {
+		t.Errorf("keys on the server of the data: %+v, %v", check, err)
+	}
+	for _, database := range []string{data, keys} {
+		at, err := url.Parse(database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const made = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'visage%'"
+		if n := pgtest.Shared(t).Exec(t, strings.TrimPrefix(at.Path, "/"), made); strings.TrimSpace(n) != "0" {
+			t.Errorf("%s has %s schemas of the check", at.Path, n)
+		}
+	}
+	check, err = sealed.CheckEpochKeys(t.Context(), sealed.Config{Engine: pgtest.Start(t).Database(t), EpochKeys: keys})
+	if err != nil || check.Steps[0].Name != "data" {
+		t.Errorf("keys on a server of their own: %+v, %v", check, err)
+	}
+}
 
 // TestCheckEpochKeys tries the places that epoch keys can lie in, and leaves nothing there; one with too few rights is
 // told by the first thing that it refuses.

@@ -70,6 +70,17 @@ func OpenKeys(ctx context.Context, cfg Config, instance format.ID, data *Engine)
 	return k, nil
 }
 
+// Data connects to the database of the data, so that OpenKeys compares the servers. Its schema is not looked at, and
+// nothing in it is changed. The caller closes the engine.
+func Data(ctx context.Context, cfg Config) (*Engine, error) {
+	cfg.Connections = keyConnections
+	e, err := connect(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("the database of the data: %w", err)
+	}
+	return e, nil
+}
+
 func (k *Keys) open(ctx context.Context, data *Engine) error {
 	if err := k.e.checkServer(ctx); err != nil {
 		return err

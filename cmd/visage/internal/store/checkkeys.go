@@ -13,8 +13,9 @@ import (
 
 // does says what the steps of a check of a place for epoch keys are.
 var does = map[string]string{
-	"reach": "answers", "write": "keeps a key", "write-once": "keeps no second key of a number",
-	"replace": "replaces a key by compare-and-set", "mark": "keeps the mark of the place",
+	"data": "its server can be compared with that of the data", "reach": "answers", "write": "keeps a key",
+	"write-once": "keeps no second key of a number",
+	"replace":    "replaces a key by compare-and-set", "mark": "keeps the mark of the place",
 	"anchor": "keeps anchors", "list": "lists keys", "destroy": "destroys a key",
 }
 
@@ -24,12 +25,17 @@ func checkKeys() *cobra.Command {
 	c.Long = "Check what a place for epoch keys can do, before anything changes: a key of an instance that does not " +
 		"exist is written, replaced and destroyed there, and nothing of it stays. PLACE is what epoch-keys takes, or " +
 		"local for the folder keys in the data directory; without it, the place of the settings is checked. Servers " +
-		"may run. The last line is the grade that erasures earn there."
+		"may run. A database is compared with that of store, whose server it must not share. The last line is the " +
+		"grade that erasures earn there."
 	file := c.Flags().String("secret-file", "", "`FILE` with the secret of the login to PLACE")
-	settings.Define(c.Flags(), "dir", "store", "epoch-keys", "epoch-keys-secret-file", "anchors")
+	settings.Define(c.Flags(), "dir", "store", "store-password-file", "epoch-keys", "epoch-keys-secret-file", "anchors")
 	return command.Run(c, func(ctx context.Context, s command.Streams, args []string) error {
 		if len(args) > 1 {
 			return command.Misuse("name one place: %s, or what epoch-keys takes", local)
+		}
+		if len(args) == 0 && *file != "" {
+			return command.Misuse("--secret-file is of a PLACE, which is missing: name it, or set " +
+				"epoch-keys-secret-file for the place of the settings")
 		}
 		set, err := settings.Load(c.Flags())
 		if err != nil {
