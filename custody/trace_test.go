@@ -77,6 +77,28 @@ func (s labelled) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([
 	return s.Source.Unwrap(ctx, ref, blob)
 }
 
+// TestKeyOfAnUnusableStore wants the examination to say of a store that cannot be used that this instance may not use
+// it, and nothing of the key.
+func TestKeyOfAnUnusableStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.first().set(func(v *vault) {
+			v.fail = visage.Refuse(visage.Conflict, "KeyStoreNotUsable", "The store cannot be used.")
+		})
+		found, err := r.custody.Examine(t.Context(), spaceA, key, principal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range found.Checks {
+			if unusable := c.Requirement == custody.VaultKnown; unusable != (c.Refusal != nil) {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}
+
 // TestCallsNameTheResource checks that every use of a key is labelled with the resource, the trial before it is enabled
 // too: the policy of a key may demand that.
 func TestCallsNameTheResource(t *testing.T) {

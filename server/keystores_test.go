@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
 	"github.com/visage-face/visage/keysource/stores"
@@ -178,6 +180,18 @@ func TestAddedStoreThatIsBroken(t *testing.T) {
 	}
 	_, err = again.KeyStores().Try(t.Context(), by, e.ID, registry.Trial{})
 	refusedAs(t, "KeyStoreNotUsable", "caFile", err)
+	found, err := again.Accounts().CheckProtection(t.Context(), by, "vip", account.Protection{Customer: true,
+		VaultURI: about.Address, KeyName: "faces"})
+	if f, unmet := found.FirstUnmet(); err != nil || !unmet || f.Precondition != custody.VaultKnown ||
+		f.Refusal.Code != "KeyStoreNotUsable" {
+		t.Errorf("a key in it: %+v, %v", f, err)
+	}
+	w = &storeWalk{officer: &officer{Server: again}}
+	_, answer := w.armed(t, http.MethodPost, "vip/encryption:check", fmt.Sprintf(
+		`{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":%q,"keyName":"faces"}}`, about.Address))
+	if !strings.Contains(answer, `["visage store list"]`) {
+		t.Errorf("what to do: %s", answer)
+	}
 	if err := again.KeyStores().Remove(t.Context(), by, e.ID); err != nil {
 		t.Errorf("remove: %v", err)
 	}

@@ -36,6 +36,9 @@ func (s *Server) remedies(
 		if s.keyStores.Set().Require(key) == nil {
 			return []string{fmt.Sprintf("visage store update %s resources=PATH,...", key.Vault)}
 		}
+		if s.keyStores.Set().Describes(key) {
+			return []string{"visage store list"} // which says what keeps it from being used
+		}
 		if key.Scheme() != "https" {
 			return []string{fmt.Sprintf("visage store add %s FIELD=VALUE...", key.Vault)}
 		}
