@@ -147,7 +147,7 @@ func (c *Custody) lookAt(ctx context.Context, sp *space, refused bool) error {
 		sp.mu.Unlock()
 		return nil
 	}
-	news := !sameNote(n, sp.note)
+	news, shut := !sameNote(n, sp.note), sp.state.DataLocked
 	sp.adoptNoteLocked(n, keys)
 	var all []*followUp
 	events := sp.state.catchUp(sp.storedStateLocked(), refused)
@@ -164,7 +164,7 @@ func (c *Custody) lookAt(ctx context.Context, sp *space, refused bool) error {
 	}
 	c.assignWatch(sp)
 	switch {
-	case refused && byService:
+	case (refused || shut) && byService: // nothing that was asked for here has opened it
 		err = errors.Join(err, sp.bundle.Load(ctx, nil))
 	case n.Flow != nil && (!locked || n.Flow.committed()):
 		c.openDuringChange(ctx, sp, *n.Flow, locked)

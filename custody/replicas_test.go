@@ -243,7 +243,8 @@ func TestAChangeGoesOnAfterItsClaimWasLost(t *testing.T) {
 	})
 }
 
-// TestAnOutageOfOneProcessIsItsOwn: it loses its vault, and the others serve.
+// TestAnOutageOfOneProcessIsItsOwn: it loses its vault, and the others serve. When one of these gives the key back to
+// the service, it needs the vault no more.
 func TestAnOutageOfOneProcessIsItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := replicas(t)
@@ -266,6 +267,14 @@ func TestAnOutageOfOneProcessIsItsOwn(t *testing.T) {
 		}
 		if err := b.read(spaceA); err != nil {
 			t.Errorf("read while another process has lost its vault: %v", err)
+		}
+		if _, err := b.custody.Disable(t.Context(), spaceA); err != nil {
+			t.Fatal(err)
+		}
+		a.within(soon, "the end of the customer's key", in(custody.ServiceManaged))
+		synctest.Wait()
+		if err := a.read(spaceA); err != nil {
+			t.Errorf("read under the service's key, without a vault: %v", err)
 		}
 	})
 }
