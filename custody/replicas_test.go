@@ -85,6 +85,10 @@ func TestReplicasFollowAKey(t *testing.T) {
 		if err := a.read(spaceA); err != nil {
 			t.Errorf("read under the service's key again: %v", err)
 		}
+		time.Sleep(2 * time.Hour) // of the bubble: longer than the grace
+		if err := a.read(spaceA); err != nil {
+			t.Errorf("read under the service's key, long after: %v", err)
+		}
 	})
 }
 

@@ -332,9 +332,8 @@ func (t *transition) lockUntilAnswer(reason string) {
 	case t.OwnerLocked: // also if the key has returned to the service since
 		t.lock(Locked, reasonOwnerLocked)
 	case !t.customerInvolved():
-		t.enterCondition(ServiceManaged)
-		t.DataLocked, t.Code, t.Reason, t.LastOK = false, "", "", time.Time{}
-		t.clearLockCause()
+		t.DataLocked = false
+		t.serviceManaged() // also if another process has given the key back, while the data was open here
 	case t.LockCause.Code == codeRevoked:
 		t.lock(Revoked, t.LockCause.Reason)
 		t.Since = t.LockCause.Since

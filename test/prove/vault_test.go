@@ -8,6 +8,7 @@ import (
 	random "math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,16 +30,23 @@ type counted struct {
 
 var numbers = sealed.NewTable[counted]("prove.numbers", 1)
 
-// storm is resources under customers' keys in vaults behind a bad network, in a bubble.
+// storm is resources under customers' keys in vaults behind a bad network, in a bubble, served by replicas.
 type storm struct {
-	t      *testing.T
-	store  *sealed.Store
-	vaults *stormyVaults
-	policy custody.Policy
-	all    []*resource
+	t        *testing.T
+	vaults   *stormyVaults
+	policy   custody.Policy
+	all      []*resource
+	replicas []*stormReplica
+	turn     atomic.Uint64 // of the replicas, which are used one after the other
+}
 
-	inside  chan struct{} // holds a token for each user of custody; a mutex would stop the bubble's time
+// stormReplica is one of the processes that serve the resources.
+type stormReplica struct {
+	open    func() *sealed.Store
+	store   *sealed.Store
+	inside  chan struct{} // holds a token for each user; a mutex would stop the bubble's time
 	custody *custody.Custody
+	running atomic.Pointer[custody.Custody] // the same, for the store
 	halt    func()
 }
 
@@ -57,39 +65,62 @@ type resource struct {
 	acked int // the last stored number, used by its observer only
 }
 
-func newStorm(t *testing.T, n int, policy custody.Policy, pairs []*rsa.PrivateKey, chance *random.Rand) *storm {
+func newStorm(
+	t *testing.T, replicas, n int, policy custody.Policy, pairs []*rsa.PrivateKey, chance *random.Rand,
+) *storm {
 	t.Helper()
-	memory := func(name string) *sealed.Store {
+	memory := func(engine string, root *sourcetest.Fake, report func(sealed.Event)) *sealed.Store {
 		store, err := sealed.Open(t.Context(), sealed.Config{
-			Engine:     "memory:",
-			Protectors: []sealed.Protector{{Name: name, Kind: "fake", Source: sourcetest.NewFake(name)}},
+			Engine: "memory:" + engine, Shared: engine != "", Report: report,
+			Protectors: []sealed.Protector{{Name: "fake", Kind: "fake", Source: root}},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return store
 	}
-	s := &storm{t: t, store: memory("service"), policy: policy, inside: make(chan struct{}, mostInside)}
-	s.vaults = newStormyVaults(t, memory("vaults"), pairs, chance)
+	s := &storm{t: t, policy: policy}
+	engine, root := "", sourcetest.NewFake("service")
+	if replicas > 1 {
+		engine = t.Name()
+	}
+	for range replicas {
+		at := &stormReplica{inside: make(chan struct{}, mostInside)}
+		at.open = func() *sealed.Store {
+			return memory(engine, root, func(e sealed.Event) { // custody hears of the locks of its store
+				if c := at.running.Load(); c != nil && errors.Is(e.Err, sealed.ErrLockedElsewhere) {
+					c.LockedElsewhere(e.Space)
+				}
+			})
+		}
+		at.store = at.open()
+		s.replicas = append(s.replicas, at)
+	}
+	s.vaults = newStormyVaults(t, memory("", sourcetest.NewFake("vaults"), nil), pairs, chance)
 	for i := range n {
 		r := &resource{id: sealed.SpaceID{1, byte(i)}, vault: fmt.Sprintf("vault%03d", i), granted: true}
-		if err := s.store.Spaces().Create(t.Context(), r.id); err != nil {
+		if err := s.any().store.Spaces().Create(t.Context(), r.id); err != nil {
 			t.Fatal(err)
 		}
 		s.vaults.vault(r.vault)
 		s.all = append(s.all, r)
-		s.raise(r)
+		s.raise(s.any(), r)
 	}
-	s.start()
+	for _, one := range s.replicas {
+		s.start(one)
+	}
 	return s
 }
 
+// any returns a replica, the next one with each call.
+func (s *storm) any() *stormReplica { return s.replicas[s.turn.Add(1)%uint64(len(s.replicas))] }
+
 // start creates a custody and runs it; the one before has ended.
-func (s *storm) start() {
+func (s *storm) start(at *stormReplica) {
 	cfg := azure.Config{Hosts: []string{"." + vaultSuffix}, Roots: s.vaults.roots, Dial: s.vaults.listener.dial}
 	shared := azure.NewVaults(cfg) // as in a server
 	c, err := custody.New(s.t.Context(), custody.Config{
-		Store: s.store, Audit: audit.Discard{}, Policy: s.policy,
+		Store: at.store, Audit: audit.Discard{}, Policy: s.policy,
 		Open: func(_ context.Context, key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return azure.NewVaults(cfg).Open(key, vaultCredential{as})
 		},
@@ -108,36 +139,53 @@ func (s *storm) start() {
 			s.t.Errorf("run custody: %v", err)
 		}
 	}()
-	s.custody, s.halt = c, func() { cancel(); <-ended }
+	at.running.Store(c)
+	at.custody, at.halt = c, func() { cancel(); <-ended }
 }
 
-// restart ends custody when it is not in use, and starts another.
+// restart ends custody of each replica when it is not in use, and starts another, over a store that is opened anew if
+// another replica keeps what it has.
 func (s *storm) restart() {
-	for range mostInside {
-		s.inside <- struct{}{}
-	}
-	s.halt()
-	s.start()
-	for range mostInside {
-		<-s.inside
+	for _, at := range s.replicas {
+		for range mostInside {
+			at.inside <- struct{}{}
+		}
+		at.halt()
+		if len(s.replicas) > 1 {
+			if err := at.store.Close(); err != nil {
+				s.t.Error(err)
+			}
+			at.store = at.open()
+		}
+		s.start(at)
+		for range mostInside {
+			<-at.inside
+		}
 	}
 }
 
-// with runs do with the present custody.
-func (s *storm) with(do func(c *custody.Custody)) {
-	s.inside <- struct{}{}
-	defer func() { <-s.inside }()
-	do(s.custody)
+// with runs do with the present custody of a replica.
+func (s *storm) with(do func(c *custody.Custody)) { s.any().with(do) }
+
+func (at *stormReplica) with(do func(c *custody.Custody)) {
+	at.inside <- struct{}{}
+	defer func() { <-at.inside }()
+	do(at.custody)
 }
 
 // end stops custody and waits until its idle connections have closed.
 func (s *storm) end() {
-	s.halt()
+	for _, at := range s.replicas {
+		at.halt()
+		if err := at.store.Close(); err != nil {
+			s.t.Error(err)
+		}
+	}
 	time.Sleep(5 * time.Minute)
 }
 
-func (s *storm) state(r *resource) (state custody.Status) {
-	s.with(func(c *custody.Custody) {
+func (s *storm) state(at *stormReplica, r *resource) (state custody.Status) {
+	at.with(func(c *custody.Custody) {
 		var err error
 		if state, err = c.Status(s.t.Context(), r.id); err != nil {
 			s.t.Errorf("state of %s: %v", r.vault, err)
@@ -147,8 +195,8 @@ func (s *storm) state(r *resource) (state custody.Status) {
 }
 
 // raise stores the next number.
-func (s *storm) raise(r *resource) error {
-	err := s.store.Space(r.id).Update(s.t.Context(), func(tx sealed.Tx) error {
+func (s *storm) raise(at *stormReplica, r *resource) error {
+	err := at.store.Space(r.id).Update(s.t.Context(), func(tx sealed.Tx) error {
 		return numbers.In().Put(tx, "n", counted{r.acked + 1})
 	})
 	if err == nil {
@@ -158,8 +206,8 @@ func (s *storm) raise(r *resource) error {
 }
 
 // read reads the number; a number other than the last stored one fails the test.
-func (s *storm) read(r *resource) error {
-	return s.store.Space(r.id).View(s.t.Context(), func(rd sealed.Reader) error {
+func (s *storm) read(at *stormReplica, r *resource) error {
+	return at.store.Space(r.id).View(s.t.Context(), func(rd sealed.Reader) error {
 		got, err := numbers.In().Get(rd, "n")
 		if err == nil && got.N != r.acked {
 			s.t.Errorf("%s: read %d, but %d was stored", r.vault, got.N, r.acked)
@@ -170,10 +218,12 @@ func (s *storm) read(r *resource) error {
 
 // use reads or writes, and returns the outcome in the words of the lifecycle: "" for success, else the code of the
 // refusal.
-func (s *storm) use(r *resource, write bool) string {
-	err := s.read(r)
+func (s *storm) use(at *stormReplica, r *resource, write bool) string {
+	at.inside <- struct{}{}
+	defer func() { <-at.inside }()
+	err := s.read(at, r)
 	if err == nil && write {
-		err = s.raise(r)
+		err = s.raise(at, r)
 	}
 	refusal, ok := errors.AsType[*visage.Refusal](err)
 	switch {
@@ -181,6 +231,8 @@ func (s *storm) use(r *resource, write bool) string {
 		return ""
 	case ok:
 		return refusal.Code
+	case errors.Is(err, sealed.ErrLockedElsewhere): // before custody has looked
+		return "locked elsewhere"
 	case errors.Is(err, sealed.ErrGrace): // before custody has locked: the lease ends by itself
 		return answers[custody.Unavailable]
 	}
@@ -246,16 +298,18 @@ func (s *storm) enable(r *resource) {
 	})
 }
 
-// until waits for a state and returns how long that took.
+// until waits for a state at all replicas and returns how long that took.
 func (s *storm) until(r *resource, most time.Duration, is func(custody.Status) bool) time.Duration {
 	s.t.Helper()
 	began := time.Now()
-	for !is(s.state(r)) {
-		if time.Since(began) > most {
-			s.t.Errorf("%s: not in %v: %+v", r.vault, most, s.state(r))
-			break
+	for _, at := range s.replicas {
+		for !is(s.state(at, r)) {
+			if time.Since(began) > most {
+				s.t.Errorf("%s: not in %v: %+v", r.vault, most, s.state(at, r))
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	return time.Since(began)
 }
@@ -273,6 +327,11 @@ var answers = map[custody.Condition]string{
 // or changed, nothing is served for longer than the grace after the vault denied the key, and when the faults end all
 // resources recover within minutes.
 func TestVaultStorm(t *testing.T) {
+	t.Run("one server", func(t *testing.T) { vaultStorm(t, 1) })
+	t.Run("two replicas", func(t *testing.T) { vaultStorm(t, 2) })
+}
+
+func vaultStorm(t *testing.T, replicas int) {
 	r := chance(t)
 	resources, hours := 4, 1
 	if n := rounds(t, 0); n > 0 {
@@ -285,7 +344,8 @@ func TestVaultStorm(t *testing.T) {
 	var slowest time.Duration
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 10 * time.Minute
-		s := newStorm(t, resources, custody.Policy{Grace: grace}, pairs, random.New(random.NewPCG(r.Uint64(), 1)))
+		s := newStorm(t, replicas, resources, custody.Policy{Grace: grace}, pairs,
+			random.New(random.NewPCG(r.Uint64(), 1)))
 		for _, one := range s.all {
 			s.enable(one)
 		}
@@ -331,7 +391,8 @@ func TestVaultStorm(t *testing.T) {
 				}
 			}
 			took := s.until(one, 5*time.Minute, func(st custody.Status) bool {
-				return answers[st.Condition] == "" && st.Operation.Progress != custody.Running && s.use(one, true) == ""
+				return answers[st.Condition] == "" && st.Operation.Progress != custody.Running &&
+					s.use(s.any(), one, true) == ""
 			})
 			slowest = max(slowest, took)
 			recovered++
@@ -426,11 +487,13 @@ func (s *storm) watch(
 ) map[custody.Condition]int {
 	const settling = 10 * time.Second // the time in which running requests end and a change of state is visible
 	seen := map[custody.Condition]int{}
-	var wrong time.Time // since when state and data contradict each other
+	// since when state and data contradict each other at a replica: each asks the vault by itself
+	contradicts := map[*stormReplica]time.Time{}
 	for pause(ctx, time.Second+time.Duration(chance.Int64N(int64(6*time.Second)))) {
-		before := s.state(r)
-		code := s.use(r, chance.IntN(3) == 0)
-		after := s.state(r)
+		at := s.any()
+		before := s.state(at, r)
+		code := s.use(at, r, chance.IntN(3) == 0)
+		after := s.state(at, r)
 		seen[after.Condition]++
 		want, named := answers[after.Condition]
 		if !named {
@@ -443,14 +506,14 @@ func (s *storm) watch(
 		if after.Code != want {
 			s.t.Errorf("%s: %s has the code %q, want %q", r.vault, after.Condition, after.Code, want)
 		}
-		switch {
+		switch since := contradicts[at]; {
 		case code == want || before.Condition != after.Condition:
-			wrong = time.Time{}
-		case wrong.IsZero():
-			wrong = time.Now()
-		case time.Since(wrong) > settling:
+			delete(contradicts, at)
+		case since.IsZero():
+			contradicts[at] = time.Now()
+		case time.Since(since) > settling:
 			s.t.Errorf("%s: %s since %v, but its data is answered with %q", r.vault, after.Condition, after.Since, code)
-			wrong = time.Time{}
+			delete(contradicts, at)
 		}
 		r.mu.Lock()
 		withdrawn := r.withdrawn
@@ -489,7 +552,8 @@ func TestTimeToBlock(t *testing.T) {
 	} {
 		var block, back []time.Duration
 		synctest.Test(t, func(t *testing.T) {
-			s := newStorm(t, resources, custody.Policy{Grace: grace}, pairs, random.New(random.NewPCG(r.Uint64(), 1)))
+			s := newStorm(t, 1, resources, custody.Policy{Grace: grace}, pairs,
+				random.New(random.NewPCG(r.Uint64(), 1)))
 			for _, one := range s.all {
 				s.enable(one)
 			}
@@ -540,9 +604,9 @@ func (s *storm) each(do func(int, *resource) time.Duration) []time.Duration {
 // while waits while so holds for the data's answer, and returns how long that was.
 func (s *storm) while(r *resource, most time.Duration, so func(code string) bool) time.Duration {
 	began := time.Now()
-	for so(s.use(r, false)) {
+	for so(s.use(s.any(), r, false)) {
 		if time.Since(began) > most {
-			s.t.Errorf("%s: still so after %v: %+v", r.vault, most, s.state(r))
+			s.t.Errorf("%s: still so after %v: %+v", r.vault, most, s.state(s.any(), r))
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
