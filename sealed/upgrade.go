@@ -76,6 +76,9 @@ func (s *Store) upgrade(ctx context.Context) error {
 		return err
 	}
 	defer claim.Release()
+	if doc, err = s.readInstance(ctx); err != nil || int(migrated(doc)) == len(s.steps) {
+		return err // another process has done it
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(claim.Context(), func() { stop(context.Cause(claim.Context())) })()

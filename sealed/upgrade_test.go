@@ -39,7 +39,7 @@ func runs(t *testing.T, s *sealed.Store) (stop func() error) {
 
 // formats waits for as long as replicas take to see each other, and returns the formats that they write.
 func formats(stores ...*sealed.Store) string {
-	time.Sleep(12 * time.Second)
+	time.Sleep(16 * time.Second)
 	var all []string
 	for _, s := range stores {
 		all = append(all, fmt.Sprint(s.Maintenance().Format()))

@@ -202,17 +202,22 @@ func (l *Leases) stayForever(c *Claim) {
 			return
 		case <-time.After(memberTTL / 5):
 		}
-		err := within(c.ctx, memberTTL, func(ctx context.Context) error {
+		renew := func(ctx context.Context) error {
 			err := c.renew(ctx)
 			if errors.Is(err, ErrLost) && !alone {
 				_, err = c.join(ctx, false, map[string]string{})
 			}
 			return err
-		})
+		}
+		writes := l.writes()
+		err := within(c.ctx, memberTTL, renew)
 		if err == nil { // it must not take so long that the next renewal comes too late
 			err = within(c.ctx, memberTTL/5, func(ctx context.Context) error {
 				return errors.Join(l.follow(ctx), l.count(ctx))
 			})
+		}
+		if err == nil && l.writes() != writes { // others wait to be told
+			err = within(c.ctx, memberTTL, renew)
 		}
 		_, newer := errors.AsType[*format.NewerError](err)
 		if newer {
