@@ -321,6 +321,13 @@ func (u *users) use(ctx context.Context, at int, key, method, path string, body 
 	}
 }
 
+// forgive forgets the requests that have failed twice until now.
+func (u *users) forgive() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.failed = nil
+}
+
 // meanwhile waits, after what it does, until users have made some more requests.
 func (u *users) meanwhile(t *testing.T, do func()) {
 	t.Helper()
