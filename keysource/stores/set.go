@@ -19,14 +19,13 @@ type Set struct {
 	mu  sync.RWMutex
 	all map[string]*Store // by address, in its one spelling
 	// those that cannot be used now, and whose audiences nobody else may have meanwhile
-	reserved map[string]Store
-	faulty   map[string]bool // all that cannot be used now, by address
-	removed  int             // how many were removed or changed, so that connections know of it
+	faulty  map[string]Store
+	removed int // how many were removed or changed, so that connections know of it
 }
 
 // NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
 func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
-	set := &Set{log: log, all: map[string]*Store{}, reserved: map[string]Store{}, faulty: map[string]bool{}}
+	set := &Set{log: log, all: map[string]*Store{}, faulty: map[string]Store{}}
 	for _, store := range stores {
 		if _, err := set.Add(store, nil); err != nil {
 			return nil, err
@@ -53,7 +52,6 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 			return Store{}, err
 		}
 	}
-	delete(s.reserved, store.Address)
 	delete(s.faulty, store.Address)
 	return store, nil
 }
@@ -61,18 +59,13 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 // Reserve notes a store that cannot be used now, such as one whose files are missing, until it is added or removed. It
 // keeps its audience: the tokens for it must be of no use in a store that is added meanwhile.
 func (s *Set) Reserve(store Store) {
-	s.mu.Lock()
-	s.faulty[store.Address] = true
-	s.mu.Unlock()
-	k, known := kindOf(store.Address)
-	if !known || !slices.Contains(k.federates, store.Login.Method) {
-		return
+	if k, known := kindOf(store.Address); known {
+		store.kind = k
+		store.completeAudience()
 	}
-	store.kind = k
-	store.completeAudience()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reserved[store.Address] = store
+	s.faulty[store.Address] = store
 }
 
 // Remove removes a store, by its address in its one spelling, and ends its helper. Connections of the set open no key
@@ -81,7 +74,6 @@ func (s *Set) Remove(address string) {
 	s.mu.Lock()
 	store := s.all[address]
 	delete(s.all, address)
-	delete(s.reserved, address)
 	delete(s.faulty, address)
 	s.removed++
 	s.mu.Unlock()
@@ -140,14 +132,15 @@ func (s *Set) Require(key visage.KeyRef) error {
 func (s *Set) Describes(key visage.KeyRef) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.all[key.Vault] != nil || s.faulty[key.Vault]
+	_, faulty := s.faulty[key.Vault]
+	return s.all[key.Vault] != nil || faulty
 }
 
 // missing is the refusal of a key whose store is not in the set.
 func (s *Set) missing(key visage.KeyRef) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.faulty[key.Vault] {
+	if _, faulty := s.faulty[key.Vault]; faulty {
 		return visage.Refuse(visage.Conflict, "KeyStoreNotUsable", "The key store %s cannot be used at present. The "+
 			"operator finds the reason in the list of key stores.", key.Vault)
 	}
@@ -170,7 +163,10 @@ func (s *Set) CheckAudiences(own func(audience string) bool) error {
 
 func (s *Set) checkAudiencesLocked(own func(audience string) bool) error {
 	hosts := map[string]string{}
-	for _, store := range s.reserved {
+	for _, store := range s.faulty {
+		if !store.Federates() {
+			continue
+		}
 		hosts[oneAudience(store.Login.Audience)] = store.kind.host(store)
 	}
 	for _, address := range slices.Sorted(maps.Keys(s.all)) {
