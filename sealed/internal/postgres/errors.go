@@ -63,6 +63,7 @@ const (
 	serializationFailure  = "40001"
 	deadlockDetected      = "40P01"
 	uniqueViolation       = "23505" // of two that inserted the same key at the same moment
+	duplicateSchema       = "42P06" // of two that make the same schema at the same moment
 	diskFull              = "53100"
 	tooManyConnections    = "53300"
 	outOfMemory           = "53200"
@@ -104,7 +105,7 @@ func cause(err error) error {
 		return err
 	}
 	switch pg.Code {
-	case serializationFailure, deadlockDetected, uniqueViolation:
+	case serializationFailure, deadlockDetected, uniqueViolation, duplicateSchema:
 		return with(errConflict, "")
 	case diskFull:
 		return &FullError{message: pg.Message}

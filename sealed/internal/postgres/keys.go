@@ -242,10 +242,7 @@ func (k *Keys) prepare(ctx context.Context) error {
 	return nil
 }
 
-const (
-	duplicateSchema = "42P06"
-	duplicateTable  = "42P07"
-)
+const duplicateTable = "42P07"
 
 // make runs the statements that make a schema, all or nothing. Another process may be quicker: what it made is as good.
 func (k *Keys) make(ctx context.Context, conn *pgxpool.Conn, statements string) error {
