@@ -53,6 +53,7 @@ func TestAttack(t *testing.T) {
 		t.Skip("run make prove-replicas")
 	}
 	c := newCluster(t, 3, true, newDatabase(t))
+	c.cut = 1 // a few people, so that groups are searched in several partitions
 	c.startAll()
 	attack(t, c, "killed and paused replicas, and a database that crashes", []fault{
 		{"killed replica", c.killOne},

@@ -31,6 +31,7 @@ type cluster struct {
 	folder   string   // has the keys of all and the directory of each
 	store    string   // URL of the database
 	madeUp   bool     // recognise made-up people
+	cut      int64    // KiB of the largest collection that is not cut into partitions; 0: replicas search alone
 	users    *machine // that clients run on; nil: they run on this machine, as the replicas do
 	replicas []*replica
 }
@@ -118,6 +119,12 @@ func (r *replica) dir() string { return filepath.Join(r.cluster.folder, r.name) 
 func (r *replica) start() error {
 	o := options{Dir: r.dir(), Listen: r.listen, Store: r.cluster.store, PublicURL: origin,
 		RootKey: "file:" + filepath.Join(r.cluster.folder, "root.key")}
+	if r.cluster.cut > 0 {
+		o.PeerListen, o.PartitionKiB = "127.0.0.1:0", r.cluster.cut
+		if r.machine != nil {
+			o.PeerListen = r.machine.address + ":8444"
+		}
+	}
 	var program string
 	var err error
 	env := servertest.Environ()

@@ -29,6 +29,7 @@ func TestAttackNetwork(t *testing.T) {
 	n := newNetwork(t)
 	p := newPair(t, n)
 	c := newCluster(t, 3, true, p.url())
+	c.cut = 1 // as in TestAttack
 	c.users = n.join("users")
 	for _, r := range c.replicas {
 		r.machine = n.join("replica" + r.name)

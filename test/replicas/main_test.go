@@ -62,12 +62,18 @@ var buildProgram = sync.OnceValues(func() (string, error) {
 // options are what a replica of this test is started with.
 type options struct {
 	Dir, Listen, Store, RootKey, PublicURL string
+	PeerListen                             string // empty: each replica searches alone
+	PartitionKiB                           int64
 }
 
 // arguments are the options as those of the program.
 func (o options) arguments() []string {
-	return []string{"serve", "--shared", "--auto-approve", "--dir", o.Dir, "--listen", o.Listen, "--store", o.Store,
+	all := []string{"serve", "--shared", "--auto-approve", "--dir", o.Dir, "--listen", o.Listen, "--store", o.Store,
 		"--root-key", o.RootKey, "--public-url", o.PublicURL, "--log-format", "json", "--rate", fmt.Sprint(rate)}
+	if o.PeerListen != "" {
+		all = append(all, "--peer-listen", o.PeerListen, "--partition-memory", fmt.Sprintf("%dKiB", o.PartitionKiB))
+	}
+	return all
 }
 
 // rate is more than a test reaches.
@@ -84,6 +90,7 @@ func serveMadeUp(text string) error {
 		Dir: o.Dir, Listen: o.Listen, Engine: o.Store, Shared: true, RootKeys: []string{o.RootKey},
 		PublicURL: o.PublicURL, AutoApprove: true, Logger: log, Recogniser: servertest.Faces{},
 		Rate: rate, VaultRate: rate, ManagementRate: rate, TokenRate: rate,
+		PeerListen: o.PeerListen, PartitionBytes: o.PartitionKiB << 10,
 	})
 	if err != nil {
 		return err
