@@ -53,7 +53,7 @@ func TestAttack(t *testing.T) {
 		t.Skip("run make prove-replicas")
 	}
 	c := newCluster(t, 3, true, newDatabase(t))
-	c.cut = 1 // a few people, so that groups are searched in several partitions
+	c.cut = 1 // a few people, so that replicas search groups together
 	c.startAll()
 	attack(t, c, "killed and paused replicas, and a database that crashes", []fault{
 		{"killed replica", c.killOne},
@@ -162,6 +162,7 @@ func attack(t *testing.T, c *cluster, title string, faults []fault) {
 		if damage := r.damage.String(); damage != "" {
 			t.Errorf("replica %s found damage:\n%s", r.name, damage)
 		}
+		wantPartitions(t, r)
 	}
 	report(t, w.report(title, counts, registers, len(bad)))
 }
