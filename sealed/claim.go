@@ -85,7 +85,7 @@ func (s *Store) Announce(ctx context.Context, note []byte) error {
 type MemberStatus = lease.MemberStatus
 
 // Survey reads how the processes stand that have the store open, this one first. One that ended without closing it is
-// among them until another one opens the store.
+// among them for a minute.
 func (s *Store) Survey(ctx context.Context) ([]MemberStatus, error) {
 	all, err := s.leases.Survey(ctx)
 	if err != nil {

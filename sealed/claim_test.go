@@ -321,6 +321,21 @@ func TestMembersAreSurveyed(t *testing.T) {
 		if m := other(); !m.Expired || m.Silent < 15*time.Second || m.Claims != nil {
 			t.Errorf("A, which is paused, is %+v", m)
 		}
+		time.Sleep(time.Minute)
+		if all, err := b.Survey(t.Context()); err != nil || len(all) != 1 {
+			t.Errorf("after a minute: %+v (%v)", all, err)
+		}
+		c := open(t, cfg) // it knows nothing of A, and does not wait to see it silent
+		if n := len(c.Members()); n != 2 {
+			t.Errorf("a process that starts later counts %d, not itself and B", n)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 		process.Resume()
+		time.Sleep(4 * time.Second)
+		if m := other(); string(m.Note) != "I am A" || m.Expired {
+			t.Errorf("A, which goes on, is %+v", m)
+		}
 	})
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // TestPartitionsOutliveReplicas identifies people in a group that three replicas search together, while one of them is
-// killed, another one is stopped, and both come back. Every answer is the right one, and a client that repeats a request
-// once, at another replica, is always answered.
+// killed, another one is stopped, and both come back. Every answer is right, and a client that repeats a request once,
+// at another replica, is always answered.
 func TestPartitionsOutliveReplicas(t *testing.T) {
 	t.Parallel() // most of the time it waits
 	c := newCluster(t, 3, true, newDatabase(t))
@@ -100,7 +100,7 @@ func newGroup(t *testing.T, c *cluster) *group {
 
 func (g *group) photo(person int) []byte { return g.photos.photo(fmt.Sprint("person ", person)) }
 
-// search looks for one after another, except the last one, and if a replica fails, for the same one at the next replica.
+// search looks for one after another, except the last, and if a replica fails, for the same one at the next replica.
 func (g *group) search(ctx context.Context, first int) {
 	for n := first; ctx.Err() == nil; n++ {
 		person := n % (len(g.persons) - 1)

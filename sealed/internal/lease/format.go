@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
-	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
 // ErrBehind says that a process which has the store open does not know a format.
@@ -113,24 +112,14 @@ func (l *Leases) Agree(ctx context.Context, number uint32) error {
 // clear removes the rows of processes that do not count any more, and returns ErrBehind unless all others are as they
 // should be. The root must be held.
 func (l *Leases) clear(ctx context.Context, should func(f found) bool) error {
-	return engine.CommitAndWait(ctx, l.engine, rowkey.LeaseScope, func(w engine.Writer) error {
-		var dead [][]byte
-		err := l.eachMember(w, func(key []byte, f found) error {
-			switch {
-			case f.doc.Holder == l.self:
-			case l.expired(key, f):
-				dead = append(dead, key)
-			case !should(f):
-				return ErrBehind
-			}
-			return nil
-		})
-		for _, key := range dead {
-			if err == nil {
-				err = w.Delete(key)
-			}
+	return l.remove(ctx, func(key []byte, f found) (bool, error) {
+		if l.expired(key, f) {
+			return true, nil
 		}
-		return err
+		if !should(f) {
+			return false, ErrBehind
+		}
+		return false, nil
 	})
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/rowkey"
 )
 
-// MemberStatus is how a process stands that has the store open, or had, and did not close it.
+// MemberStatus is how a process stands that has the store open, or had it a minute ago and did not close it.
 type MemberStatus struct {
 	Member
 	Silent  time.Duration // for how long this process has seen no sign of life of it

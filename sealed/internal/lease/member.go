@@ -235,18 +235,59 @@ func within(ctx context.Context, d time.Duration, fn func(context.Context) error
 	return fn(ctx)
 }
 
+// listedFor is how long a process that was silent until it did not count any more is still listed by Survey. Then its
+// row is removed, so that a process which starts later does not count it: it would have to watch the row for as long as
+// a member may be silent.
+const listedFor = 3 * memberTTL
+
+// count counts the others.
 func (l *Leases) count(ctx context.Context) error {
 	defer l.root.Hold()()
-	return l.engine.View(ctx, func(r engine.Reader) error {
+	var dead bool
+	err := l.engine.View(ctx, func(r engine.Reader) error {
 		var others []Member
+		dead = false
 		err := l.eachMember(r, func(key []byte, f found) error {
-			if f.doc.Holder != l.self && !l.expired(key, f) {
+			switch {
+			case f.doc.Holder == l.self:
+			case !l.expired(key, f):
 				others = append(others, f.member())
+			case l.silent(key) >= memberTTL+listedFor:
+				dead = true
 			}
 			return nil
 		})
 		if err == nil {
 			l.met(others)
+		}
+		return err
+	})
+	if err != nil || !dead {
+		return err
+	}
+	return l.remove(ctx, func(key []byte, f found) (bool, error) {
+		return l.expired(key, f) && l.silent(key) >= memberTTL+listedFor, nil
+	})
+}
+
+// remove removes the rows of other processes that dead reports. The root must be held.
+func (l *Leases) remove(ctx context.Context, dead func(key []byte, f found) (bool, error)) error {
+	return engine.CommitAndWait(ctx, l.engine, rowkey.LeaseScope, func(w engine.Writer) error {
+		var keys [][]byte
+		err := l.eachMember(w, func(key []byte, f found) error {
+			if f.doc.Holder == l.self {
+				return nil
+			}
+			is, err := dead(key, f)
+			if is {
+				keys = append(keys, key)
+			}
+			return err
+		})
+		for _, key := range keys {
+			if err == nil {
+				err = w.Delete(key)
+			}
 		}
 		return err
 	})

@@ -18,8 +18,7 @@ import (
 func Command() *cobra.Command {
 	c := command.New("cluster", "List the replicas that serve the instance", "visage cluster")
 	c.Long = "List the replicas that serve the instance: where they listen, their versions and model packs, and the " +
-		"work that each has claimed. The first one answers. One that ended without stopping is listed until another " +
-		"one starts."
+		"work that each has claimed. The first one answers. One that ended without stopping is listed for a minute."
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, _ []string) (all armwire.ReplicaList,
 		err error) {
 		err = o.ARM(ctx, http.MethodGet, "/providers/Visage.Operations/replicas", nil, &all)
