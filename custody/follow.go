@@ -9,26 +9,27 @@ import (
 )
 
 // beginFollow searches for a newer version in the background, if it is time or asked for. Moving to it takes many
-// calls, and the resources that are still under the present version need its polls meanwhile.
-func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space, asked bool) {
+// calls, and the resources that are still under the present version need its polls meanwhile. A resource leaves its
+// watch to move, and returns if the move fails: that has the key asked, but no version searched for, or a version that
+// cannot be used would be tried again and again.
+func (c *Custody) beginFollow(ctx context.Context, w *watch, all []*space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case w.following && asked:
-		w.lastLook = time.Time{} // the next poll searches again
-		return
-	case w.following, !asked && time.Since(w.lastLook) < followInterval:
+	if w.following || !w.search && time.Since(w.lastLook) < followInterval {
 		return
 	}
-	w.following, w.lastLook = true, time.Now()
+	w.following, w.search, w.lastLook = true, false, time.Now()
 	src := w.src
 	c.background.Go(func() {
 		again := c.follow(ctx, w, src, all)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		w.following = false
-		if again > 0 && !w.lastLook.IsZero() {
+		if again > 0 {
 			w.lastLook = time.Now().Add(again - followInterval) // search again when it may follow
+		}
+		if now := c.watches[w.key]; w.search && now != nil { // the key may have changed since it was described
+			now.searchNow()
 		}
 	})
 }

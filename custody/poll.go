@@ -20,7 +20,7 @@ const (
 	// polls over the private connection of a confirmation, before a shared one is used again
 	privatePolls     = 10
 	pollsPerDescribe = 10               // polls between two readings of the key's expiry date
-	followInterval   = time.Hour        // between two searches for a newer version
+	followInterval   = time.Hour        // between two searches for a newer version, and after a failed move
 	followGuard      = 10 * time.Minute // the shortest time between two moves of a resource to newer versions
 	newestTimeout    = confirmDelay     // for the newest version, which only the explanation of a refusal needs
 	noteTimeout      = confirmDelay     // for the note of a refusal before it locks, of a resource with several keys
@@ -117,7 +117,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	}
 	work.Wait() // at the same time, because each lock waits for running operations
 	if err == nil && w.key.follow {
-		c.beginFollow(ctx, w, all, asked)
+		c.beginFollow(ctx, w, all)
 	}
 	return wait, true
 }

@@ -22,6 +22,7 @@ type space struct {
 	// guarded by Custody.mu
 	watches  []*watch    // of its keys, the first one first; none during a change
 	failOver *time.Timer // has the other keys asked when they may serve; nil: none is set
+	search   bool        // a key was reported as changed while it had no watch
 
 	adminMu sync.Mutex // see effects.go
 

@@ -29,6 +29,7 @@ type vault struct {
 	delay   map[string]time.Duration // how long a verb takes, unless its context ends
 	onCall  func(verb string)        // before each answer; not under mu
 	onReply func(verb string)        // when an answer is settled and before it is sent; not under mu
+	onRead  func()                   // as onReply, of "get"
 	wrapped [][]byte                 // everything that it was asked to wrap
 }
 
@@ -222,6 +223,14 @@ func (v *vaultVersion) usable() error {
 
 func (s *vaultSource) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
 	s.hook(ctx, "get")
+	defer func() {
+		s.v.mu.Lock()
+		hook := s.v.onRead
+		s.v.mu.Unlock()
+		if hook != nil {
+			hook()
+		}
+	}()
 	s.v.mu.Lock()
 	defer s.v.mu.Unlock()
 	want := s.key.Version

@@ -29,9 +29,10 @@ type watch struct {
 	timer    *time.Timer // has Run poll the key when it fires; nil: Run has not started it yet
 	asking   bool        // a poll is under way
 	asked    bool        // the key is to be asked at once
+	search   bool        // the next poll that the key answers with yes is to search for a newer version
 	lastLook time.Time   // for a newer version
 
-	following bool      // resources move to a newer version
+	following bool      // a newer version is searched for, or resources move to one
 	ends      time.Time // as expires, for readers
 	next      time.Time // when the key is asked next; zero: it was not asked yet
 
@@ -52,6 +53,12 @@ func (w *watch) askNow() {
 	}
 }
 
+// searchNow has the key asked as askNow does, and a newer version searched for. Custody.mu is held.
+func (w *watch) searchNow() {
+	w.search = true
+	w.askNow()
+}
+
 // leave removes a resource from a watch. Custody.mu is held.
 func (w *watch) leave(sp *space) {
 	delete(w.spaces, sp.id)
@@ -68,6 +75,7 @@ func (c *Custody) assignWatch(sp *space) {
 	if sp.note.Flow == nil && !sp.state.Deleted {
 		stores = sp.storesLocked()
 	}
+	failed := sp.failedMoveLocked()
 	sp.mu.Unlock()
 	keys := make([]watchKey, len(stores))
 	for i, k := range stores {
@@ -91,14 +99,29 @@ func (c *Custody) assignWatch(sp *space) {
 	for i, key := range keys {
 		w := c.watches[key]
 		if w == nil {
+			// After a move that has failed, this watch replaces the one that has begun it, in every process.
 			w = &watch{key: key, ref: stores[i].ref(), spaces: map[sealed.SpaceID]*space{}, asked: true,
-				lastLook: time.Now()}
+				search: failed.IsZero(), lastLook: failed}
 			c.watches[key] = w
 			wake(c.wake)
+		}
+		if sp.search {
+			w.searchNow()
 		}
 		w.spaces[sp.id] = sp
 		sp.watches = append(sp.watches, w)
 	}
+	sp.search = sp.search && sp.watches == nil
+}
+
+// failedMoveLocked returns when the last change of a resource has failed, if that was a move to a newer version and not
+// only a stop of the service; else zero. sp.mu is held.
+func (sp *space) failedMoveLocked() time.Time {
+	last := sp.note.Last
+	if last == nil || last.Kind != Following || last.Progress != Failed || last.Code == errInterrupted.Code {
+		return time.Time{}
+	}
+	return last.Ended
 }
 
 // askOthers has the keys beside the first asked at a time.
@@ -120,19 +143,26 @@ func (c *Custody) askOthers(sp *space, at time.Time) {
 	})
 }
 
-// Recheck has all versions of a key asked at once, because the key may have changed. It does not wait for the answers.
+// Recheck has all versions of a key asked at once, because the key may have changed, and newer ones searched for. It
+// does not wait for the answers.
 func (c *Custody) Recheck(key visage.KeyRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.watches {
 		if c.sameKey(w.ref, key) {
-			w.askNow()
+			w.searchNow()
 		}
 	}
 	for _, sp := range c.spaces {
-		if sp.watches == nil {
-			wake(sp.wake) // a change may be waiting for this key
+		if sp.watches != nil {
+			continue
 		}
+		wake(sp.wake) // a change may be waiting for this key
+		sp.mu.Lock()
+		sp.search = sp.search || slices.ContainsFunc(sp.storesLocked(), func(k storeKey) bool {
+			return c.sameKey(k.Key, key)
+		})
+		sp.mu.Unlock()
 	}
 }
 
@@ -141,7 +171,7 @@ func (c *Custody) askNow(sp *space) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range sp.watches {
-		w.askNow()
+		w.searchNow()
 	}
 	wake(sp.wake)
 }
@@ -154,7 +184,7 @@ func (c *Custody) dependents(w *watch) []*space {
 	for _, sp := range w.spaces {
 		all = append(all, sp)
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && c.watches[w.key] == w {
 		delete(c.watches, w.key)
 	}
 	return all
