@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,12 +278,12 @@ func TestOpenWhileTheKeysAreAway(t *testing.T) {
 func TestSweepWaitsForTheKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := newKV()
-		delayed := 0
+		var delayed atomic.Int64
 		s := open(t, sealed.Config{Engine: "memory:", EpochVault: vault,
 			Protectors: []sealed.Protector{{Name: "test", Kind: "fake", Source: protector(t)}},
 			Report: func(e sealed.Event) {
 				if e.Kind == sealed.EraseDelayed {
-					delayed++
+					delayed.Add(1)
 				}
 			}})
 		own := len(vault.keys())
@@ -305,8 +306,8 @@ func TestSweepWaitsForTheKeys(t *testing.T) {
 			t.Fatalf("the store has ended: %v", err)
 		default:
 		}
-		if p := s.EpochKeys(); p.Unswept == nil || delayed < 3 || delayed > 60 {
-			t.Errorf("after ten minutes: %+v, reported %d times", p, delayed)
+		if p, n := s.EpochKeys(), delayed.Load(); p.Unswept == nil || n < 3 || n > 60 {
+			t.Errorf("after ten minutes: %+v, reported %d times", p, n)
 		}
 		put(t, sp, "x", note{"2", "two"})
 		vault.leave(false)
@@ -340,12 +341,11 @@ func (k *kv) standby(comes, goes int) *standby {
 
 func (s *standby) Read(ctx context.Context, path string) (value []byte, version int, err error) {
 	old := s.before[path]
-	count, _ := s.seen.LoadOrStore(path, new(int))
-	reads := count.(*int)
-	*reads++
-	behind := *reads <= s.comes
+	count, _ := s.seen.LoadOrStore(path, new(atomic.Int64))
+	reads := int(count.(*atomic.Int64).Add(1))
+	behind := reads <= s.comes
 	if len(old) > 0 {
-		behind = *reads <= s.goes
+		behind = reads <= s.goes
 	}
 	switch {
 	case !behind:
