@@ -71,21 +71,21 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the data directory: %w", err)
 	}
-	choice, remembered := allOf(newStorePack), false
 	if empty { // if the model packs cannot be opened, nothing is created on disk
-		if l.packs, err = s.openPacks(choice, opened); err != nil {
+		if l.packs, err = s.openPacks(allOf(newStorePack), opened); err != nil {
 			return nil, err
 		}
 	}
 	opened.add("key stores of the root key", s.cfg.rootStores.close)
-	store, first, err := s.openStoreInTime(ctx)
+	store, err := s.openStoreInTime(ctx)
 	if err != nil {
 		return nil, err
 	}
 	opened.add("sealed store", store.Close)
 	l.store = store
 	if !empty {
-		if choice, remembered, err = readPackChoice(ctx, store); err != nil {
+		choice, _, err := readPackChoice(ctx, store)
+		if err != nil {
 			return nil, err
 		}
 		if l.packs, err = s.openPacks(choice, opened); err != nil {
@@ -105,7 +105,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 		return nil, err
 	}
 	defer started()
-	if err := s.rememberPacks(ctx, l, choice, remembered, first); err != nil {
+	if err := s.rememberPacks(ctx, l); err != nil {
 		return nil, err
 	}
 	if l.metrics, err = s.openMetrics(ctx, l); err != nil {
@@ -151,7 +151,7 @@ func (s *Server) open(ctx context.Context, opened *closers) (*layers, error) {
 	if err := l.identities.Settle(ctx); err != nil {
 		return nil, err
 	}
-	if err := ensureDefaults(ctx, l.accounts, first); err != nil {
+	if err := ensureDefaults(ctx, l); err != nil {
 		return nil, err
 	}
 	faces := face.Config{

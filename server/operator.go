@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/account"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/internal/owned"
@@ -64,6 +65,11 @@ var instances = sealed.NewTable[instanceRecord]("server/instance", 1)
 
 const instanceID = "instance"
 
+// unfinishedStart is there until a first start has made all that it makes: the next one makes the rest.
+type unfinishedStart struct{}
+
+var unfinishedStarts = sealed.NewTable[unfinishedStart]("server/unfinished-start", 1)
+
 // openInstance reads the instance's record, or creates it on the first start.
 func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, error) {
 	var rec instanceRecord
@@ -77,12 +83,35 @@ func openInstance(ctx context.Context, store *sealed.Store) (instanceRecord, err
 			TenantID: visage.NewUUID().String(), SubscriptionID: visage.NewUUID().String(),
 			ClientID: visage.NewUUID().String(),
 		}
-		return instances.In().Put(tx, instanceID, rec)
+		return errors.Join(instances.In().Put(tx, instanceID, rec),
+			unfinishedStarts.In().Put(tx, instanceID, unfinishedStart{}))
 	})
 	if err != nil {
 		return instanceRecord{}, fmt.Errorf("open the instance's record: %w", err)
 	}
 	return rec, nil
+}
+
+// ensureDefaults creates the default resource, once in the life of an instance.
+func ensureDefaults(ctx context.Context, l *layers) error {
+	operator := l.store.Space(sealed.Operator)
+	var unfinished bool
+	err := operator.View(ctx, func(r sealed.Reader) (err error) {
+		unfinished, err = unfinishedStarts.In().Has(r, instanceID)
+		return err
+	})
+	if err != nil || !unfinished {
+		return err
+	}
+	if !l.accounts.Exists(defaultResource) {
+		_, err := l.accounts.Create(ctx, visage.Caller{}, account.Creation{
+			Name: defaultResource, Group: defaultGroup, Location: defaultLocation, Tier: visage.S0,
+		})
+		if err != nil {
+			return fmt.Errorf("create the default resource: %w", err)
+		}
+	}
+	return operator.Update(ctx, func(tx sealed.Tx) error { return unfinishedStarts.In().Delete(tx, instanceID) })
 }
 
 // operatorRoles are the operator's roles on the subscription. Owner is not enough: it gives no access to data.

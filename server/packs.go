@@ -305,10 +305,19 @@ func (s *Server) tellPacks(p *packs) {
 	}
 }
 
-// rememberPacks records the choice for later starts. A change of a model's pack is audited first.
-func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice, remembered, first bool) error {
+// rememberPacks records the choice for later starts. A change of a model's pack is audited first. No other replica is
+// starting, but one may have recorded its choice since the packs were opened.
+func (s *Server) rememberPacks(ctx context.Context, l *layers) error {
 	if s.cfg.Recogniser != nil {
 		return nil
+	}
+	first, err := isNewStore(ctx, l.store)
+	if err != nil {
+		return err
+	}
+	known, remembered, err := readPackChoice(ctx, l.store)
+	if err != nil {
+		return err
 	}
 	now := l.packs.choice
 	if before := known.String(); !first && before != now.String() {
@@ -330,7 +339,7 @@ func (s *Server) rememberPacks(ctx context.Context, l *layers, known packChoice,
 	if remembered && reflect.DeepEqual(known, now) {
 		return nil
 	}
-	err := l.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+	err = l.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
 		return packChoices.In().Put(tx, packChoiceID, now)
 	})
 	if err != nil {

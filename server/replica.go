@@ -39,7 +39,7 @@ func (s *Server) startAlone(ctx context.Context, store *sealed.Store) (started f
 	}
 }
 
-// isNewStore reports whether no server has finished its first start with a store.
+// isNewStore reports whether no server has got as far as making the ids of the instance.
 func isNewStore(ctx context.Context, store *sealed.Store) (first bool, err error) {
 	err = store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
 		has, err := instances.In().Has(r, instanceID)

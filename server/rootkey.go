@@ -42,22 +42,22 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 }
 
 // openStoreInTime opens the store, and waits for a protector, or a place of the epoch keys, that may answer later.
-func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, first bool, err error) {
+func (s *Server) openStoreInTime(ctx context.Context) (*sealed.Store, error) {
 	const longest = 30 * time.Second // between two tries
 	until := time.Now().Add(s.cfg.RootKeyWait)
 	for pause := time.Second; ; pause = min(2*pause, longest) {
-		store, first, err = s.cfg.openStore(ctx, s.note)
+		store, err := s.cfg.openStore(ctx, s.note)
 		_, away := errors.AsType[*sealed.KeysAwayError](err)
 		away = away && !errors.Is(err, keysource.ErrDenied) // a refusal does not end by itself
 		if err == nil || !away && !mayAnswerLater(err) {
-			return store, first, err
+			return store, err
 		}
 		if err := s.cfg.rootStores.close(); err != nil { // the next try makes its own connections
-			return nil, first, err
+			return nil, err
 		}
 		left := time.Until(until)
 		if left <= 0 {
-			return nil, first, fmt.Errorf("%w; this start has waited %v for an answer (root-key-wait)", err,
+			return nil, fmt.Errorf("%w; this start has waited %v for an answer (root-key-wait)", err,
 				s.cfg.RootKeyWait)
 		}
 		what := "no protector opens the root key, and one does not answer: the start tries again"
@@ -67,7 +67,7 @@ func (s *Server) openStoreInTime(ctx context.Context) (store *sealed.Store, firs
 		s.log.Warn(what, "until", until.UTC().Format(time.RFC3339), "err", err)
 		select {
 		case <-ctx.Done():
-			return nil, first, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-time.After(min(pause, left)):
 		}
 	}

@@ -310,20 +310,6 @@ func (s *Server) publish(l *layers) error {
 	return writeOperator(filepath.Join(s.cfg.Dir, OperatorFile), l.forOperator)
 }
 
-// ensureDefaults creates the default resource on the first start.
-func ensureDefaults(ctx context.Context, accounts *account.Accounts, first bool) error {
-	if !first || accounts.Exists(defaultResource) {
-		return nil
-	}
-	_, err := accounts.Create(ctx, visage.Caller{}, account.Creation{
-		Name: defaultResource, Group: defaultGroup, Location: defaultLocation, Tier: visage.S0,
-	})
-	if err != nil {
-		return fmt.Errorf("create the default resource: %w", err)
-	}
-	return nil
-}
-
 // closers are the closing functions, in the order of opening.
 type closers struct {
 	names []string

@@ -255,6 +255,59 @@ func TestStartFailures(t *testing.T) {
 	}
 }
 
+// rootHex is a root key, as a variable has it.
+const rootHex = "a0f1c2d3e4b5968778695a4b3c2d1e0f102132435465768798a9bacbdcedfe0f"
+
+// TestInterruptedFirstStart has the first start of an instance end early: the next one makes what is left, the default
+// resource among it, which nobody gets back who deletes it.
+func TestInterruptedFirstStart(t *testing.T) {
+	t.Setenv("VISAGE_SECRET_ROOT", rootHex)
+	for name, interrupt := range map[string]func(cfg *server.Config) (mend func() error){
+		"before the root key is there": func(cfg *server.Config) func() error {
+			cfg.RootKeys, cfg.RootKeyWait = []string{"tpm:" + filepath.Join(cfg.Dir, "none")}, time.Nanosecond
+			return func() error {
+				cfg.RootKeys = []string{"env:VISAGE_SECRET_ROOT"}
+				return nil
+			}
+		},
+		"before the operator is there": func(cfg *server.Config) func() error {
+			link := filepath.Join(cfg.Dir, server.OperatorFile)
+			if err := os.Symlink("elsewhere", link); err != nil {
+				t.Fatal(err)
+			}
+			return func() error { return os.Remove(link) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := server.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Recogniser: servertest.Faces{}}
+			mend := interrupt(&cfg)
+			if err := startAndFail(t, cfg); err == nil {
+				t.Fatal("the first start was not interrupted")
+			}
+			if err := mend(); err != nil {
+				t.Fatal(err)
+			}
+			s := servertest.Start(t, cfg) // uses the default resource
+			const page = "/console/resources/default/delete"
+			if said := s.Browser(t, "").Submit(page, page, nil); said.Status != http.StatusSeeOther {
+				t.Fatalf("delete the default resource: %d %s", said.Status, said.Body)
+			}
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			srv, ended, stop := starting(t, cfg)
+			<-srv.Ready()
+			if keys, err := srv.Keys(t.Context(), "default"); err == nil {
+				t.Errorf("the deleted resource is there again, with the keys %v", keys)
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // startAndFail runs a server that must fail to start.
 func startAndFail(t *testing.T, cfg server.Config) error {
 	t.Helper()
@@ -278,7 +331,7 @@ func startAndFail(t *testing.T, cfg server.Config) error {
 }
 
 func TestRootKeyFromEnvironmentAndPassphrase(t *testing.T) {
-	t.Setenv("VISAGE_SECRET_ROOT", "a0f1c2d3e4b5968778695a4b3c2d1e0f102132435465768798a9bacbdcedfe0f")
+	t.Setenv("VISAGE_SECRET_ROOT", rootHex)
 	t.Setenv("VISAGE_SECRET_WORDS", "correct horse battery staple")
 	dir := filepath.Join(t.TempDir(), "visage")
 	s := servertest.Start(t, server.Config{Dir: dir, RootKeys: []string{"env:VISAGE_SECRET_ROOT",

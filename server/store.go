@@ -18,30 +18,25 @@ import (
 )
 
 // openStore opens the sealed store under c.Dir, or creates it on the first start.
-func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (store *sealed.Store, first bool, err error) {
+func (c Config) openStore(ctx context.Context, note func(sealed.Event)) (*sealed.Store, error) {
 	if err := c.makeFolders(); err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	if first, err = c.isNew(); err != nil {
-		return nil, false, fmt.Errorf("read the data directory: %w", err)
-	}
-	protectors, err := c.protectors(first || c.Engine != "")
+	empty, err := c.isNew()
 	if err != nil {
-		return nil, false, err
+		return nil, fmt.Errorf("read the data directory: %w", err)
+	}
+	protectors, err := c.protectors(empty || c.Engine != "")
+	if err != nil {
+		return nil, err
 	}
 	place, err := c.place()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	place.Protectors, place.Report = protectors, note
 	place.AcceptRollback, place.Shared, place.FindKeys = c.AcceptRollback, c.Shared, c.findKeys
-	store, err = sealed.Open(ctx, place)
-	if err == nil && c.Engine != "" {
-		if first, err = isNewStore(ctx, store); err != nil {
-			return nil, false, errors.Join(err, store.Close())
-		}
-	}
-	return store, first, err
+	return sealed.Open(ctx, place)
 }
 
 // anchorDir is the folder of the anchors; empty: they lie with the epoch keys.
@@ -86,8 +81,7 @@ func OpenStore(ctx context.Context, cfg Config) (*sealed.Store, error) {
 	if err := cfg.hasData(ctx); err != nil {
 		return nil, err
 	}
-	store, _, err := cfg.openStore(ctx, nil)
-	return store, err
+	return cfg.openStore(ctx, nil)
 }
 
 // OpenStoreWithoutKeys is OpenStore for a store whose epoch keys were lost and are about to be brought back.
