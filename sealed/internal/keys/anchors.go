@@ -271,6 +271,9 @@ func (a *Anchors) Left(ctx context.Context, id format.SpaceID) (left []Anchor, e
 		}
 	case a.each != "":
 		left, err = a.readEach(a.each, prefixOf(id))
+		if err != nil && !event.IsCorrupt(err) && !event.IsOutage(err) { // its volume fails, or is not there
+			err = &keystore.OutageError{Place: filepath.Dir(a.each), Err: err}
+		}
 	}
 	if e, ok := errors.AsType[*event.CorruptError](err); ok && a.accept {
 		return nil, nil

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/internal/owned"
@@ -21,11 +23,13 @@ import (
 const maxKey = 64 << 10
 
 // Directory keeps the epoch keys of one instance below a directory: epochs/<instance>/<space>/<epoch>, and its mark in
-// places/<instance>.
+// places/<instance>. The directory may be of a volume that fails, or that goes away and leaves an empty one in its
+// place: that is a *OutageError, never a missing key, and nothing counts as destroyed there.
 type Directory struct {
-	root  string // of the keys of the instance
-	marks string // of its marks
-	name  string // as it was given
+	root   string      // of the keys of the instance
+	marks  string      // of its marks
+	name   string      // as it was given
+	marked atomic.Bool // it had a mark: a directory without one is another
 }
 
 // Open uses dir for the epoch keys of an instance, and makes what is not there.
@@ -58,6 +62,7 @@ func (d *Directory) Close() {}
 
 // Remove removes the folders of an instance that has no keys, and its marks.
 func (d *Directory) Remove() error {
+	d.marked.Store(false)
 	err := os.RemoveAll(d.marks)
 	if removed := os.Remove(d.root); !errors.Is(removed, fs.ErrNotExist) {
 		err = errors.Join(err, removed)
@@ -67,6 +72,7 @@ func (d *Directory) Remove() error {
 
 // Spaces implements Place.
 func (d *Directory) Spaces(context.Context) (spaces []format.ID, err error) {
+	defer d.tell(&err)
 	entries, err := os.ReadDir(d.root)
 	if err != nil {
 		return nil, err
@@ -92,17 +98,35 @@ func (d *Directory) path(space format.ID, epoch uint32) string {
 	return filepath.Join(d.root, space.String(), strconv.FormatUint(uint64(epoch), 10))
 }
 
-// Put implements Store.
-func (d *Directory) Put(ctx context.Context, space format.ID, epoch uint32, sealed []byte) error {
+// Put implements Store. The key is read again: a volume may have come into the place of the directory that it was
+// written to.
+func (d *Directory) Put(_ context.Context, space format.ID, epoch uint32, sealed []byte) (err error) {
+	defer d.tell(&err)
+	if err := d.put(space, epoch, sealed); err != nil {
+		return err
+	}
+	if there, err := d.read(space, epoch); err != nil || !bytes.Equal(there, sealed) {
+		return &OutageError{d.name, errors.Join(errors.New("an epoch key is not there after it was written"), err)}
+	}
+	return nil
+}
+
+func (d *Directory) put(space format.ID, epoch uint32, sealed []byte) error {
 	path := d.path(space, epoch)
-	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
+	// Only the space's own directory is made: where that of the instance is missing, the volume is.
+	dir := filepath.Dir(path)
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the directory of epoch keys: %w", err)
 	}
 	err := putNew(path, sealed)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if _, err := d.Get(ctx, space, epoch); !errors.Is(err, ErrNotFound) {
+	if _, err := d.read(space, epoch); !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("%w: %s", ErrExists, path)
 	}
 	if err := destroy(path); err != nil { // it has been overwritten
@@ -136,13 +160,14 @@ func putNew(path string, data []byte) error {
 
 // Replace implements Store. The old file has a second name until it is overwritten; a crash leaves that name. Of two
 // callers who replace the same key at once, the later one may not be noticed.
-func (d *Directory) Replace(ctx context.Context, space format.ID, epoch uint32, from, to []byte) error {
+func (d *Directory) Replace(_ context.Context, space format.ID, epoch uint32, from, to []byte) (err error) {
+	defer d.tell(&err)
 	path := d.path(space, epoch)
 	old := path + replaced
 	if err := settle(path, old); err != nil {
 		return err
 	}
-	if now, err := d.Get(ctx, space, epoch); err != nil {
+	if now, err := d.read(space, epoch); err != nil {
 		return err
 	} else if !bytes.Equal(now, from) {
 		return fmt.Errorf("%w: %s", ErrChanged, path)
@@ -183,7 +208,12 @@ func settle(path, old string) error {
 }
 
 // Get implements Store.
-func (d *Directory) Get(_ context.Context, space format.ID, epoch uint32) ([]byte, error) {
+func (d *Directory) Get(_ context.Context, space format.ID, epoch uint32) (sealed []byte, err error) {
+	defer d.tell(&err)
+	return d.read(space, epoch)
+}
+
+func (d *Directory) read(space format.ID, epoch uint32) ([]byte, error) {
 	path := d.path(space, epoch)
 	b, err := owned.ReadSecret(path, maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -200,6 +230,7 @@ func (d *Directory) Get(_ context.Context, space format.ID, epoch uint32) ([]byt
 // List implements Store. Names that are not an epoch's are what a crash left of a file being written; they are not
 // listed.
 func (d *Directory) List(_ context.Context, space format.ID) (epochs []uint32, err error) {
+	defer d.tell(&err)
 	entries, err := os.ReadDir(filepath.Join(d.root, space.String()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -214,13 +245,15 @@ func (d *Directory) List(_ context.Context, space format.ID) (epochs []uint32, e
 
 // DestroyEpoch implements Store. The file is overwritten before it is removed; what lies under the file system
 // (remapped blocks, snapshots) may keep a copy all the same, which the threat model says.
-func (d *Directory) DestroyEpoch(_ context.Context, space format.ID, epoch uint32) error {
+func (d *Directory) DestroyEpoch(_ context.Context, space format.ID, epoch uint32) (err error) {
+	defer d.tell(&err)
 	path := d.path(space, epoch)
 	return errors.Join(destroy(path), destroy(path+replaced))
 }
 
 // Tidy implements Store.
-func (d *Directory) Tidy(_ context.Context, space format.ID) error {
+func (d *Directory) Tidy(_ context.Context, space format.ID) (err error) {
+	defer d.tell(&err)
 	dir := filepath.Join(d.root, space.String())
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -240,6 +273,27 @@ func (d *Directory) Tidy(_ context.Context, space format.ID) error {
 	return nil
 }
 
+// errNoVolume says that the mark of a place is not there any more, and so its keys are not.
+var errNoVolume = errors.New("the mark of the epoch keys is not there: is their volume mounted?")
+
+// tell makes an error, or a result, of a directory that is not the one that was opened an outage, and so errors of its
+// volume other than that it is full.
+func (d *Directory) tell(err *error) {
+	if d.marked.Load() {
+		switch newest, failed := d.newestMark(); {
+		case failed != nil:
+			*err = errors.Join(*err, failed)
+		case newest == 0: // whatever was not found, or there already, says nothing
+			*err = &OutageError{d.name, errNoVolume}
+			return
+		}
+	}
+	system, ok := errors.AsType[syscall.Errno](*err)
+	if ok && !durable.IsFull(*err) && !errors.Is(system, fs.ErrNotExist) && !errors.Is(system, fs.ErrExist) {
+		*err = &OutageError{d.name, *err}
+	}
+}
+
 func destroy(path string) error {
 	if err := overwrite(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -254,7 +308,8 @@ func destroy(path string) error {
 }
 
 // Destroy implements Store.
-func (d *Directory) Destroy(_ context.Context, space format.ID) error {
+func (d *Directory) Destroy(_ context.Context, space format.ID) (err error) {
+	defer d.tell(&err)
 	dir := filepath.Join(d.root, space.String())
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

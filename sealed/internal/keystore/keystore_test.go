@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/visage-face/visage/sealed/internal/format"
@@ -130,4 +131,80 @@ func write(t *testing.T, path string, content []byte) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDirectoryOfAnotherVolume: the volume of a directory goes away, and leaves an empty directory in its place, one
+// with directories of a start without it, or something that fails. Nothing is missing there, destroyed or written.
+func TestDirectoryOfAnotherVolume(t *testing.T) {
+	instance, space := format.ID{1}, format.ID{2}
+	for name, instead := range map[string]func(dir string) error{
+		"empty": func(dir string) error { return os.Mkdir(dir, 0o700) },
+		"of a start without the volume": func(dir string) error {
+			_, err := keystore.Open(dir, instance)
+			return err
+		},
+		"failing": func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "keys")
+			d, err := keystore.Open(dir, instance)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, key, other, mark := t.Context(), bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte{8}, 100), []byte("m")
+			if err := errors.Join(d.SetMark(ctx, nil, mark), d.Put(ctx, space, 1, key)); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.Rename(dir, dir+"-away"), instead(dir)); err != nil {
+				t.Fatal(err)
+			}
+			before := names(t, dir)
+			for call, do := range map[string]func() error{
+				"put":           func() error { return d.Put(ctx, space, 2, other) },
+				"get":           func() error { _, err := d.Get(ctx, space, 1); return err },
+				"replace":       func() error { return d.Replace(ctx, space, 1, key, other) },
+				"tidy":          func() error { return d.Tidy(ctx, space) },
+				"list":          func() error { _, err := d.List(ctx, space); return err },
+				"destroy epoch": func() error { return d.DestroyEpoch(ctx, space, 1) },
+				"destroy":       func() error { return d.Destroy(ctx, space) },
+				"spaces":        func() error { _, err := d.Spaces(ctx); return err },
+				"mark":          func() error { _, err := d.Mark(ctx); return err },
+				"set mark":      func() error { return d.SetMark(ctx, mark, []byte("n")) },
+			} {
+				err := do()
+				if _, ok := errors.AsType[*keystore.OutageError](err); !ok || errors.Is(err, keystore.ErrNotFound) {
+					t.Errorf("%s is no outage: %v", call, err)
+				}
+			}
+			if after := names(t, dir); name == "empty" && after != before {
+				t.Errorf("written in its place: %s", after)
+			}
+			if err := errors.Join(os.RemoveAll(dir), os.Rename(dir+"-away", dir)); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Get(ctx, space, 1); err != nil || !bytes.Equal(got, key) {
+				t.Errorf("when it is back: %x, %v", got, err)
+			}
+			if epochs, err := d.List(ctx, space); err != nil || len(epochs) != 1 {
+				t.Errorf("when it is back: epochs %v, %v", epochs, err)
+			}
+			if err := d.DestroyEpoch(ctx, space, 1); err != nil {
+				t.Errorf("when it is back: %v", err)
+			}
+		})
+	}
+}
+
+// names lists what is below a directory.
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		all = append(all, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(all, " ")
 }

@@ -23,8 +23,9 @@ import (
 const maxMark = 4 << 10
 
 // Mark implements Marks.
-func (d *Directory) Mark(context.Context) ([]byte, error) {
-	mark, _, err := d.mark()
+func (d *Directory) Mark(context.Context) (mark []byte, err error) {
+	defer d.tell(&err)
+	mark, _, err = d.mark()
 	if err == nil && mark == nil {
 		err = fmt.Errorf("%w: no mark in %s", ErrNotFound, d.marks)
 	}
@@ -64,11 +65,15 @@ func (d *Directory) newestMark() (newest uint64, err error) {
 			newest = max(newest, n)
 		}
 	}
+	if newest > 0 {
+		d.marked.Store(true)
+	}
 	return newest, err
 }
 
 // SetMark implements Marks.
-func (d *Directory) SetMark(_ context.Context, from, to []byte) error {
+func (d *Directory) SetMark(_ context.Context, from, to []byte) (err error) {
+	defer d.tell(&err)
 	now, number, err := d.mark()
 	if err != nil {
 		return err
@@ -77,8 +82,10 @@ func (d *Directory) SetMark(_ context.Context, from, to []byte) error {
 	if !bytes.Equal(now, from) {
 		return changed
 	}
-	if err := durable.MkdirAll(d.marks); err != nil {
-		return fmt.Errorf("make the directory of the mark: %w", err)
+	if !d.marked.Load() {
+		if err := durable.MkdirAll(d.marks); err != nil {
+			return fmt.Errorf("make the directory of the mark: %w", err)
+		}
 	}
 	next := filepath.Join(d.marks, ".new-"+rand.Text())
 	if err := durable.WriteFile(next, to); err != nil {

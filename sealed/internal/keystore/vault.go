@@ -47,8 +47,8 @@ const (
 	lastDelay  = time.Second
 )
 
-// OutageError is every error of a key store over a network that cannot be used now, and may be later. It is a
-// visage.Outage.
+// OutageError is every error of a place that cannot be used now, and may be later: one over a network that does not
+// answer, a folder whose volume fails. It is a visage.Outage.
 type OutageError struct {
 	Place string // its name
 	Err   error
