@@ -157,9 +157,10 @@ prove: setup $(KEYSTORES) ## attack the guarantees, part by part; the report goe
 
 FOR ?= 3m
 
-# As root, with network namespaces and a database that fails over too; what is missing for that is named and left out.
-prove-replicas: setup ## kill, pause and cut off replicas and their database, twice FOR 3m; check what clients were told; writes bin/replicas.md
-	@for need in patroni etcd ip nft; do command -v $$need >/dev/null || echo "missing: $$need; the second half is skipped." \
+# As root, with disks that fail, network namespaces and a database that fails over too; what is missing for that is named
+# and left out.
+prove-replicas: setup ## kill, pause and cut off replicas, their disks and database, 3 times FOR 3m; check what clients were told; writes bin/replicas.md
+	@for need in patroni etcd ip nft; do command -v $$need >/dev/null || echo "missing: $$need; the last part is skipped." \
 		"sudo apt-get install -y --no-install-recommends patroni python3-etcd etcd-server iproute2 nftables" >&2; done
 	@rm -f bin/replicas.md && mkdir -p bin
 	@go test ./test/replicas -run Attack -count=1 -timeout 2h -v -args -attack $(FOR) -report ../../bin/replicas.md

@@ -4,8 +4,10 @@ package postgres
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -33,6 +35,9 @@ type Options struct {
 	HBA string
 	// Settings are lines of postgresql.conf.
 	Settings []string
+	// Data and Log are folders on the volumes that the data and the write-ahead log are to lie on; empty: in memory,
+	// and beside the data.
+	Data, Log string
 }
 
 // Server is a running PostgreSQL.
@@ -136,12 +141,25 @@ func inMemory() string {
 	return dir
 }
 
+// folder makes a temporary directory that belongs to the server, within another one.
+func folder(as *syscall.Credential, within string) (string, error) {
+	dir, err := os.MkdirTemp(within, "visage-postgres-")
+	if err != nil || as == nil {
+		return dir, err
+	}
+	if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
+		os.RemoveAll(dir) // what is left of a temporary directory harms nobody
+		return "", err
+	}
+	return dir, nil
+}
+
 func start(o Options) (*Server, error) {
 	as, err := owner()
 	if err != nil {
 		return nil, err
 	}
-	base, err := os.MkdirTemp(inMemory(), "visage-postgres-")
+	base, err := folder(as, cmp.Or(o.Data, inMemory()))
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +168,15 @@ func start(o Options) (*Server, error) {
 		os.RemoveAll(base) // what is left of a temporary directory harms nobody
 		return nil, err
 	}
-	if as != nil {
-		if err := os.Chown(base, int(as.Uid), int(as.Gid)); err != nil {
-			return fail(err)
-		}
-	}
 	init := exec.Command(find("initdb"), "-D", s.Dir, "-U", Superuser, "-A", "trust", "-E", "UTF8", "--locale=C",
 		"-N")
+	if o.Log != "" {
+		log, err := folder(as, o.Log)
+		if err != nil {
+			return fail(err)
+		}
+		init.Args = append(init.Args, "--waldir="+filepath.Join(log, "wal"))
+	}
 	init.Dir, init.SysProcAttr = base, &syscall.SysProcAttr{Credential: as}
 	if out, err := init.CombinedOutput(); err != nil {
 		return fail(fmt.Errorf("initdb: %w: %s", err, out))
@@ -273,14 +293,38 @@ func (s *Server) Unpause(tb testing.TB) {
 	s.signal(tb, syscall.SIGCONT)
 }
 
+// Process returns the number of the server's main process, as its file says.
+func (s *Server) Process() (int, error) {
+	file, err := os.ReadFile(filepath.Join(s.Dir, pidFile))
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(file), "\n")
+	return strconv.Atoi(first)
+}
+
+// Revive starts a server whose main process has ended without removing its files, as after an error of the disk.
+func (s *Server) Revive(tb testing.TB) {
+	tb.Helper()
+	// The numbers in them may be of processes by now that have nothing to do with it.
+	for _, file := range []string{filepath.Join(s.Dir, pidFile), s.socket() + ".lock"} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			tb.Fatal(err)
+		}
+	}
+	s.Resume(tb)
+}
+
+const pidFile = "postmaster.pid"
+
 // signal signals the server, and the processes that it has started.
 func (s *Server) signal(tb testing.TB, signal syscall.Signal) {
 	tb.Helper()
-	file, err := os.ReadFile(filepath.Join(s.Dir, "postmaster.pid"))
+	main, err := s.Process()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	first, _, _ := strings.Cut(string(file), "\n")
+	first := strconv.Itoa(main)
 	children, err := os.ReadFile(filepath.Join("/proc", first, "task", first, "children"))
 	if err != nil {
 		tb.Skipf("the processes of the server cannot be found: %v", err)
@@ -396,15 +440,18 @@ func (s *Server) psql(database, sql string) (string, error) {
 func watched(as *syscall.Credential, dir, remove, signal, program string, args ...string) (
 	out *output, end func(), err error,
 ) {
-	const script = `"$@" </dev/null & read -r _; kill -"$SIGNAL" $! 2>/dev/null; wait $!
-if [ -f postmaster.pid ]; then # the test has restarted it, or stopped its processes
-	pid=$(head -n 1 postmaster.pid); kill -QUIT "$pid" 2>/dev/null
+	const script = `(cd "$DIR" && exec "$@") </dev/null & read -r _; kill -"$SIGNAL" $! 2>/dev/null; wait $!
+file=$DIR/postmaster.pid
+if [ -f "$file" ]; then # the test has restarted it, or stopped its processes
+	pid=$(head -n 1 "$file"); kill -QUIT "$pid" 2>/dev/null
 	while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 fi
-cd / && rm -rf "$REMOVE"`
+rm -rf "$REMOVE"`
 	c := exec.Command("/bin/sh", slices.Concat([]string{"-c", script, "watch", program}, args)...)
 	out = &output{}
-	c.Dir, c.Stdout, c.Stderr, c.Env = dir, out, out, append(os.Environ(), "REMOVE="+remove, "SIGNAL="+signal)
+	// The shell keeps no directory in use: the test may take its volume away.
+	c.Dir, c.Stdout, c.Stderr = "/", out, out
+	c.Env = append(os.Environ(), "DIR="+dir, "REMOVE="+remove, "SIGNAL="+signal)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: as, Setpgid: true} // an interrupt is for the test alone
 	c.WaitDelay = 10 * time.Second
 	in, err := c.StdinPipe()

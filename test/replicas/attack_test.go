@@ -146,6 +146,10 @@ func attack(t *testing.T, c *cluster, title string, faults []fault) {
 	for _, said := range w.history.wrong {
 		t.Error(said)
 	}
+	troubles, wrong := w.heard.report()
+	for _, said := range wrong {
+		t.Error(said)
+	}
 	if w.stale.d > formerKeyFor {
 		t.Errorf("a former API key was accepted %v after its end", w.stale.d)
 	}
@@ -164,18 +168,19 @@ func attack(t *testing.T, c *cluster, title string, faults []fault) {
 		}
 		wantPartitions(t, r)
 	}
-	report(t, w.report(title, counts, registers, len(bad)))
+	report(t, w.report(title, counts, troubles, registers, len(bad)))
 }
 
 // newWorkload makes the resources that clients use.
 func newWorkload(t *testing.T, c *cluster) *workload {
 	t.Helper()
-	w := &workload{t: t, history: newHistory()}
+	w := &workload{t: t, history: newHistory(), heard: newAnswers()}
 	for _, r := range c.replicas {
 		s, err := r.client()
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.heard = w.heard
 		w.clients = append(w.clients, s)
 	}
 	a := newSite(t, c.replicas[0])
@@ -239,7 +244,7 @@ func (w *workload) eventually(ctx context.Context, is func() bool) bool {
 	return false
 }
 
-func (w *workload) report(title string, faults map[string]int, registers, bad int) string {
+func (w *workload) report(title string, faults, troubles map[string]int, registers, bad int) string {
 	h := w.history
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -251,6 +256,9 @@ func (w *workload) report(title string, faults map[string]int, registers, bad in
 	}
 	for _, v := range []verb{enrol, remove, find, lock, unlock, use} {
 		row(fmt.Sprintf("%s: answered, and not known", v), fmt.Sprintf("%d, %d", h.answered[v], h.unknown[v]))
+	}
+	for _, name := range slices.Sorted(maps.Keys(troubles)) {
+		row("answer: "+name, troubles[name])
 	}
 	row("customer's key turned", w.turned.Load())
 	row("faces, persons and locks whose histories were checked", registers)

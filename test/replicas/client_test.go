@@ -24,9 +24,10 @@ import (
 
 // client sends requests to one replica, whatever host they name.
 type client struct {
-	http *http.Client
-	op   server.Operator
-	key  string // of a Face resource
+	http  *http.Client
+	op    server.Operator
+	key   string   // of a Face resource
+	heard *answers // of what replicas say when they have trouble; nil: nobody asks
 }
 
 // client returns a client of a running replica.
@@ -53,7 +54,7 @@ func (r *replica) client() (*client, error) {
 }
 
 // of is a client of another resource, at the same replica.
-func (c *client) of(key string) *client { return &client{c.http, c.op, key} }
+func (c *client) of(key string) *client { return &client{c.http, c.op, key, c.heard} }
 
 // answer is the answer to a request; of none, its status is 0.
 type answer struct {
@@ -125,7 +126,14 @@ func (c *client) send(ctx context.Context, method, address, header, value string
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{res.StatusCode, res.Header, b}, nil
+	return c.hear(method, address, answer{res.StatusCode, res.Header, b}), nil
+}
+
+func (c *client) hear(method, address string, a answer) answer {
+	if c.heard != nil {
+		c.heard.hear(method, address, a)
+	}
+	return a
 }
 
 // face makes a request of the face API.
@@ -154,10 +162,11 @@ func (c *client) token(ctx context.Context, audience string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if token := (answer{body: b}).text("access_token"); token != "" {
+	a := c.hear(req.Method, req.URL.String(), answer{res.StatusCode, res.Header, b})
+	if token := a.text("access_token"); token != "" {
 		return token, nil
 	}
-	return "", fmt.Errorf("no token: %d %s", res.StatusCode, b)
+	return "", fmt.Errorf("no token: %s", a)
 }
 
 // arm makes a request of the management plane, below the subscription.

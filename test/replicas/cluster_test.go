@@ -32,6 +32,7 @@ type cluster struct {
 	store    string   // URL of the database
 	madeUp   bool     // recognise made-up people
 	cut      int64    // KiB of the largest collection that is not cut into partitions; 0: replicas search alone
+	mounted  bool     // each replica finds the keys in its directory; else it mounts them there
 	users    *machine // that clients run on; nil: they run on this machine, as the replicas do
 	replicas []*replica
 }
@@ -46,7 +47,7 @@ func newCluster(t *testing.T, n int, madeUp bool, store string) *cluster {
 	}
 	for i := range n {
 		r := &replica{cluster: c, name: string(rune('A' + i)), listen: "127.0.0.1:0"}
-		if err := os.MkdirAll(filepath.Join(r.dir(), "keys"), 0o700); err != nil {
+		if err := os.MkdirAll(r.keys(), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		c.replicas = append(c.replicas, r)
@@ -115,6 +116,9 @@ type replica struct {
 
 func (r *replica) dir() string { return filepath.Join(r.cluster.folder, r.name) }
 
+// keys is the folder in which the replica finds the keys of all.
+func (r *replica) keys() string { return filepath.Join(r.dir(), "keys") }
+
 // start starts the replica and waits until it serves.
 func (r *replica) start() error {
 	o := options{Dir: r.dir(), Listen: r.listen, Store: r.cluster.store, PublicURL: origin,
@@ -145,15 +149,20 @@ func (r *replica) start() error {
 		return err
 	}
 	const mount = `mount --bind "$1" "$2" && shift 2 && exec "$@"`
-	own := filepath.Join(r.dir(), "keys")
 	var within []string
 	if r.machine != nil {
 		within = r.machine.within()
 	}
-	command := slices.Concat(within, []string{"sh", "-c", mount, "sh", r.cluster.keys(), own, program}, args)
+	if !r.cluster.mounted {
+		within = append(within, "sh", "-c", mount, "sh", r.cluster.keys(), r.keys())
+	}
+	command := slices.Concat(within, []string{program}, args)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = filepath.Join("..", "..") // the folder of the models
 	cmd.Env, cmd.SysProcAttr = env, ownMounts()
+	if r.cluster.mounted {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	}
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		return err

@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		sayClocks()
 		return
 	}
+	if err := isolateMounts(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	flag.Parse()
 	os.Exit(func() int {
 		var err error

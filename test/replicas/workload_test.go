@@ -23,6 +23,7 @@ type workload struct {
 	owned   *client   // key of the resource that its owner locks; http is not used
 	revoked *client   // and of the one whose key is disabled
 	history *history
+	heard   *answers
 	photos  atomic.Int64
 
 	mu    sync.Mutex
@@ -130,6 +131,7 @@ func (w *workload) enrolled(id int, s *subject, call int64, a answer, ok bool, p
 	case ok && a.status == http.StatusOK:
 		s.path = path
 		w.history.did(id, s.register, enrol, call, output{yes: true})
+	case a.status == http.StatusInsufficientStorage && s.register[0] == 'f': // nothing was written: nobody is ever found
 	case !ok:
 		w.history.did(id, s.register, enrol, call, output{unknown: true})
 	default:
@@ -152,6 +154,7 @@ func (w *workload) forget(ctx context.Context, id int, of *[]*subject) {
 	switch {
 	case ok && (a.status == http.StatusOK || a.status == http.StatusNotFound):
 		w.history.did(id, s.register, remove, call, output{yes: a.status == http.StatusOK})
+	case a.status == http.StatusInsufficientStorage: // nothing was written
 	case !ok || a.status == http.StatusConflict: // of concurrent operations; nothing was done, and that is allowed
 		w.history.did(id, s.register, remove, call, output{unknown: true})
 	default:
