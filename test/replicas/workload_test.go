@@ -131,7 +131,7 @@ func (w *workload) enrolled(id int, s *subject, call int64, a answer, ok bool, p
 	case ok && a.status == http.StatusOK:
 		s.path = path
 		w.history.did(id, s.register, enrol, call, output{yes: true})
-	case a.status == http.StatusInsufficientStorage && s.register[0] == 'f': // nothing was written: nobody is ever found
+	case a.status == http.StatusInsufficientStorage && s.register[0] == 'f': // nothing was written: it is never found
 	case !ok:
 		w.history.did(id, s.register, enrol, call, output{unknown: true})
 	default:

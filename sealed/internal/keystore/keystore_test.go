@@ -151,7 +151,8 @@ func TestDirectoryOfAnotherVolume(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, key, other, mark := t.Context(), bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte{8}, 100), []byte("m")
+			ctx, mark := t.Context(), []byte("m")
+			key, other := bytes.Repeat([]byte{7}, 100), bytes.Repeat([]byte{8}, 100)
 			if err := errors.Join(d.SetMark(ctx, nil, mark), d.Put(ctx, space, 1, key)); err != nil {
 				t.Fatal(err)
 			}
