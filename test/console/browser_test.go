@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,11 +33,23 @@ var (
 // TestMain ends the browser that the tests share.
 func TestMain(m *testing.M) {
 	flag.Parse()
+	walkSideBySide()
 	code := m.Run()
 	if b, err := chromium(); started && err == nil {
 		b.stop()
 	}
 	os.Exit(code)
+}
+
+// walkSideBySide lets twice as many tests run at a time as there are processors, unless -parallel says how many: a walk
+// waits for the browser, and for pages that ask again by themselves, for more than half of its time.
+func walkSideBySide() {
+	const atOnce = "test.parallel"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == atOnce })
+	if !given {
+		_ = flag.Set(atOnce, strconv.Itoa(2*runtime.GOMAXPROCS(0))) // a number is always taken
+	}
 }
 
 // browser is a running Chromium.
@@ -104,7 +118,11 @@ func startChromium() (*browser, error) {
 		// Nothing that begins by itself some minutes later, such as a test whether language models would run here, and
 		// no page that is slowed down because it is not in front.
 		"--disable-extensions", "--disable-features=OptimizationHints,OptimizationGuideOnDeviceModel,"+
-			"OptimizationGuideModelExecution,MediaRouter,DialMediaRouteProvider,Translate",
+			"OptimizationGuideModelExecution,MediaRouter,DialMediaRouteProvider,Translate,"+
+			"SpareRendererForSitePerProcess",
+		// Two processes for each visit, and not four: what the walks prove does not depend on which process shows a
+		// page, and starting processes is a fifth of their work.
+		"--disable-site-isolation-trials",
 		"--disable-breakpad", "--disable-hang-monitor", "--disable-ipc-flooding-protection",
 		"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows",
 		"--disable-renderer-backgrounding",

@@ -11,6 +11,7 @@ import (
 
 // TestFaces walks through the pages about enrolled people, and tries the service, with photos of made-up people.
 func TestFaces(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, people := range map[string][]string{
 		"Ada": {"ada"}, "Grace": {"grace"}, "both": {"ada", "grace"}, "nobody": nil,
