@@ -65,6 +65,7 @@ func vaultClient(t *testing.T, s *servertest.Server, vault string) *azkeys.Clien
 			return new(net.Dialer).DialContext(ctx, network, s.Addr().String())
 		}
 		client = &http.Client{Transport: transport}
+		s.LeaveWith(client)
 	}
 	options := &azkeys.ClientOptions{}
 	options.Transport, options.Retry.MaxRetries = client, -1

@@ -34,6 +34,9 @@ type Server struct {
 
 	cancel  context.CancelFunc
 	stopped func() error // waits; may be called again
+
+	mu      sync.Mutex
+	clients []*http.Client // whose idle connections Stop closes
 }
 
 // Start runs a server. What cfg leaves out: Dir is a new temporary directory, Listen a free port of 127.0.0.1,
@@ -90,7 +93,16 @@ func Start(t testing.TB, cfg server.Config) *Server {
 	if s.Client, err = client(srv.Operator(), cfg.PublicURL != ""); err != nil {
 		t.Fatal(err)
 	}
+	s.LeaveWith(s.Client)
 	return s
+}
+
+// LeaveWith has Stop close the idle connections of a client, too. A server waits a second for a client that keeps an
+// idle connection of HTTP/2 open when it stops.
+func (s *Server) LeaveWith(c *http.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients = append(s.clients, c)
 }
 
 // Token returns a token of the operator for an audience.
@@ -118,9 +130,11 @@ func (s *Server) Token(t testing.TB, audience string) string {
 // Stop stops the server as a signal would, waits until it has, and returns what Run returned.
 func (s *Server) Stop() error {
 	s.cancel()
-	if s.Client != nil {
-		s.Client.CloseIdleConnections()
+	s.mu.Lock()
+	for _, c := range s.clients {
+		c.CloseIdleConnections()
 	}
+	s.mu.Unlock()
 	return s.stopped()
 }
 
