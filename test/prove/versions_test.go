@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/visage-face/visage/server/servertest"
 )
 
 // pair is two resources of one service that get the same requests, one in version 1.2 of the contract and the other in
@@ -153,14 +155,16 @@ func (p *pair) trained(o operation) {
 	look := o
 	look.method, look.body = http.MethodGet, nil
 	look.pattern = strings.TrimSuffix(o.pattern, "/train") + "/training"
+	waiting, forget := servertest.Patience(p.t)
+	defer forget()
 	for side := range 2 {
-		for deadline := time.Now().Add(30 * time.Second); ; {
+		for {
 			_, answer, raw := p.ask(side, look)
 			state, _ := answer.(map[string]any)
 			if state["status"] != "running" && !strings.EqualFold(fmt.Sprint(state["status"]), "notStarted") {
 				break
 			}
-			if time.Now().After(deadline) {
+			if waiting.Err() != nil {
 				p.t.Fatalf("the training did not end in time: %s", raw)
 			}
 		}

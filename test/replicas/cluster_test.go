@@ -260,10 +260,11 @@ func (r *replica) run(t *testing.T, args ...string) []byte {
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	begun := time.Now()
-	deadline := time.After(time.Minute) // seconds, on a machine that has nothing else to do
+	waiting, forget := servertest.Patience(t)
+	defer forget()
 	for !is() {
 		select {
-		case <-deadline:
+		case <-waiting.Done():
 			t.Fatalf("%s did not happen in time", what)
 		case <-time.After(20 * time.Millisecond):
 		}
