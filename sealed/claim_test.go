@@ -80,6 +80,27 @@ func TestClaimsAreOfOneStore(t *testing.T) {
 	})
 }
 
+// TestBusyProcessIsNotTakenForDead: a process whose snapshots are all in use by long reads renews its row all the same,
+// so that it writes on, and others count it.
+func TestBusyProcessIsNotTakenForDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := shared(t)
+		a, process := openPausable(t, cfg)
+		b := open(t, cfg)
+		sp := create(t, a, spaceA)
+		free := process.Occupy()
+		for range 60 {
+			time.Sleep(time.Second)
+			if n := b.Replicas(); n != 2 {
+				t.Errorf("%d processes have the store open, want 2", n)
+				break
+			}
+		}
+		free()
+		put(t, sp, "x", note{"1", "one"})
+	})
+}
+
 // TestClaimOfOneThatIsPaused has a process stop renewing: another one gets its claim when it has watched it for the
 // whole time, and not before; and what the first one still tries to write under it fails.
 func TestClaimOfOneThatIsPaused(t *testing.T) {

@@ -564,8 +564,9 @@ func (p *Process) Open(ctx context.Context, cfg Config) (*Store, error) {
 type Process struct {
 	*memory.Engine
 
-	mu     sync.Mutex    // guards paused
+	mu     sync.Mutex    // guards all below
 	paused chan struct{} // closed when it goes on; nil: it is not paused
+	busy   chan struct{} // closed when there are snapshots again; nil: there are
 	before func()        // called before transactions that write to a space; nil: nothing
 }
 
@@ -589,6 +590,30 @@ func (p *Process) Resume() {
 	defer p.mu.Unlock()
 	close(p.paused)
 	p.paused = nil
+}
+
+// Occupy takes all snapshots of the engine, as many long reads do, until free.
+func (p *Process) Occupy() (free func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	busy := make(chan struct{})
+	p.busy = busy
+	return func() { close(busy) }
+}
+
+// View implements engine.Engine.
+func (p *Process) View(ctx context.Context, fn func(engine.Reader) error) error {
+	p.mu.Lock()
+	busy := p.busy
+	p.mu.Unlock()
+	if busy != nil {
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return p.Engine.View(ctx, fn)
 }
 
 // Commit implements engine.Engine.
