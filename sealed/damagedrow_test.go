@@ -29,7 +29,8 @@ func TestDamageIsNamedAtItsRow(t *testing.T) {
 	}
 	database := strings.TrimPrefix(at.Path, "/")
 	nursery := strings.Fields(server.Exec(t, database, "SELECT encode(key, 'hex') FROM visage.rows "+
-		"WHERE length(key) = 49 AND substr(key, 1, 16) = '\\x"+hex.EncodeToString(spaceA[:])+"' AND substr(key, 17, 1) = 'N'"))
+		"WHERE length(key) = 49 AND substr(key, 17, 1) = 'N' AND "+
+		"substr(key, 1, 16) = '\\x"+hex.EncodeToString(spaceA[:])+"'"))
 	if len(nursery) != 2 {
 		t.Fatalf("%d rows of new records, want 2", len(nursery))
 	}

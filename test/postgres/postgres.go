@@ -193,7 +193,7 @@ func start(o Options) (*Server, error) {
 		"unix_socket_directories = '" + s.Dir + "'", "max_connections = 200", "shared_buffers = 128MB",
 		"fsync = on", "log_min_messages = warning", "max_wal_size = 128MB", "min_wal_size = 32MB",
 	}
-	files := map[string]string{"visage.conf": strings.Join(slices.Concat(conf, o.Settings), "\n") + "\n"}
+	files := map[string]string{confFile: strings.Join(slices.Concat(conf, o.Settings), "\n") + "\n"}
 	if o.HBA != "" {
 		files["pg_hba.conf"] = o.HBA
 	} else if o.TCP {
@@ -206,7 +206,7 @@ func start(o Options) (*Server, error) {
 	}
 	main, err := os.OpenFile(filepath.Join(s.Dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err == nil {
-		_, err = main.WriteString("\ninclude 'visage.conf'\n")
+		_, err = main.WriteString("\ninclude '" + confFile + "'\n")
 		err = errors.Join(err, main.Close())
 	}
 	if err != nil {
@@ -280,6 +280,66 @@ func (s *Server) Resume(tb testing.TB) {
 	tb.Helper()
 	s.control(tb, "start", "-w")
 }
+
+// ShutDown stops the server in order: what it has committed is at its standbys, too. Its data stay until the end of the
+// test.
+func (s *Server) ShutDown(tb testing.TB) {
+	tb.Helper()
+	s.control(tb, "stop", "-m", "fast", "-w")
+}
+
+// Standby makes a copy of the running server with pg_basebackup, which follows it until Promote.
+func (s *Server) Standby(tb testing.TB) *Server {
+	tb.Helper()
+	standby, err := s.follow()
+	if err != nil {
+		tb.Fatalf("make a standby: %v", err)
+	}
+	tb.Cleanup(standby.Stop)
+	return standby
+}
+
+func (s *Server) follow() (*Server, error) {
+	base, err := folder(s.owner, inMemory())
+	if err != nil {
+		return nil, err
+	}
+	standby := &Server{Dir: filepath.Join(base, "data"), owner: s.owner}
+	fail := func(err error) (*Server, error) {
+		os.RemoveAll(base) // what is left of a temporary directory harms nobody
+		return nil, err
+	}
+	copying := exec.Command(find("pg_basebackup"), "-D", standby.Dir, "-h", s.Dir, "-p", strconv.Itoa(s.Port),
+		"-U", Superuser, "--write-recovery-conf", "--checkpoint=fast")
+	copying.Dir, copying.SysProcAttr = base, &syscall.SysProcAttr{Credential: s.owner}
+	if out, err := copying.CombinedOutput(); err != nil {
+		return fail(fmt.Errorf("pg_basebackup: %w: %s", err, out))
+	}
+	if standby.Port, err = freePort(); err != nil {
+		return fail(err)
+	}
+	conf, err := os.ReadFile(filepath.Join(standby.Dir, confFile))
+	if err != nil {
+		return fail(err)
+	}
+	own := fmt.Sprintf("port = %d\nunix_socket_directories = '%s'\n", standby.Port, standby.Dir) // the last line counts
+	if err := standby.write(confFile, string(conf)+own); err != nil {
+		return fail(err)
+	}
+	if err := standby.run(base); err != nil {
+		return fail(err)
+	}
+	return standby, nil
+}
+
+// Promote ends the standby's following: it takes writes.
+func (s *Server) Promote(tb testing.TB) {
+	tb.Helper()
+	s.control(tb, "promote", "-w")
+}
+
+// confFile has the settings of the tests.
+const confFile = "visage.conf"
 
 // Pause stops all processes of the server as they are: connections stay, and nothing answers. Unpause lets them go on.
 func (s *Server) Pause(tb testing.TB) {
