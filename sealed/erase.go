@@ -151,13 +151,20 @@ type KeyPlace struct {
 	// Unswept says why keys that a crash has left could not be destroyed yet, which is tried again; nil: there are
 	// none.
 	Unswept error
+	// Stray is how many spaces have keys there and do not exist, so that older copies of them open, as far as was seen
+	// last; it is looked at again until there are none.
+	Stray int
+	// Older says that the place was put back from an older copy, and that a key is missing there, or one that was
+	// destroyed since may be there again.
+	Older bool
 	// Refused says why no keys are changed there, so that nothing is erased: a *PlaceError; nil: they are.
 	Refused error
 }
 
 // EpochKeys says where the epoch keys lie.
 func (s *Store) EpochKeys() KeyPlace {
-	p := KeyPlace{Name: s.epochs.Name(), Refused: s.epochs.Refused()}
+	p := KeyPlace{Name: s.epochs.Name(), Refused: s.epochs.Refused(), Stray: int(s.stray.Load()),
+		Older: s.older.Load() > 0}
 	p.Grade, p.Why = s.epochs.Grade()
 	if err := s.unswept.Load(); err != nil {
 		p.Unswept = *err
@@ -228,11 +235,10 @@ func (s *Store) sweepAtStart(ctx context.Context) error {
 	for pause := sweepFirst; ; pause = min(2*pause, sweepLast) {
 		err := s.sweepLeft(ctx)
 		s.unswept.Store(&err)
-		if err == nil || ctx.Err() != nil || volume.IsFull(err) {
-			s.reportStrayKeys(ctx)
+		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		if !event.IsOutage(err) {
+		if !event.IsOutage(err) && !volume.IsFull(err) {
 			return err
 		}
 		s.report(Event{Kind: EraseDelayed, Note: s.epochs.Name(), Err: err})
@@ -280,28 +286,96 @@ func (s *Store) sweepEpochsOf(ctx context.Context, id SpaceID) error {
 	return s.bundles.EndEpochs(ctx, id, doc.Current.Epoch)
 }
 
+// lookAgain is how long keys that should not be there, or that are missing, are left before somebody looks whether an
+// operator has put that right.
+const lookAgain = 10 * time.Minute
+
+// watchKeys looks at the place of the epoch keys: once, and again for as long as something is wrong there.
+func (s *Store) watchKeys(ctx context.Context) {
+	for {
+		wrong := s.countStrayKeys(ctx)
+		if told := s.older.Load(); told > 0 {
+			wrong = !s.keysAreWhole(ctx) || !s.older.CompareAndSwap(told, 0) || wrong
+		}
+		var again <-chan time.Time
+		if wrong {
+			again = time.After(lookAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.putBack:
+		case <-again:
+		}
+	}
+}
+
+// noteOlder is the report of the place of the epoch keys.
+func (s *Store) noteOlder(e Event) {
+	if e.Kind == KeysOlder {
+		s.older.Add(1)
+		select {
+		case s.putBack <- struct{}{}:
+		default:
+		}
+	}
+	s.report(e)
+}
+
+// keysAreWhole destroys what should have been destroyed already, and reports whether that is done and each key is there
+// that a bundle names.
+func (s *Store) keysAreWhole(ctx context.Context) bool {
+	if err := s.sweepLeft(ctx); err != nil {
+		return false
+	}
+	ids, err := s.Spaces().List(ctx)
+	if err != nil {
+		return false
+	}
+	for _, id := range append(ids, Operator) {
+		doc, err := func() (keys.Doc, error) {
+			defer s.root.Hold()()
+			return s.bundles.Read(ctx, id)
+		}()
+		if errors.Is(err, ErrNoSpace) {
+			continue // it was dropped
+		}
+		there, listErr := s.epochs.List(ctx, format.ID(id))
+		if err != nil || listErr != nil {
+			return false
+		}
+		for _, e := range doc.Epochs {
+			if !slices.Contains(there, e.Number) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // namedStray is how many spaces a report of stray keys names.
 const namedStray = 20
 
-// reportStrayKeys reports the spaces that have epoch keys and no bundle: spaces that were dropped come back like that
-// when the place of the keys is restored from an older copy. The keys are not destroyed, for this is also what an older
-// copy of the data looks like.
-func (s *Store) reportStrayKeys(ctx context.Context) {
+// countStrayKeys counts the spaces that have epoch keys and no bundle, reports them when their number has changed, and
+// says whether there are any, or may be. Spaces that were dropped come back like that when the place of the keys is
+// restored from an older copy. The keys are not destroyed, for this is also what an older copy of the data looks like.
+func (s *Store) countStrayKeys(ctx context.Context) (some bool) {
 	stray, err := s.strayKeys(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.report(Event{Kind: KeysStray, Note: "they could not be counted", Err: err})
 		}
-		return
+		return true
 	}
-	if len(stray) == 0 {
-		return
+	if before := s.stray.Swap(int64(len(stray))); len(stray) == 0 || int(before) == len(stray) {
+		return len(stray) > 0
 	}
 	note := fmt.Sprintf("%d spaces in %s:", len(stray), s.epochs.Name())
 	for _, space := range stray[:min(len(stray), namedStray)] {
 		note += " " + space.String()
 	}
 	s.report(Event{Kind: KeysStray, Note: note})
+	return true
 }
 
 // strayKeys returns the spaces that have epoch keys and no bundle. Where processes share the store, one that is being

@@ -60,7 +60,7 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 	s := &Store{
 		report: cfg.Report, spaces: map[SpaceID]*Space{}, shared: cfg.Shared && eng.Shared(),
 		steps: cfg.steps(),
-		folds: newFolds(), erasures: newErasures(), rotation: newRotation(),
+		folds: newFolds(), erasures: newErasures(), rotation: newRotation(), putBack: make(chan struct{}, 1),
 	}
 	if s.report == nil {
 		s.report = func(Event) {}
@@ -316,6 +316,7 @@ func (s *Store) Run(ctx context.Context) error {
 		if unswept = s.sweepAtStart(ctx); unswept != nil {
 			stop()
 		}
+		s.watchKeys(ctx)
 	})
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
@@ -416,7 +417,7 @@ func (s *Store) openPlace(ctx context.Context, cfg Config, eng engine.Engine) (*
 		return nil, away("the place of the epoch keys", err)
 	}
 	// A folder beside the data of one machine is copied with it, and is nobody else's.
-	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.report, Accept: cfg.AcceptRollback,
+	p, err := place.Open(ctx, place.Config{In: in, Root: s.root, Report: s.noteOlder, Accept: cfg.AcceptRollback,
 		Beats: s.database != nil || cfg.keysElsewhere(), Found: cfg.FindKeys, Moving: cfg.moving,
 		ReadOnly: cfg.ReadOnly,
 		Alone:    func() bool { return s.Replicas() == 1 },

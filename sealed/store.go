@@ -110,6 +110,9 @@ type Store struct {
 	anchors  *keys.Anchors
 	rotation rotation
 	unswept  atomic.Pointer[error] // of the newest attempt at what a crash has left
+	stray    atomic.Int64          // spaces that have epoch keys and do not exist, when somebody last looked
+	older    atomic.Int64          // times that the place of the epoch keys was put back, and is not known to be whole
+	putBack  chan struct{}         // wakes watchKeys
 
 	lifecycle sync.Mutex // held while a space comes or goes; taken before mu
 

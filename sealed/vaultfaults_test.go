@@ -3,6 +3,7 @@ package sealed_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +30,7 @@ type kv struct {
 	values  map[string][][]byte // by version; nil: destroyed
 	refuses bool
 	away    bool // no answer
+	full    bool // its disk is
 	stale   bool // lists are of a standby that has heard of nothing
 }
 
@@ -60,6 +63,9 @@ func (k *kv) call(op func()) error {
 	}
 	if k.away {
 		return &keysource.Error{Class: keysource.ErrUnknown, Text: "no answer"}
+	}
+	if k.full {
+		return fmt.Errorf("write: %w", syscall.ENOSPC)
 	}
 	op()
 	return nil
@@ -221,6 +227,12 @@ func (k *kv) leave(away bool) {
 	k.away = away
 }
 
+func (k *kv) fill(full bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.full = full
+}
+
 // TestCloseWhileTheKeysAreAway waits as long as one call does, however many anchors there are to write, and writes them
 // all when the place answers.
 func TestCloseWhileTheKeysAreAway(t *testing.T) {
@@ -273,9 +285,15 @@ func TestOpenWhileTheKeysAreAway(t *testing.T) {
 	})
 }
 
-// TestSweepWaitsForTheKeys: what a crash has left is destroyed when the place of the keys answers, and the store is
-// served until then.
+// TestSweepWaitsForTheKeys: what a crash has left is destroyed when the place of the keys answers, or has room, and the
+// store is served until then.
 func TestSweepWaitsForTheKeys(t *testing.T) {
+	for name, trouble := range map[string]func(*kv, bool){"away": (*kv).leave, "full": (*kv).fill} {
+		t.Run(name, func(t *testing.T) { sweepWaits(t, trouble) })
+	}
+}
+
+func sweepWaits(t *testing.T, trouble func(k *kv, on bool)) {
 	synctest.Test(t, func(t *testing.T) {
 		vault := newKV()
 		var delayed atomic.Int64
@@ -295,7 +313,7 @@ func TestSweepWaitsForTheKeys(t *testing.T) {
 			t.Fatal("dropped without the keys")
 		}
 		vault.refuse(false)
-		vault.leave(true)
+		trouble(vault, true)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		ran := make(chan error, 1)
@@ -310,7 +328,7 @@ func TestSweepWaitsForTheKeys(t *testing.T) {
 			t.Errorf("after ten minutes: %+v, reported %d times", p, n)
 		}
 		put(t, sp, "x", note{"2", "two"})
-		vault.leave(false)
+		trouble(vault, false)
 		time.Sleep(2 * time.Minute)
 		if p := s.EpochKeys(); p.Unswept != nil || p.Refused != nil {
 			t.Errorf("afterwards: %+v", p)
@@ -497,6 +515,62 @@ func TestKeysOfSpacesThatAreGone(t *testing.T) {
 		}
 		if after := vault.keys(); !slices.Equal(after, before) {
 			t.Errorf("there are the keys %v, there were %v", after, before)
+		}
+	})
+}
+
+// TestKeysThatArePutRight: what is said of stray keys ends when an operator has removed them, and what is said of a
+// place that was put back from an older copy when the missing keys were brought back, without a restart.
+func TestKeysThatArePutRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		vault := newKV()
+		cfg := placed(t, "", vault)
+		s := open(t, cfg)
+		create(t, s, spaceA)
+		create(t, s, spaceB)
+		older := maps.Clone(vault.values)
+		eraseSomething(t, s, spaceA)
+		if err := s.Spaces().Drop(t.Context(), spaceB); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		closeStore(t, s)
+		newest := vault.keys()
+		missing := map[string][][]byte{}
+		for _, path := range newest {
+			if older[path] == nil {
+				missing[path] = vault.values[path]
+			}
+		}
+		vault.values = older
+
+		s = open(t, cfg)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		time.Sleep(time.Hour)
+		if p := s.EpochKeys(); p.Stray != 1 || !p.Older {
+			t.Errorf("put back from an older copy: %+v", p)
+		}
+		vault.mu.Lock()
+		maps.Copy(vault.values, missing)
+		for path := range vault.values {
+			if strings.Contains(path, strings.ReplaceAll(spaceB.String(), "-", "")) {
+				delete(vault.values, path)
+			}
+		}
+		vault.mu.Unlock()
+		time.Sleep(11 * time.Minute)
+		if p := s.EpochKeys(); p.Stray != 0 || p.Older {
+			t.Errorf("put right: %+v", p)
+		}
+		if left := vault.keys(); !slices.Equal(left, newest) {
+			t.Errorf("the keys %v are there, want %v", left, newest)
+		}
+		stop()
+		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
 		}
 	})
 }
