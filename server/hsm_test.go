@@ -9,6 +9,7 @@ import (
 	api "github.com/miekg/pkcs11"
 
 	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/internal/durable"
 	"github.com/visage-face/visage/keysource/helper"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/test/keystores"
@@ -23,7 +24,26 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(inMemory(m))
+}
+
+// inMemory runs the tests with their folders in memory if there is room: they have files synced thousands of times,
+// which takes half of their time on a busy disk. Tests of full disks mount volumes of their own.
+func inMemory(m *testing.M) int {
+	const memory, room = "/dev/shm", 4 << 30
+	if free, _, err := durable.Room(memory); err != nil || free < room {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp(memory, "visage-server-")
+	if err != nil {
+		return m.Run()
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Setenv("TMPDIR", dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // hsm is a token of SoftHSM. A resource reaches the keys whose label has its principal.
