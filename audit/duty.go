@@ -14,7 +14,8 @@ import (
 const (
 	dutyClaim = "audit/sign"
 	dutyLasts = 10 * time.Second // after its process has ended: so long nothing is signed
-	dutyAsk   = 3 * time.Second  // between two attempts of the other processes to get it
+	dutyAsk   = 3 * time.Second  // between two attempts to get it
+	dutyWait  = time.Second      // so long one attempt waits for the store: entries wait with it
 )
 
 // duty is the right to sign.
@@ -36,9 +37,13 @@ func (l *Log) takeDuty(ctx context.Context) (bool, error) {
 	if time.Now().Before(l.duty.next) {
 		return false, nil
 	}
+	ctx, stop := context.WithTimeout(ctx, dutyWait)
+	defer stop()
 	claim, err := l.store.Claim(ctx, dutyClaim, dutyLasts)
-	if errors.Is(err, sealed.ErrClaimed) {
+	if err != nil {
 		l.duty.next = time.Now().Add(dutyAsk)
+	}
+	if errors.Is(err, sealed.ErrClaimed) {
 		return false, nil
 	}
 	if err != nil {

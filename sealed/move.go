@@ -110,6 +110,9 @@ func (m *move) run(ctx context.Context) error {
 	if err := m.alone(ctx); err != nil {
 		return err
 	}
+	if source, ok := m.source.(engine.Freezer); ok {
+		return source.Freeze(ctx, func(r engine.Reader) error { return m.copy(ctx, r) })
+	}
 	return m.source.Update(ctx, func(w engine.Writer) error { return m.copy(ctx, w) }) // it writes nothing
 }
 

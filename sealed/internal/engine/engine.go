@@ -147,6 +147,12 @@ type Loader interface {
 	Load(ctx context.Context, rows Batch) error
 }
 
+// Freezer is an engine that ends a transaction which writes when nothing happens in it for seconds.
+type Freezer interface {
+	// Freeze runs fn, which may take its time, on the rows as they are, while no other transaction writes.
+	Freeze(ctx context.Context, fn func(Reader) error) error
+}
+
 // CommitAndWait is Commit, and returns when what fn wrote is durable.
 func CommitAndWait(ctx context.Context, e Engine, scope format.ID, fn func(Writer) error) error {
 	wait, err := e.Commit(ctx, scope, fn)

@@ -126,7 +126,8 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 		return strconv.FormatInt((times * patience).Milliseconds(), 10)
 	}
 	pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, sessionSettings, milliseconds(statementPatience), milliseconds(lockPatience))
+		_, err := conn.Exec(ctx, sessionSettings, milliseconds(statementPatience), milliseconds(lockPatience),
+			strconv.FormatInt(idleTime.Milliseconds(), 10))
 		if err == nil {
 			left.since.Store(0)
 		}
@@ -137,9 +138,9 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 
 // sessionSettings are what the engine relies on, whatever the server's configuration says: a commit that is answered
 // is durable; rows are found by their index, also in a table that was just filled and has no statistics yet; statements
-// end, and wait for others' locks, within a time ($1 and $2, in milliseconds); a transaction that waits for something
-// else keeps its locks; and a server drops sessions whose machine is gone, with the locks that they hold, within a
-// minute.
+// end, and wait for others' locks, within a time ($1 and $2, in milliseconds); the server ends a session that does
+// nothing within a transaction for a time ($3), as that of a process which is paused, so that its locks do not stop all
+// others; and it drops sessions whose machine is gone, with the locks that they hold, within a minute.
 const sessionSettings = `SELECT
 	set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
@@ -147,7 +148,7 @@ const sessionSettings = `SELECT
 	set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false),
 	set_config('enable_sort', 'off', false), set_config('jit', 'off', false),
 	set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
-	set_config('idle_in_transaction_session_timeout', '0', false),
+	set_config('idle_in_transaction_session_timeout', $3, false),
 	set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
 	set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '50000', false)`
 

@@ -216,10 +216,10 @@ func (e *FullError) Shortage() string {
 }
 
 // definite reports whether an error of a commit is the server's word that nothing was committed. One that ends the
-// session is not: it may come after the commit.
+// session is not: it may come after the commit. That a transaction was idle for too long can only come before.
 func definite(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.SeverityUnlocalized == "ERROR"
+	return ok && (pg.SeverityUnlocalized == "ERROR" || pg.Code == idleTimeout)
 }
 
 // pause waits about so long, or until ctx ends.

@@ -265,6 +265,56 @@ func TestSlowDatabase(t *testing.T) {
 	recovers(t, e, "a")
 }
 
+// TestPausedWriter has a transaction do nothing, as that of a process which is paused, until another one of the same
+// scope has written. A snapshot, and a transaction that may idle, last longer.
+func TestPausedWriter(t *testing.T) {
+	server := pgtest.Shared(t)
+	address, moved := server.Database(t), server.Database(t)
+	paused := open(t, postgres.Config{URL: address})
+	other := open(t, postgres.Config{URL: address, Patience: 8 * time.Second})
+	put := func(e *postgres.Engine, key string, do func() error) error {
+		return engine.CommitAndWait(t.Context(), e, format.ID{1}, func(w engine.Writer) error {
+			if err := do(); err != nil {
+				return err
+			}
+			return w.Put([]byte(key), enginetest.Value(1))
+		})
+	}
+	runs := 0
+	write := func() error {
+		return put(paused, "a", func() error {
+			if runs++; runs > 1 {
+				return nil
+			}
+			return put(other, "b", func() error { return nil })
+		})
+	}
+	idle := func(r engine.Reader, do func() error) error {
+		_, _, err := r.Get([]byte("a"))
+		if err == nil {
+			err = do()
+		}
+		if err == nil {
+			_, there, read := r.Get([]byte("a"))
+			if err = read; there {
+				t.Error("it is not the same moment any more")
+			}
+		}
+		return err
+	}
+	still := open(t, postgres.Config{URL: moved})
+	err := still.Freeze(t.Context(), func(r engine.Reader) error {
+		return idle(r, func() error {
+			return other.View(t.Context(), func(r engine.Reader) error { return idle(r, write) })
+		})
+	})
+	if err != nil || runs != 2 {
+		t.Errorf("after %d runs: %v", runs, err)
+	}
+	wantRow(t, other, "a", true)
+	wantRow(t, other, "b", true)
+}
+
 // TestConnectionsRunOut uses all connections of the role, and all of the engine's own.
 func TestConnectionsRunOut(t *testing.T) {
 	server := pgtest.Shared(t)

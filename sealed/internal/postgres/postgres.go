@@ -52,6 +52,9 @@ const (
 	// so many times its patience the engine waits for a lock that another process's transaction holds, and for a
 	// statement
 	lockPatience, statementPatience = 2, 4
+	// so long a transaction that writes may do nothing before the server ends it and it runs again: less than passes
+	// between the renewal of a claim and its end, so that a process that is paused within one takes no claim of others
+	idleTime = 5 * time.Second
 	// so often a transaction runs that was refused because the server is read-only: it may be the former primary
 	maxReadOnly = 3
 	// so often a transaction that conflicts with others runs, with a growing delay between

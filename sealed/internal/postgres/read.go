@@ -22,6 +22,13 @@ const (
 	pageRest = "SELECT key, value FROM visage.rows WHERE key >= $1 ORDER BY key LIMIT $2"
 )
 
+// The statements that begin a snapshot. It may idle: what is done with its rows, such as a backup to a slow disk, takes
+// as long as it takes, and it holds no lock that a writer waits for.
+const (
+	beginView = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	mayIdle   = "SET LOCAL idle_in_transaction_session_timeout = 0"
+)
+
 // The first page of a scan is small, as most scans end in it. Later ones grow until they hold about pageBytes.
 const (
 	firstPage = 32
@@ -94,10 +101,14 @@ func (v *view) begin(sql string, args []any, collect func(pgx.Rows) error) error
 		bounded, stop := v.e.bound(v.ctx)
 		defer stop()
 		b := &pgx.Batch{}
-		b.Queue("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+		b.Queue(beginView)
+		b.Queue(mayIdle)
 		b.Queue(sql, args...)
 		results := conn.SendBatch(bounded, b)
 		if _, err = results.Exec(); err == nil {
+			_, err = results.Exec()
+		}
+		if err == nil {
 			var rows pgx.Rows
 			if rows, err = results.Query(); err == nil {
 				err = drain(rows, collect)

@@ -142,7 +142,7 @@ func (e *Engine) importSnapshot(ctx context.Context, name string) (*pgxpool.Conn
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(bounded, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '"+name+"'")
+	_, err = conn.Exec(bounded, beginView+"; SET TRANSACTION SNAPSHOT '"+name+"'; "+mayIdle)
 	if err != nil {
 		finish(conn)
 		return nil, err
@@ -159,7 +159,7 @@ func (e *Engine) checkSnapshots(ctx context.Context) error {
 	}
 	defer finish(conn)
 	var name string
-	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
+	if _, err := conn.Exec(ctx, beginView); err != nil {
 		return cause(err)
 	}
 	err = conn.QueryRow(ctx, exportSnapshot).Scan(&name)

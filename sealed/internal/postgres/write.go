@@ -44,43 +44,48 @@ const (
 
 // Update implements engine.Engine.
 func (e *Engine) Update(ctx context.Context, fn func(engine.Writer) error) error {
-	return e.write(ctx, format.ID{}, true, fn)
+	return e.write(ctx, &writer{all: true}, fn)
+}
+
+// Freeze implements engine.Freezer.
+func (e *Engine) Freeze(ctx context.Context, fn func(engine.Reader) error) error {
+	return e.write(ctx, &writer{all: true, idles: true}, func(w engine.Writer) error { return fn(w) })
 }
 
 // Commit implements engine.Engine. What it wrote is durable when it returns.
 func (e *Engine) Commit(
 	ctx context.Context, scope format.ID, fn func(engine.Writer) error,
 ) (wait func() error, err error) {
-	if err := e.write(ctx, scope, false, fn); err != nil {
+	if err := e.write(ctx, &writer{scope: scope}, fn); err != nil {
 		return nil, err
 	}
 	return func() error { return nil }, nil
 }
 
 // write runs a transaction of one scope, or of all; then the row of the zero scope is its own.
-func (e *Engine) write(ctx context.Context, scope format.ID, all bool, fn func(engine.Writer) error) error {
+func (e *Engine) write(ctx context.Context, as *writer, fn func(engine.Writer) error) error {
 	if err := e.enter(ctx); err != nil {
 		return err
 	}
 	defer e.gate.Leave()
 	// Within the process, those that exclude each other wait here, in the order in which they came.
-	if all {
+	if as.all {
 		if err := e.locks.LockAll(ctx); err != nil {
 			return err
 		}
 		defer e.locks.UnlockAll()
 	} else {
-		if err := e.locks.Lock(ctx, scope); err != nil {
+		if err := e.locks.Lock(ctx, as.scope); err != nil {
 			return err
 		}
-		defer e.locks.Unlock(scope)
+		defer e.locks.Unlock(as.scope)
 	}
 	if err := e.slot(ctx, e.writers); err != nil {
 		return err
 	}
 	defer func() { <-e.writers }()
 	return e.again(ctx, func() error {
-		w := &writer{e: e, ctx: ctx, scope: scope, all: all}
+		w := &writer{e: e, ctx: ctx, scope: as.scope, all: as.all, idles: as.idles}
 		return w.transact(fn)
 	})
 }
@@ -92,6 +97,7 @@ type writer struct {
 	conn  *pgxpool.Conn
 	scope format.ID
 	all   bool
+	idles bool // it may do nothing for as long as it likes
 
 	version int64  // that the scope has when this is committed
 	token   []byte // that the scope's row has then
@@ -155,12 +161,15 @@ func (w *writer) begin() error {
 	} else {
 		b.Queue(lockOne)
 	}
+	if w.idles {
+		b.Queue(mayIdle)
+	}
 	b.Queue(claimScope, w.scope[:], w.token)
 	ctx, stop := w.e.bound(w.ctx)
 	defer stop()
 	results := w.conn.SendBatch(ctx, b)
-	_, err := results.Exec()
-	if err == nil {
+	var err error
+	for n := b.Len() - 1; n > 0 && err == nil; n-- {
 		_, err = results.Exec()
 	}
 	if err == nil {
