@@ -119,7 +119,7 @@ func startChromium() (*browser, error) {
 		// no page that is slowed down because it is not in front.
 		"--disable-extensions", "--disable-features=OptimizationHints,OptimizationGuideOnDeviceModel,"+
 			"OptimizationGuideModelExecution,MediaRouter,DialMediaRouteProvider,Translate,"+
-			"SpareRendererForSitePerProcess",
+			"SpareRendererForSitePerProcess,WebUIOmniboxPopup,WebUIOmniboxFullPopup,WebUIOmniboxAimPopup",
 		// Two processes for each visit, and not four: what the walks prove does not depend on which process shows a
 		// page, and starting processes is a fifth of their work.
 		"--disable-site-isolation-trials",

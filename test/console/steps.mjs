@@ -31,23 +31,28 @@ export function hands(page) {
     button: (name, within = page) => within.getByRole('button', { name, exact: true }).first(),
     link: (name, within = page) => within.getByRole('link', { name, exact: true }).first(),
     // send presses a button and expects a sentence about what was done. A page without scripts loads itself anew, without
-    // the sentence: that waits until it was read.
+    // the sentence: it must not until that was read. It is stopped, since nothing can be read while a page waits to load.
     async send(name, said) {
-      let read;
-      const reading = new Promise((resolve) => { read = resolve; });
-      const hold = async (route) => {
+      let sent = false;
+      let stopped = false;
+      const stop = async (route) => {
         const asked = route.request();
-        if (asked.isNavigationRequest() && asked.method() === 'GET') await reading;
+        if (sent && asked.isNavigationRequest() && asked.method() === 'GET') {
+          stopped = true;
+          await route.abort('aborted');
+          return;
+        }
+        sent ||= asked.method() === 'POST';
         await route.continue();
       };
-      await page.route(`${base}/**`, hold);
+      await page.route(`${base}/**`, stop);
       try {
         await self.press(self.button(name));
         await self.says(said);
       } finally {
-        await page.unroute(`${base}/**`, hold);
-        read();
+        await page.unroute(`${base}/**`, stop);
       }
+      if (stopped) await page.reload();
     },
     async follow(name) {
       await self.press(self.link(name));
