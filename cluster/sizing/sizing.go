@@ -117,11 +117,11 @@ func (f Figures) perFace(of func(Point) int64) float64 {
 	return each
 }
 
-// Need is what a cluster is for. Zero values mean the defaults.
+// Need is what a cluster is for. Zero values mean the defaults, where there are any.
 type Need struct {
 	Faces      int64   // at least 1
 	Rate       float64 // identifications a second
-	Photos     float64 // photos a second that are analysed; default: one for each identification
+	Photos     float64 // photos a second that are analysed
 	Replicas   int     // that have each partition in memory; default 2
 	Dim        int     // numbers of a template; default 192, as of mobileface
 	NodeMemory int64   // bytes; default 64 GiB
@@ -130,38 +130,43 @@ type Need struct {
 
 const (
 	galleryShare = 0.75 // of a node's memory is for galleries
+	filled       = 0.9  // of that is planned for, since gallery-memory is a bound that galleries must not reach
 	busyShare    = 0.6  // of a node's processors is used, so that peaks do not queue
-	spread       = 1.25 // a node serves at most so much more than its share: package placement
 	perNode      = 8    // partitions that a node's memory holds, so that they spread
 	freeDisk     = 2    // the embedded engine needs room to rewrite its files
 	mostFaces    = 1e12
+	mostNodes    = 1024 // that partitions are placed on
+	readings     = 2    // of a collection, for parts that are loaded at once: see package face
+	readRate     = 3e5  // faces a second from PostgreSQL: a million in 3.3 s, on 2 processors with the service's work
 )
 
 // Plan is a cluster.
 type Plan struct {
-	Nodes        int           `json:"nodes"`
-	Bound        string        `json:"bound"` // what the number of nodes follows from: memory, processors, replicas
-	Partitions   int           `json:"partitions"`
-	Replicas     int           `json:"replicas"`
-	NodeMemory   int64         `json:"memoryBytesPerNode"`
-	NodeGallery  int64         `json:"galleryBytesPerNode"` // at most, of them
-	NodeCores    int           `json:"coresPerNode"`
-	Cores        float64       `json:"coresBusy"`                    // by all requests together
-	Galleries    int64         `json:"galleryBytes"`                 // of all replicas together
-	Identify     time.Duration `json:"identifyProcessorNanoseconds"` // of one identification
-	Alone        time.Duration `json:"identifyAloneNanoseconds"`     // elapsed, of one alone
-	LoadTime     time.Duration `json:"loadNanoseconds"`              // until a node has loaded its share
-	Disk         int64         `json:"diskBytes"`                    // embedded engine, with room to rewrite
-	Database     int64         `json:"databaseBytes"`                // PostgreSQL, after enrolling
-	DatabaseRows int64         `json:"databaseRows"`
-	Assumptions  []string      `json:"assumptions"`
+	Nodes           int           `json:"nodes"`
+	Bound           string        `json:"bound"` // what the number of nodes follows from: memory, processors, replicas
+	Partitions      int           `json:"partitions"`
+	Replicas        int           `json:"replicas"`
+	NodeMemory      int64         `json:"memoryBytesPerNode"`
+	GalleryMemory   int64         `json:"galleryMemory"`       // the setting of each node, whole MiB
+	PartitionMemory int64         `json:"partitionMemory"`     // the setting of each node, whole MiB
+	NodeGallery     int64         `json:"galleryBytesPerNode"` // at most
+	NodeCores       int           `json:"coresPerNode"`
+	Cores           float64       `json:"coresBusy"`                    // by all requests together
+	Galleries       int64         `json:"galleryBytes"`                 // of all nodes together
+	Identify        time.Duration `json:"identifyProcessorNanoseconds"` // of one identification
+	Alone           time.Duration `json:"identifyAloneNanoseconds"`     // elapsed, of one alone
+	LoadTime        time.Duration `json:"loadNanoseconds"`              // until a node that starts alone is loaded
+	TrainTime       time.Duration `json:"trainNanoseconds"`             // of a training
+	LoadRows        int64         `json:"loadRows"`                     // faces that a node reads, also in a training
+	TrainRows       int64         `json:"trainRows"`                    // faces that all nodes read in a training
+	Disk            int64         `json:"diskBytes"`                    // embedded engine, with room to rewrite
+	Database        int64         `json:"databaseBytes"`                // PostgreSQL, after enrolling
+	DatabaseRows    int64         `json:"databaseRows"`
+	Assumptions     []string      `json:"assumptions"`
 }
 
 // fill sets the defaults and checks a need.
 func (n *Need) fill() error {
-	if n.Photos == 0 {
-		n.Photos = n.Rate
-	}
 	if n.Replicas == 0 {
 		n.Replicas = 2
 	}
@@ -191,18 +196,20 @@ func (n *Need) fill() error {
 	return nil
 }
 
-// Plan computes the cluster that a need asks for.
+// Plan computes the cluster that a need asks for, with the settings by which servers then do as planned.
 func (f Figures) Plan(n Need) (Plan, error) {
 	if err := n.fill(); err != nil {
 		return Plan{}, err
 	}
 	whole := f.Gallery(n.Faces, n.Dim)
-	room := int64(float64(n.NodeMemory) * galleryShare)
 	p := Plan{Replicas: n.Replicas, NodeMemory: n.NodeMemory, NodeCores: n.NodeCores, Partitions: 1}
+	p.GalleryMemory = wholeMiB(float64(n.NodeMemory) * galleryShare)
+	p.PartitionMemory = p.GalleryMemory
+	room := int64(float64(p.GalleryMemory) * filled)
 	if whole > room {
-		p.Partitions = placement.Partitions(whole, room/perNode, 0)
+		p.PartitionMemory = wholeMiB(float64(p.GalleryMemory) / perNode)
+		p.Partitions = placement.Partitions(whole, p.PartitionMemory, 0)
 	}
-	p.Galleries = whole * int64(n.Replicas)
 	part := n.Faces / int64(p.Partitions)
 	each := f.Search(part, n.Dim)
 	p.Identify = time.Duration(f.Request) + time.Duration(p.Partitions)*each
@@ -210,31 +217,10 @@ func (f Figures) Plan(n Need) (Plan, error) {
 		p.Identify += time.Duration(p.Partitions) * time.Duration(f.Partition)
 	}
 	p.Cores = n.Rate*p.Identify.Seconds() + n.Photos*time.Duration(f.Photo).Seconds()
-
-	// A gallery that is not split has no neighbours among whom it must spread.
-	memory := n.Replicas
-	if p.Partitions > 1 {
-		memory = int(math.Ceil(float64(p.Galleries) * spread / float64(room)))
+	if err := p.chooseNodes(whole, room); err != nil {
+		return Plan{}, err
 	}
-	processors := int(math.Ceil(p.Cores / busyShare / float64(n.NodeCores)))
-	p.Nodes, p.Bound = n.Replicas, "replicas"
-	if memory > p.Nodes {
-		p.Nodes, p.Bound = memory, "memory"
-	}
-	if processors > p.Nodes {
-		p.Nodes, p.Bound = processors, "processors"
-	}
-	if whole/int64(p.Partitions) > room {
-		return Plan{}, fmt.Errorf("a collection has at most %d partitions, of %d bytes each here, and galleries may "+
-			"take %d bytes of a node; nodes with more memory are needed", p.Partitions, whole/int64(p.Partitions), room)
-	}
-	most := p.mostOnOne()
-	for p.Partitions > 1 && int64(most)*(whole/int64(p.Partitions)) > room { // whole partitions fill a node less well
-		p.Nodes++
-		most = p.mostOnOne()
-	}
-	p.NodeGallery = int64(most) * (whole / int64(p.Partitions))
-	p.LoadTime = time.Duration(float64(most) * float64(part) * float64(f.Load) / float64(n.NodeCores))
+	f.load(&p, n.Faces)
 	// Of one search, a node answers its share of the partitions one after another, each on all of its processors.
 	turns := int(math.Ceil(float64(p.Partitions) / float64(p.Nodes)))
 	p.Alone = time.Duration(f.Request) + time.Duration(turns)*each/time.Duration(n.NodeCores)
@@ -246,22 +232,106 @@ func (f Figures) Plan(n Need) (Plan, error) {
 	p.Assumptions = []string{
 		fmt.Sprintf("measured on %s on a machine with %s; other processors differ", f.Date, f.Machine),
 		fmt.Sprintf("one face a person, templates of %d numbers, one collection that is searched as a whole", n.Dim),
-		fmt.Sprintf("%.0f %% of a node's memory is for galleries, %.0f %% of its processors are busy", 100*galleryShare,
-			100*busyShare),
+		fmt.Sprintf("%.0f %% of a node's memory is for galleries, %.0f %% of that is used; %.0f %% of its processors "+
+			"are busy", 100*galleryShare, 100*filled, 100*busyShare),
 		"every identification reads the gallery alone: searches that share a reading need less",
 		fmt.Sprintf("%g photos a second are analysed, for %.1f ms of a processor each", n.Photos,
 			time.Duration(f.Photo).Seconds()*1000),
+		fmt.Sprintf("PostgreSQL gives %d faces a second to all nodes together, as one with 2 processors did; "+
+			"a node opens %.0f a second", int(readRate), float64(p.NodeCores)*1e9/float64(f.Load)),
+		"during a training, the former version of the collection leaves memory where both do not fit; searches of " +
+			"what has left are refused with 503",
 		"above the largest measured number of faces everything grows in proportion",
 		"PostgreSQL as it is after enrolling, with its indexes and dead rows, without its log and archives",
 	}
 	return p, nil
 }
 
-// mostOnOne returns how many partitions a node serves at most; see placement.Members.Place.
-func (p Plan) mostOnOne() int {
-	if p.Partitions == 1 {
-		return 1
+// wholeMiB rounds down, so that a setting can be written as a number of MiB.
+func wholeMiB(bytes float64) int64 { return int64(bytes) >> 20 << 20 }
+
+// chooseNodes finds the smallest number of nodes whose memory, of which galleries may take room bytes each, and
+// processors are enough. Processors are in p.Cores.
+func (p *Plan) chooseNodes(whole, room int64) error {
+	part := (whole + int64(p.Partitions) - 1) / int64(p.Partitions)
+	if part > room {
+		return fmt.Errorf("a collection has at most %d partitions, of %d bytes each here, and galleries may "+
+			"take %d bytes of a node; nodes with more memory are needed", p.Partitions, part, room)
 	}
-	share := float64(p.Partitions*p.Replicas) / float64(p.Nodes)
-	return min(int(math.Ceil(share*spread)), p.Partitions)
+	p.Nodes, p.Bound = p.Replicas, "replicas"
+	if n := int(math.Ceil(p.Cores / busyShare / float64(p.NodeCores))); n > p.Nodes {
+		p.Nodes, p.Bound = n, "processors"
+	}
+	for {
+		if p.Nodes > mostNodes {
+			return fmt.Errorf("more than %d nodes would be needed, which is the most that there can be; nodes with "+
+				"more memory and processors are needed", mostNodes)
+		}
+		most, err := p.fullest(int(room / part))
+		if err != nil {
+			return err
+		}
+		if p.NodeGallery = int64(most) * part; p.NodeGallery <= room {
+			break
+		}
+		p.Nodes, p.Bound = p.Nodes+1, "memory"
+	}
+	p.Galleries = whole * int64(p.Replicas)
+	if p.Partitions == 1 {
+		p.Galleries = whole * int64(p.Nodes) // the node that is asked searches it, whichever that is
+	}
+	return nil
 }
+
+// fullest returns how many partitions the fullest node serves, by package placement, as servers do. Their names, which
+// are random, decide which one that is and how full: the bound of placement holds for nearly all names, and some are
+// tried where the bound is below most.
+func (p *Plan) fullest(most int) (int, error) {
+	if p.Partitions == 1 {
+		return 1, nil
+	}
+	share := 1.25 * float64(p.Partitions*p.Replicas) / float64(p.Nodes)
+	bound := min(int(math.Ceil(share)), p.Partitions)
+	if bound > most {
+		return bound, nil
+	}
+	// As many as take a moment; with very many partitions and nodes, none.
+	for try := range min((1<<16)/(p.Partitions*p.Nodes), 8) {
+		var nodes []placement.Node
+		for i := range p.Nodes {
+			nodes = append(nodes, placement.Node{Name: fmt.Sprintf("%d/%d", try, i), Budget: p.GalleryMemory})
+		}
+		m, err := placement.New(nodes)
+		if err != nil {
+			return 0, err
+		}
+		serves := make(map[string]int)
+		for _, place := range m.Place("planned", p.Partitions, p.Replicas) {
+			for _, n := range place {
+				serves[n.Name]++
+				bound = max(bound, serves[n.Name])
+			}
+		}
+	}
+	return bound, nil
+}
+
+// load computes how long loading takes: a node reads and opens all faces of the collection in each reading, of which
+// it keeps those in its partitions.
+func (f Figures) load(p *Plan, faces int64) {
+	times := int64(1)
+	if p.Partitions > 1 {
+		times = readings
+	}
+	p.LoadRows = times * faces
+	p.TrainRows = p.LoadRows * int64(p.Nodes)
+	opened := float64(p.LoadRows) * float64(f.Load) / 1e9 / float64(p.NodeCores)
+	p.LoadTime = seconds(max(opened, float64(p.LoadRows)/readRate))
+	p.TrainTime = p.LoadTime
+	if p.Partitions > 1 { // it waits for all nodes, which read at the same time; else for one node
+		p.TrainTime = seconds(max(opened, float64(p.TrainRows)/readRate))
+	}
+}
+
+// seconds avoids an overflow.
+func seconds(s float64) time.Duration { return time.Duration(min(s*1e9, math.MaxInt64/2)) }

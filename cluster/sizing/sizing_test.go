@@ -1,6 +1,8 @@
 package sizing_test
 
 import (
+	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/visage-face/visage/cluster/placement"
 	"github.com/visage-face/visage/cluster/sizing"
 )
 
@@ -61,7 +64,7 @@ func TestPlans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if float64(p.NodeGallery) > 0.75*float64(p.NodeMemory) {
+		if float64(p.NodeGallery) > 0.75*0.9*float64(p.NodeMemory) {
 			t.Errorf("%+v: a node has %d bytes of galleries in %d", n, p.NodeGallery, p.NodeMemory)
 		}
 		if int64(p.Nodes)*p.NodeGallery < p.Galleries*99/100 {
@@ -78,7 +81,7 @@ func TestPlans(t *testing.T) {
 	}
 	var before sizing.Plan
 	for faces := int64(10_000); faces <= 10_000_000_000; faces *= 10 {
-		p := plan(sizing.Need{Faces: faces, Rate: 10})
+		p := plan(sizing.Need{Faces: faces, Rate: 10, Photos: 10})
 		if p.Nodes < before.Nodes || p.Partitions < before.Partitions || p.Disk <= before.Disk ||
 			p.Identify <= before.Identify {
 			t.Errorf("%d faces: %+v, fewer: %+v", faces, p, before)
@@ -88,7 +91,7 @@ func TestPlans(t *testing.T) {
 	if billion := plan(sizing.Need{Faces: 1e9, Rate: 1}); billion.Bound != "memory" || billion.Partitions < 8 {
 		t.Errorf("a billion faces: %+v", billion)
 	}
-	if busy := plan(sizing.Need{Faces: 1e6, Rate: 5000}); busy.Bound != "processors" {
+	if busy := plan(sizing.Need{Faces: 1e6, Rate: 5000, Photos: 5000}); busy.Bound != "processors" {
 		t.Errorf("5,000 identifications a second: %+v", busy)
 	}
 	for _, n := range []sizing.Need{
@@ -97,6 +100,79 @@ func TestPlans(t *testing.T) {
 	} {
 		if p, err := f.Plan(n); err == nil {
 			t.Errorf("%+v: %+v, no error", n, p)
+		}
+	}
+}
+
+// TestPlanIsWhatServersDo: replicas with the settings of a plan, and any names, cut the collection as planned, have all
+// copies of its partitions, and have the memory for them.
+func TestPlanIsWhatServersDo(t *testing.T) {
+	f := figures(t)
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for _, n := range []sizing.Need{
+		{Faces: 10_000}, {Faces: 1e6}, {Faces: 10e6}, {Faces: 100e6}, {Faces: 1e9}, {Faces: 1e9, Replicas: 3},
+		{Faces: 10e6, NodeMemory: 4 << 30}, {Faces: 120e6}, {Faces: 1e9, Dim: 512, NodeMemory: 256 << 30},
+	} {
+		n.Rate, n.Photos = 10, 10
+		p, err := f.Plan(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.GalleryMemory > p.NodeMemory || p.PartitionMemory > p.GalleryMemory || p.GalleryMemory%(1<<20) != 0 ||
+			p.PartitionMemory%(1<<20) != 0 {
+			t.Errorf("%+v: galleries of %d bytes, partitions of %d", n, p.GalleryMemory, p.PartitionMemory)
+		}
+		bytes := f.Gallery(n.Faces, cmp.Or(n.Dim, 192))
+		if got := placement.Partitions(bytes, p.PartitionMemory, 0); got != p.Partitions {
+			t.Errorf("%+v: servers cut the collection into %d partitions, the plan into %d", n, got, p.Partitions)
+		}
+		if p.Partitions == 1 {
+			if bytes > p.GalleryMemory || p.Galleries != bytes*int64(p.Nodes) {
+				t.Errorf("%+v: a gallery of %d bytes: %+v", n, bytes, p)
+			}
+			continue
+		}
+		if got := p.GalleryMemory * int64(p.Nodes) / bytes; got < int64(p.Replicas) { // as package scatter has it
+			t.Errorf("%+v: servers have %d copies, the plan %d", n, got, p.Replicas)
+		}
+		for range 5 {
+			serves, most := map[string]int{}, 0
+			var nodes []placement.Node
+			for range p.Nodes {
+				nodes = append(nodes, placement.Node{Name: fmt.Sprintf("r%x", rnd.Uint64()), Budget: p.GalleryMemory})
+			}
+			m, err := placement.New(nodes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, place := range m.Place(fmt.Sprint(rnd.Uint64()), p.Partitions, p.Replicas) {
+				for _, node := range place {
+					serves[node.Name]++
+					most = max(most, serves[node.Name])
+				}
+			}
+			if need := int64(most) * bytes / int64(p.Partitions); need > p.GalleryMemory*95/100 {
+				t.Fatalf("%+v: the fullest of %d nodes needs %d bytes for %d partitions; it may use %d", n, p.Nodes,
+					need, most, p.GalleryMemory)
+			}
+		}
+	}
+}
+
+// TestLoading: a node opens every face in each reading, whatever it keeps, and a database that gives faces to all nodes
+// gives each one less.
+func TestLoading(t *testing.T) {
+	f := figures(t)
+	for _, n := range []sizing.Need{{Faces: 1e6, Rate: 1}, {Faces: 1e9, Rate: 1}, {Faces: 1e9, Rate: 1, NodeCores: 1}} {
+		p, err := f.Plan(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened := time.Duration(n.Faces * f.Load / int64(p.NodeCores))
+		if p.LoadRows < n.Faces || p.LoadTime < opened || p.TrainRows < p.LoadRows*int64(p.Nodes) ||
+			p.TrainTime < p.LoadTime {
+			t.Errorf("%+v: loads %d faces in %v, and trains with %d in %v; opening them takes %v", n, p.LoadRows,
+				p.LoadTime, p.TrainRows, p.TrainTime, opened)
 		}
 	}
 }

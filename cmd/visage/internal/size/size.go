@@ -4,6 +4,7 @@ package size
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,6 +41,9 @@ func Command() *cobra.Command {
 			return command.Misuse("--node-memory must be 1 to 1048576; got %d", memory)
 		}
 		s.NodeMemory = memory << 30
+		if !f.Changed("photos") {
+			s.Photos = s.Rate
+		}
 		figures, err := sizing.Measured()
 		if err != nil {
 			return err
@@ -67,20 +71,51 @@ func writePlan(s command.Streams, p sizing.Plan, form string) error {
 	t.Row("nodes", fmt.Sprintf("%d, by their %s", p.Nodes, p.Bound))
 	t.Row("each node", fmt.Sprintf("%d processors, %s of memory, up to %s of it for galleries", p.NodeCores,
 		bytes(p.NodeMemory), bytes(p.NodeGallery)))
-	t.Row("partitions", fmt.Sprintf("%d, on %d nodes each", p.Partitions, p.Replicas))
+	if p.Partitions > 1 {
+		t.Row("partitions", fmt.Sprintf("%d, on %d nodes each", p.Partitions, p.Replicas))
+	} else {
+		t.Row("partitions", "1: every node has the collection")
+	}
 	t.Row("galleries", bytes(p.Galleries)+" on all nodes together")
 	t.Row("processors", fmt.Sprintf("%.1f busy on average, on all nodes together", p.Cores))
 	t.Row("one search", fmt.Sprintf("%s of processor time; answered in %s when nothing else runs", short(p.Identify),
 		short(p.Alone)))
-	t.Row("start", fmt.Sprintf("%s until a node has loaded its partitions, at best", short(p.LoadTime)))
+	t.Row("start", fmt.Sprintf("%s until a node has loaded its galleries, for which it reads %s faces",
+		short(p.LoadTime), count(p.LoadRows)))
+	t.Row("training", fmt.Sprintf("%s; all nodes together read %s faces", short(p.TrainTime),
+		count(p.TrainRows)))
 	t.Row("disk", bytes(p.Disk)+" with the embedded engine, on one node")
 	t.Row("PostgreSQL", fmt.Sprintf("%s, %d rows", bytes(p.Database), p.DatabaseRows))
+	t.Line("")
+	t.Line("settings of each node, without which the plan does not hold:")
+	t.Line("  %s", strings.Join(flags(p), " "))
 	t.Line("")
 	t.Line("assumptions:")
 	for _, a := range p.Assumptions {
 		t.Line("- %s", a)
 	}
 	return t.Write(s.Out)
+}
+
+// flags returns the settings with which servers do as planned.
+func flags(p sizing.Plan) []string {
+	return []string{
+		fmt.Sprintf("--gallery-memory %dMiB", p.GalleryMemory>>20),
+		fmt.Sprintf("--partition-memory %dMiB", p.PartitionMemory>>20),
+		fmt.Sprintf("--partition-copies %d", p.Replicas),
+	}
+}
+
+// count writes a number with three digits at most.
+func count(n int64) string {
+	size, unit := float64(n), ""
+	for _, larger := range []string{" thousand", " million", " billion", " trillion"} {
+		if size < 1000 {
+			break
+		}
+		size, unit = size/1000, larger
+	}
+	return fmt.Sprintf("%.3g%s", size, unit)
 }
 
 func writeSimulated(s command.Streams, of sizing.Simulation, r sizing.Simulated, form string) error {
