@@ -29,6 +29,7 @@ find                                    : read and write single records
 retention                               : retention: its rules as they are stored
 hold matchlog                           : retention: legal holds; who was recognised lately
 persistedface audit parts               : faces of lists and persons; the events for the audit log; searches in parts
+passes                                  : readings of a collection for the parts of a process
 face                                    : the Service
 transaction packs claim                 : the space of a resource; the pack of a collection; work of one process
 erase page galleries compare detected   : erasing, paging, searching, comparing; detected faces

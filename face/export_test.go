@@ -532,3 +532,28 @@ func (s *Service) EndTraining(ctx context.Context, res visage.Resource, job *Job
 	_, _, err := s.step(ctx, res, job.record, claim, func(st *stateRecord) { st.Training.Status = Succeeded })
 	return err
 }
+
+// Passes are readings for the parts of one collection.
+type Passes struct {
+	passes passes
+	read   func(context.Context) error
+}
+
+// NewPasses makes readings that call read between the first row and the last.
+func NewPasses(read func(context.Context) error) *Passes { return &Passes{read: read} }
+
+// Load loads a part.
+func (p *Passes) Load(ctx context.Context, index int) error {
+	g, err := gallery.New(2)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	_, _, err = p.passes.load(ctx, passOf{}, index, g, func(ctx context.Context, begin func() []*partLoad) (
+		at, trained uint64, err error,
+	) {
+		begin()
+		return 0, 0, p.read(ctx)
+	})
+	return err
+}

@@ -69,6 +69,7 @@ type Service struct {
 
 	galleries  *gallery.Pool
 	partitions Partitions // nil: none
+	passes     passes
 	orders     *orders
 	names      *nameIndexes
 	locks      locks

@@ -15,11 +15,6 @@ import (
 // collections are the sequence numbers up to which they were trained; those begin at 1.
 const live = 0
 
-// entry returns the face as a gallery keeps it.
-func (f faceRecord) entry() gallery.Entry {
-	return gallery.Entry{ID: gallery.ID(f.ID), Owner: gallery.ID(f.Person), Order: f.Sequence, Code: f.Code}
-}
-
 // scope names the galleries of one side of a collection.
 func scope(res visage.Resource, c collectionRecord) string {
 	of := c.templates()
@@ -56,7 +51,9 @@ func (s *Service) withGallery(
 		Load: func(ctx context.Context, g *gallery.Gallery) (at uint64, err error) {
 			var trained uint64
 			err = space.View(ctx, func(r sealed.Reader) error {
-				at, trained, err = load(ctx, r, ref, c, upTo, gallery.Part{}, g)
+				at, trained, err = load(ctx, r, ref, c, upTo, g.Expect, func(f faceRecord) error {
+					return g.Add(f.entry())
+				})
 				return err
 			})
 			if err == nil {
@@ -100,28 +97,27 @@ func findLoaded(r sealed.Reader, ref Ref, c collectionRecord) (
 	return now, st, faces, err
 }
 
-// load fills a gallery with the faces of a part of a collection up to a sequence number, or all for live. All
-// processors open faces, and copy their codes into the gallery and nowhere else. It returns the number of the last
-// change, and up to where the collection is trained.
+// load reads the faces of a collection up to a sequence number, or all for live. All processors open faces, whose codes
+// add copies into a gallery and nowhere else; expect is called before, with the number of faces. It returns the number
+// of the last change, and up to where the collection is trained.
 func load(
-	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, part gallery.Part,
-	g *gallery.Gallery,
+	ctx context.Context, r sealed.Reader, ref Ref, c collectionRecord, upTo uint64, expect func(faces int),
+	add func(faceRecord) error,
 ) (at, trained uint64, err error) {
-	_, st, expected, err := findLoaded(r, ref, c)
+	_, st, faces, err := findLoaded(r, ref, c)
 	if err != nil {
 		return 0, 0, err
 	}
-	// Or fewer: faces that were added after the training are not searched.
-	g.Expect((expected + part.Count) / max(part.Count, 1))
+	expect(faces) // or fewer: those that were added after the training are not searched
 	err = c.faces().Each(ctx, r, func(encoded []byte) error {
 		f, err := parseFace(encoded)
 		if err != nil {
 			return fmt.Errorf("%w: %w", sealed.ErrRecord, err)
 		}
-		if upTo != live && f.Sequence > upTo || !inPart(part, f.ID) {
+		if upTo != live && f.Sequence > upTo {
 			return nil
 		}
-		if err := g.Add(f.entry()); errors.Is(err, gallery.ErrVector) {
+		if err := add(f); errors.Is(err, gallery.ErrVector) {
 			return fmt.Errorf("%w: %w", sealed.ErrRecord, err)
 		} else {
 			return err

@@ -113,22 +113,8 @@ func (s *Service) partSource(
 	return gallery.Source{
 		Lease: lease, Dim: len(q.Probes[0]) / 2, At: q.Changes, Keep: true,
 		Load: func(ctx context.Context, g *gallery.Gallery) (at uint64, err error) {
-			var trained uint64
-			err = space.View(ctx, func(r sealed.Reader) error {
-				c, err := of.side(r)
-				if err != nil {
-					return err
-				}
-				m, err := s.recogniserOf(c)
-				if err != nil {
-					return err
-				}
-				if m.Dim() != g.Dim() {
-					return fmt.Errorf("probes of %d numbers for templates of %d", g.Dim(), m.Dim())
-				}
-				at, trained, err = load(ctx, r, of.ref, c, q.Version, q.Part, g)
-				return err
-			})
+			all := passOf{of.String(), q.Version, max(q.Part.Count, 1)}
+			at, trained, err := s.passes.load(ctx, all, q.Part.Index, g, s.partReader(space, of, all))
 			if err == nil {
 				s.galleries.Retire(of.scope(), trained)
 			}
@@ -148,6 +134,35 @@ func (s *Service) partSource(
 			}
 			return follow(ctx, space, of.ref, c, q.Version, q.Part, g, after)
 		},
+	}
+}
+
+// partReader says how a collection is read for its parts.
+func (s *Service) partReader(space *sealed.Space, of partOf, all passOf) partReader {
+	return func(ctx context.Context, begin func() []*partLoad) (at, trained uint64, err error) {
+		err = space.View(ctx, func(r sealed.Reader) error {
+			c, err := of.side(r)
+			if err != nil {
+				return err
+			}
+			m, err := s.recogniserOf(c)
+			if err != nil {
+				return err
+			}
+			var add func(faceRecord) error
+			at, trained, err = load(ctx, r, of.ref, c, all.version, func(faces int) {
+				loads := begin()
+				for _, l := range loads {
+					if m.Dim() != l.g.Dim() {
+						l.end(fmt.Errorf("probes of %d numbers for templates of %d", l.g.Dim(), m.Dim()))
+					}
+				}
+				expect(loads, faces, all.count)
+				add = adder(loads, all.count)
+			}, func(f faceRecord) error { return add(f) })
+			return err
+		})
+		return at, trained, err
 	}
 }
 
