@@ -75,7 +75,12 @@ type Scatter struct {
 type cut struct {
 	count int
 	bytes int64
+	since time.Time // since when the size alone has asked for another count; zero: it does not
 }
+
+// cutLasts is how long a cut outlasts a size that alone would be cut otherwise. Replicas that started later know the
+// size alone: without an end, they and the others would load different cuts for ever.
+const cutLasts = 10 * time.Minute
 
 // placed is what has a place.
 type placed struct {
@@ -116,11 +121,20 @@ func (s *Scatter) dial(ctx context.Context, node string) (net.Conn, error) {
 }
 
 // Count returns into how many partitions a collection is cut that takes so many bytes: see placement.Partitions. It
-// remembers the number, so that a collection whose size varies about a limit stays as it is.
+// remembers the number, so that a collection whose size varies about a limit stays as it is, until the size alone has
+// asked for another number for ten minutes: then all replicas have that.
 func (s *Scatter) Count(collection string, bytes int64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	count := placement.Partitions(bytes, s.cfg.PartitionBytes, s.cuts[collection].count)
+	former := s.cuts[collection]
+	count, since := placement.Partitions(bytes, s.cfg.PartitionBytes, former.count), time.Time{}
+	if alone := placement.Partitions(bytes, s.cfg.PartitionBytes, 0); alone != count {
+		if since = former.since; since.IsZero() {
+			since = time.Now()
+		} else if time.Since(since) >= cutLasts {
+			count, since = alone, time.Time{}
+		}
+	}
 	if count == 1 {
 		delete(s.cuts, collection)
 		return 1
@@ -131,7 +145,7 @@ func (s *Scatter) Count(collection string, bytes int64) int {
 			break
 		}
 	}
-	s.cuts[collection] = cut{count, bytes}
+	s.cuts[collection] = cut{count: count, bytes: bytes, since: since}
 	return count
 }
 

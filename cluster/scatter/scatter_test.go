@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage/cluster/peer"
 	"github.com/visage-face/visage/cluster/placement"
@@ -284,6 +286,35 @@ func TestReplicasThatLeaveGetNothing(t *testing.T) {
 	if got := placed(); len(got) != 3 {
 		t.Errorf("placed on %v, when all leave", got)
 	}
+}
+
+// TestReplicasAgreeOnTheCutInTheEnd: a collection outgrows a limit and shrinks below it by less than a half. A replica
+// that has seen that keeps the cut while the size varies, and has the cut of one that starts now after ten minutes.
+func TestReplicasAgreeOnTheCutInTheEnd(t *testing.T) {
+	const limit = 1 << 20
+	c := newReplicas(t, nil, 1, 2)
+	early, late := c.scatter(t, 2, limit), c.scatter(t, 2, limit)
+	synctest.Test(t, func(t *testing.T) {
+		count := func(s *scatter.Scatter, bytes int64, want int, when string) {
+			t.Helper()
+			if got := s.Count(collection, bytes); got != want {
+				t.Errorf("%d bytes, %s: %d partitions, want %d", bytes, when, got, want)
+			}
+		}
+		count(early, limit, 1, "new")
+		for range 60 { // it varies about the limit for two hours
+			count(early, limit+1, 2, "above the limit")
+			time.Sleep(time.Minute)
+			count(early, limit*8/10, 2, "below the limit for less than ten minutes")
+			time.Sleep(time.Minute)
+		}
+		count(early, limit*8/10, 2, "below the limit for a minute")
+		count(late, limit*8/10, 1, "at a replica that starts then")
+		time.Sleep(9 * time.Minute)
+		count(early, limit*8/10, 1, "below the limit for ten minutes")
+		count(late, limit*8/10, 1, "at the other replica")
+		count(early, limit*8/10, 1, "later")
+	})
 }
 
 func TestMemoryLimitsCopies(t *testing.T) {
