@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -85,10 +86,22 @@ func mayAnswerLater(err error) bool {
 	})
 }
 
+// PINError says that the token with a key that protects the root key accepts no login with the PIN that it was given.
+// After a start that ends with one, nothing may start the service again by itself: each start tries the PIN once, and
+// tokens lock it after a few attempts.
+type PINError struct{ err error }
+
+// Error returns what the token has said.
+func (e *PINError) Error() string { return e.err.Error() }
+
+// Unwrap returns the *keysource.Error.
+func (e *PINError) Unwrap() error { return e.err }
+
 // rootStores are the key stores that protect the root key, with their connections.
 type rootStores struct {
-	mu   sync.Mutex // guards sets
-	sets []rootStore
+	mu    sync.Mutex // guards the fields below
+	sets  []rootStore
+	ended map[string]rootStore // by entry; their helpers still know which PIN was refused
 }
 
 // rootStore is the key store of one protector.
@@ -97,9 +110,14 @@ type rootStore struct {
 	set   *stores.Set
 }
 
+// add adds the store of a protector, before it is called. A PIN that a token has refused is not tried again by the
+// stores that follow, because tokens lock their PIN after a few attempts.
 func (r *rootStores) add(entry string, set *stores.Set) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, other := range slices.Concat(slices.Collect(maps.Values(r.ended)), r.sets) {
+		set.ShareMemory(other.set)
+	}
 	r.sets = append(r.sets, rootStore{entry, set})
 }
 
@@ -133,6 +151,10 @@ func (r *rootStores) close() error {
 	defer r.mu.Unlock()
 	for _, s := range r.sets {
 		s.set.Close()
+		if r.ended == nil {
+			r.ended = map[string]rootStore{}
+		}
+		r.ended[s.entry] = s
 	}
 	r.sets = nil
 	return nil
@@ -145,8 +167,8 @@ func (c Config) storedProtector(entry string) (protector, error) {
 	if err != nil {
 		return protector{}, err
 	}
-	scheme, _, _ := strings.Cut(entry, ":")
-	return protector{kind: strings.ToLower(scheme), spelled: key.String(), open: func(bool) (keysource.Source, error) {
+	scheme, _, _ := strings.Cut(strings.ToLower(entry), ":")
+	return protector{kind: scheme, spelled: key.String(), open: func(bool) (keysource.Source, error) {
 		all := c.KeyStores
 		if c.KeyStoresFile != "" {
 			read, err := stores.Read(c.KeyStoresFile)
@@ -174,7 +196,7 @@ func (c Config) storedProtector(entry string) (protector, error) {
 				return nil, err
 			}
 			c.rootStores.add(entry, set)
-			return impatient{source, set}, nil
+			return impatient{source, set, scheme == "pkcs11"}, nil
 		}
 		return nil, fmt.Errorf("the key store %s of the root key is not in the settings (key-stores): one that was "+
 			"added while the server ran cannot be used, since its description is sealed under the root key", key.Vault)
@@ -189,6 +211,7 @@ const rootPrincipal = "root"
 type impatient struct {
 	keysource.Source
 	set *stores.Set // with its store alone
+	pin bool        // it logs in with a PIN
 }
 
 // rootCallTime bounds one call of a protector in a key store.
@@ -201,6 +224,9 @@ func (i impatient) limited(ctx context.Context, call func(context.Context) error
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
 		return &keysource.Error{Class: keysource.ErrUnknown,
 			Text: fmt.Sprintf("the key store has not answered within %v", rootCallTime)}
+	}
+	if e, answered := errors.AsType[*keysource.Error](err); i.pin && answered && e.Reason == keysource.NoIdentity {
+		return &PINError{err}
 	}
 	return err
 }

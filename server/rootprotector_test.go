@@ -243,6 +243,50 @@ func TestRootKeyInAToken(t *testing.T) {
 	}
 }
 
+// TestStartTriesAPINOnce: while a start waits for another protector, a PIN that a token has refused is not tried again.
+// Two keys in the token are not two attempts either.
+func TestStartTriesAPINOnce(t *testing.T) {
+	vault := keystores.StartVault(t)
+	cfg := storedRoot(t, vault)
+	token := &hsm{HSM: keystores.StartSoftHSM(t)}
+	token.makeKey(t, "visage-root-main")
+	token.makeKey(t, "visage-root-other")
+	cfg.KeyStores = append(cfg.KeyStores, token.describe(t))
+	cfg.RootKeys = append(cfg.RootKeys, token.Address+";object=main", token.Address+";object=other")
+	runOnce(t, cfg)
+	token.WritePIN("wrong-pin")
+	vault.Seal(true)
+	defer vault.Seal(false)
+	said := make(chan string, 100)
+	cfg.Logger = slog.New(heard{slog.DiscardHandler, "no protector opens the root key", said})
+	_, ended, stop := starting(t, cfg)
+	defer stop()
+	attempts := 0
+	for round := range 3 {
+		select {
+		case text := <-said:
+			attempts += strings.Count(text, "the token refuses the PIN")
+			if round > 0 && !strings.Contains(text, "not tried again") {
+				t.Errorf("round %d says: %s", round, text)
+			}
+		case err := <-ended:
+			t.Fatalf("the start ended: %v", err)
+		}
+	}
+	if attempts != 1 {
+		t.Errorf("%d attempts with a wrong PIN, want 1", attempts)
+	}
+	stop()
+	<-ended
+	cfg.RootKeyWait = time.Nanosecond
+	_, ended, stop = starting(t, cfg)
+	defer stop()
+	err := <-ended
+	if _, refused := errors.AsType[*server.PINError](err); !refused {
+		t.Errorf("at the bound: %v, want a *server.PINError", err)
+	}
+}
+
 // TestStartEndsAtARefusal: a protector that refuses is not waited for.
 func TestStartEndsAtARefusal(t *testing.T) {
 	vault := keystores.StartVault(t)

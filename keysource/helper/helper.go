@@ -73,10 +73,10 @@ type Process struct {
 	slots chan struct{} // one for each call
 
 	mu       sync.Mutex
+	memory   *memory
 	life     *life // the current one, or the last
 	failures int   // lives that ended early, one after the other
 	after    time.Time
-	kept     []byte // what the helper wants to know in its next life
 	closed   bool
 	lives    sync.WaitGroup
 }
@@ -96,7 +96,7 @@ func New(cfg Config) (*Process, error) {
 	if cfg.Log == nil || cfg.Kind == "" {
 		return nil, errors.New("a helper needs a kind and a log")
 	}
-	return &Process{cfg: cfg, slots: make(chan struct{}, maxCalls)}, nil
+	return &Process{cfg: cfg, slots: make(chan struct{}, maxCalls), memory: &memory{}}, nil
 }
 
 // Close ends the helper and waits for its end. Later calls give ErrUnknown.
@@ -253,7 +253,7 @@ func (p *Process) living() (*life, error) {
 	}
 	l := newLife(p)
 	p.life = l
-	kept := p.kept
+	kept := p.memory.get()
 	p.lives.Go(func() {
 		l.run(kept)
 		p.mu.Lock()
@@ -285,5 +285,34 @@ func (p *Process) account() {
 func (p *Process) keep(what []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kept = append([]byte(nil), what...)
+	p.memory.set(what)
+}
+
+// ShareMemory makes p and another helper of the same store remember the same, such as which PIN was refused. The other
+// one may be closed. p must not have been called yet.
+func (p *Process) ShareMemory(other *Process) {
+	other.mu.Lock()
+	shared := other.memory
+	other.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.memory = shared
+}
+
+// memory is what helpers of a store want to know in their next lives.
+type memory struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (m *memory) get() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept
+}
+
+func (m *memory) set(what []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept = append([]byte(nil), what...)
 }

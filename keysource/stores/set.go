@@ -94,6 +94,20 @@ func (s *Set) Close() {
 	}
 }
 
+// ShareMemory makes the helpers of s, which must not have been used yet, remember what those of another set with the
+// same stores do, such as which PIN a token has refused. The other set may be closed.
+func (s *Set) ShareMemory(other *Set) {
+	other.mu.RLock()
+	defer other.mu.RUnlock()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for address, store := range s.all {
+		if from := other.all[address]; from != nil && from.process != nil && store.process != nil {
+			store.process.ShareMemory(from.process)
+		}
+	}
+}
+
 // All returns the stores, complete, in the order of their addresses.
 func (s *Set) All() []Store {
 	s.mu.RLock()

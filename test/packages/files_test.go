@@ -57,10 +57,12 @@ func TestUnitPermitsWhatIsNeeded(t *testing.T) {
 		"MemoryDenyWriteExecute": nil,
 		"ProcSubset":             nil,
 		"LimitMEMLOCK":           {"infinity"},
-		"User":                   {"visage"},
-		"StateDirectory":         {"visage"},
-		"StateDirectoryMode":     {"0700"},
-		"LoadCredential":         {"visage:/etc/visage/credentials"},
+		// wrong settings, and a PIN that a token would lock
+		"RestartPreventExitStatus": {"2 6"},
+		"User":                     {"visage"},
+		"StateDirectory":           {"visage"},
+		"StateDirectoryMode":       {"0700"},
+		"LoadCredential":           {"visage:/etc/visage/credentials"},
 	} {
 		if got := unit[key]; strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("%s is %q, want %q", key, got, want)

@@ -19,6 +19,7 @@ const (
 	ExitDamaged     = 3 // verify, audit, backup: stored data is damaged, or differs from what was signed
 	ExitUnreachable = 4 // the server cannot be reached
 	ExitDisk        = 5 // the disk is full or failed; acknowledged data is safe and available once the disk works again
+	ExitPIN         = 6 // serve: the token of the root key refuses its PIN, and each start tries the PIN once
 )
 
 // exitCodes is the page "visage help exit-codes".
@@ -29,6 +30,7 @@ const exitCodes = `Exit codes, the same for every command:
   3  verify, audit, backup, erase-proof: stored data is damaged, or differs from what was signed
   4  the server cannot be reached
   5  the disk is full or failed; acknowledged data is safe and there again once the disk works
+  6  serve: the token of the root key refuses its PIN; nothing may start the service again by itself
 `
 
 // Failure is an error with the exit code of the command.

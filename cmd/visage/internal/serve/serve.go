@@ -3,6 +3,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -45,7 +46,7 @@ func run(ctx context.Context, s command.Streams, set *settings.Settings, console
 	go func() { stopped <- srv.Run(ctx) }()
 	select {
 	case err := <-stopped:
-		return err
+		return ended(err)
 	case <-srv.Ready():
 	}
 	set.Server.Logger.Info("serving", "endpoint", srv.Endpoint(), "operator_file", filepath.Join(srv.Dir(),
@@ -58,5 +59,14 @@ func run(ctx context.Context, s command.Streams, set *settings.Settings, console
 			fmt.Fprintf(s.Out, "The console, once and within two minutes: %s\nLater: visage console\n", address)
 		}
 	}
-	return <-stopped
+	return ended(<-stopped)
+}
+
+// ended gives the end of the service its exit code.
+func ended(err error) error {
+	if _, refused := errors.AsType[*server.PINError](err); refused {
+		return &command.Failure{Err: err, Code: command.ExitPIN, Hint: "put the right PIN into its file before you " +
+			"start again: each start tries the PIN once, and tokens lock it after a few attempts"}
+	}
+	return err
 }
