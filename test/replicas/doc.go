@@ -1,9 +1,11 @@
 // Package replicas tests several processes of the program over one PostgreSQL, from outside: what one of them has
 // acknowledged holds at all of them, also when processes are killed or paused. The package consists of tests.
 //
-// A plain test run takes two replicas through what a customer does, replaces them under load, kills one during a change
-// of keys, and takes the volume of the epoch keys away. With the argument -attack, which "make prove-replicas" gives,
-// three replicas are killed and paused, and their database crashes, while clients use them; then their disks fill up,
-// fail, hang and go away; then machines of a network of their own lose power and network, with a database that fails
-// over. The histories of the clients are checked to be linearizable, and a report is written.
+// A plain test run takes two replicas through what a customer does, replaces them under load, also by those of a
+// version with another format and back, kills one during a change of keys, kills and stops some of three that search
+// a group together, and, as root, takes the volume of the epoch keys away. With the argument -attack, which "make
+// prove-replicas" gives, three replicas, which search groups together, are killed and paused, and their database
+// crashes, while clients use them; then their disks fill up, fail, hang and go away; then machines of a network of
+// their own lose power and network, with a database that fails over. The histories of the clients are checked to be
+// linearizable, and a report is written.
 package replicas
