@@ -476,3 +476,26 @@ func TestWrongValues(t *testing.T) {
 		}
 	}
 }
+
+// TestStartsAreNotCutShort: a pod is killed no earlier than its settings let a start wait, and the time that a start
+// itself may take.
+func TestStartsAreNotCutShort(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"":                                 15 * time.Minute,
+		`settings: {root-key-wait: 1h30m}`: 100 * time.Minute,
+		`settings: {root-key-wait: 90s}`:   690 * time.Second,
+		`settings: {root-key-wait: 1.5h}`:  100 * time.Minute,
+		`settings: {root-key-wait: 500ms}`: 605 * time.Second,
+		`startSeconds: 7200`:               125 * time.Minute,
+	} {
+		documents, err := render(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		probe := documents["apps/v1/StatefulSet"].(*apps.StatefulSet).Spec.Template.Spec.Containers[0].StartupProbe
+		got := time.Duration(probe.PeriodSeconds*probe.FailureThreshold) * time.Second
+		if got != want {
+			t.Errorf("%s: a start is killed after %v, want %v", text, got, want)
+		}
+	}
+}

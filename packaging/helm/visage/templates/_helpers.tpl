@@ -39,6 +39,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "visage.fullname" . }}-peers
 {{- end -}}
 
+{{/* The seconds after which a pod that has not started is killed: startSeconds and settings.root-key-wait, such as 90s
+or 1h30m; default 5m, as that of the service. */}}
+{{- define "visage.startSeconds" -}}
+{{- $seconds := float64 .Values.startSeconds -}}
+{{- $unit := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 "us" 0.0 "µs" 0.0 "ns" 0.0 -}}
+{{- $wait := toString (default "5m" (get .Values.settings "root-key-wait")) -}}
+{{- range regexFindAll "[0-9.]+(ms|us|µs|ns|h|m|s)" $wait -1 -}}
+{{- $n := regexFind "[0-9.]+" . -}}
+{{- $seconds = addf $seconds (mulf (float64 $n) (float64 (get $unit (trimPrefix $n .)))) -}}
+{{- end -}}
+{{- int64 (ceil $seconds) -}}
+{{- end -}}
+
 {{/* What the values cannot mean together. */}}
 {{- define "visage.check" -}}
 {{- $keys := or .Values.epochKeys.existingSecret .Values.epochKeys.existingClaim -}}
