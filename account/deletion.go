@@ -240,3 +240,6 @@ func (a *Accounts) wake() {
 	default: // Run will look anyway
 	}
 }
+
+// Current makes sure that the resources and keys known here are not older than a second: see follow.Value.
+func (a *Accounts) Current(ctx context.Context) error { return follow.Current(ctx, a.index) }

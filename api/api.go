@@ -93,6 +93,9 @@ type Config struct {
 	// Holders authenticates bearer tokens on routes that take API keys. When a request has both, the token counts.
 	// Default: no token gives access to a resource.
 	Holders Holders
+	// Current is called before the sender of a request is authenticated, and fails when what is known of keys, roles
+	// and resources may be outdated. Its error is the answer. Optional.
+	Current func(context.Context) error
 	// Openness restricts the addresses and origins from which the data of resources may be used. Default: every
 	// address, and no page of another origin in a browser.
 	Openness Openness
@@ -170,6 +173,9 @@ func New(cfg Config) (*Handler, error) {
 	setDefault(&cfg.BodyGrace, defaultBodyGrace)
 	setDefault(&cfg.BodyRate, defaultBodyRate)
 	setDefault(&cfg.BodyBytes, defaultBodyBytes)
+	if cfg.Current == nil {
+		cfg.Current = func(context.Context) error { return nil }
+	}
 	if cfg.Proved == nil {
 		cfg.Proved = func(context.Context) {}
 	}

@@ -173,6 +173,9 @@ func (h *Handler) run(x *exchange, req *Request) (result any, err error) {
 		}
 	}()
 	defer x.plane.memory.release(x.body) // the body counts until the handler returns
+	if err := h.cfg.Current(req.Context()); err != nil {
+		return nil, err
+	}
 	if err := h.prove(x, req); err != nil {
 		return nil, h.turnedAway(x, req, err)
 	}

@@ -284,3 +284,9 @@ func later(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// Current makes sure that the identities, roles, sessions and keys known here are not older than a second: see
+// follow.Value.
+func (d *Directory) Current(ctx context.Context) error {
+	return follow.Current(ctx, d.state, d.keys, d.visits)
+}

@@ -279,8 +279,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	gate := api.Config{
 		Planes: append(slices.Clone(planes), pages), Keys: l.accounts, Tokens: proving,
 		Holders:  holders{proving, l.accounts, s.origin},
-		Openness: l.accounts,
-		Origin:   s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
+		Openness: l.accounts, Current: l.current,
+		Origin: s.origin, Rate: s.rate, Proved: proved, Refused: refusals{l.accounts, l.audit, s.log}.refused,
 		Answered: l.answered, Replicas: l.store.Replicas, Logger: s.log,
 	}
 	h, err := api.New(gate)
@@ -339,6 +339,18 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 			page(w, r)
 		}
 	}), nil
+}
+
+// current fails while what other processes change cannot be read: nobody is let in by what was known before.
+func (l *layers) current(ctx context.Context) error {
+	for _, room := range []interface{ Current(context.Context) error }{
+		l.identities, l.accounts, l.keyStores, l.custody,
+	} {
+		if err := room.Current(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // innerBodyBytes is enough for more wrapped keys at a time than the process has connections to itself.

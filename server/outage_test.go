@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -74,4 +75,14 @@ func TestDatabaseThatCannotBeUsed(t *testing.T) {
 	ready(http.StatusServiceUnavailable, "the database does not answer")
 	proxy.Unbar()
 	ready(http.StatusOK, "ok\n")
+	// A key that may have been taken back meanwhile is not taken, though nothing has to be read for it.
+	proxy.Bar()
+	status := http.StatusOK
+	for begun := time.Now(); status == http.StatusOK && time.Since(begun) < time.Minute; { // for a second
+		status, _ = detect(t, s, s.Key)
+	}
+	if status != http.StatusServiceUnavailable {
+		t.Errorf("a request without the database: %d", status)
+	}
+	proxy.Unbar()
 }

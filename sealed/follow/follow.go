@@ -65,7 +65,16 @@ type Value[T any] struct {
 	looking chan struct{}
 	last    time.Time // guarded by looking: when the last of these looks began
 
+	checks   sync.Mutex
+	checking *check // guarded by checks: the look that callers of Current share; nil: none is under way
+
 	swapping sync.Mutex // held while a value is replaced
+}
+
+// check is a look under way.
+type check struct {
+	done chan struct{} // closed when it has ended
+	err  error         // set before
 }
 
 // held is a value with its version.
@@ -84,12 +93,58 @@ func New[T any](cfg Config[T]) *Value[T] {
 }
 
 // Now returns the value. If the process has not looked at its version for a second, Now does so first: a process that
-// was stopped for a while does not answer from what it knew then.
+// was stopped for a while does not answer from what it knew then. Current says what happens when it cannot look.
 func (v *Value[T]) Now() T {
 	if v.shared && v.isStale() {
 		v.lookBeforeUse()
 	}
 	return v.now.Load().value
+}
+
+// Current makes sure that the value is not older than a second: it compares an older one with the store, as long as
+// ctx and the engine's patience last. Without Current, Now answers from what is known when the store cannot be asked;
+// what lets anybody in is asked for behind Current alone. Error: why the store cannot be asked, mostly a visage.Outage.
+func (v *Value[T]) Current(ctx context.Context) error {
+	for v.shared && v.isStale() {
+		v.checks.Lock()
+		c, first := v.checking, v.checking == nil
+		if first {
+			c = &check{done: make(chan struct{})}
+			v.checking = c
+		}
+		v.checks.Unlock()
+		if first {
+			err := v.checkOnce(ctx, c)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-c.done:
+			if c.err != nil {
+				return c.err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// checkOnce looks for all who wait for c. That its own caller goes away is nothing to the others: they look again.
+func (v *Value[T]) checkOnce(ctx context.Context, c *check) (err error) {
+	defer func() {
+		if ctx.Err() == nil {
+			c.err = err
+		}
+		v.checks.Lock()
+		v.checking = nil
+		v.checks.Unlock()
+		close(c.done)
+	}()
+	_, err = v.look(ctx)
+	return err
 }
 
 func (v *Value[T]) isStale() bool { return time.Since(v.start)-time.Duration(v.looked.Load()) >= stale }
@@ -271,8 +326,19 @@ func (v *Value[T]) version(r sealed.Reader) (uint64, error) {
 
 // Looker is a Value of any type, for Run.
 type Looker interface {
+	Current(ctx context.Context) error
 	follow(ctx context.Context) error
 	isShared() bool
+}
+
+// Current is Value.Current of several values.
+func Current(ctx context.Context, values ...Looker) error {
+	for _, v := range values {
+		if err := v.Current(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *Value[T]) isShared() bool { return v.shared }

@@ -621,3 +621,6 @@ func (r *Registry) recorded(ctx context.Context, by visage.Caller, operation, ad
 	e.Set(audit.DetailVault, address)
 	return audit.Answer(ctx, r.cfg.Audit, err, e.Ended(err))
 }
+
+// Current makes sure that the key stores known here are not older than a second: see follow.Value.
+func (r *Registry) Current(ctx context.Context) error { return follow.Current(ctx, r.stored) }
