@@ -60,7 +60,9 @@ claim                                        : what one process of several may d
 upgrade                                      : another format of a store that is at work
 table turn fold verify                       : typed tables; turns; folds; verification
 bundle each maintenance                      : the keys of a space; what the background does
-anchor erase rotation                        : rollback detection; erasures; another root key
+erase                                        : erasures
+takeover                                     : what another process left undone
+anchor rotation                              : rollback detection; another root key
 root                                         : the root key and its protectors
 database                                     : the engine over PostgreSQL
 open                                         : Open

@@ -27,7 +27,8 @@ func (s *Store) anchorForever(ctx context.Context) {
 		case <-tick.C:
 		case <-s.anchors.Due():
 		}
-		if err := s.anchorSpaces(ctx); err != nil && ctx.Err() == nil {
+		err := errors.Join(s.surveySpaces(ctx), s.anchorSpaces(ctx))
+		if err != nil && ctx.Err() == nil {
 			s.report(Event{Kind: AnchorDelayed, Err: err})
 		}
 	}
@@ -36,14 +37,8 @@ func (s *Store) anchorForever(ctx context.Context) {
 // anchorSpaces brings what is kept outside the engine up to date: every open space's newest state. Run does it once a
 // minute, after every 1,000 commits, and Close does it at the end.
 func (s *Store) anchorSpaces(ctx context.Context) error {
-	s.mu.Lock()
-	var spaces []*Space
-	for _, sp := range s.spaces {
-		spaces = append(spaces, sp)
-	}
-	s.mu.Unlock()
 	var failed error
-	for _, sp := range spaces {
+	for _, sp := range s.allKnown() {
 		if err := sp.anchor(ctx); err != nil && !isGone(err) {
 			failed = errors.Join(failed, fmt.Errorf("anchor space %s: %w", sp.id, err))
 		}

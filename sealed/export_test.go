@@ -568,6 +568,17 @@ type Process struct {
 	paused chan struct{} // closed when it goes on; nil: it is not paused
 	busy   chan struct{} // closed when there are snapshots again; nil: there are
 	before func()        // called before transactions that write to a space; nil: nothing
+	loses  bool          // the answers to commits
+}
+
+// ErrAnswer is of a commit whose answer was lost.
+var ErrAnswer = errors.New("the answer to a commit was lost")
+
+// LoseAnswers says whether commits to spaces fail after they were made.
+func (p *Process) LoseAnswers(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loses = yes
 }
 
 // BeforeCommit calls fn before each transaction that writes to a space and comes after an epoch key was put.
@@ -639,7 +650,13 @@ func (p *Process) Commit(
 			before()
 		}
 	}
-	return p.Engine.Commit(ctx, scope, fn)
+	wait, err = p.Engine.Commit(ctx, scope, fn)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil && p.loses && scope != rowkey.LeaseScope {
+		return nil, ErrAnswer
+	}
+	return wait, err
 }
 
 // SweepEpochs destroys what a crash left of epoch keys, as Run does at its start.
@@ -655,6 +672,13 @@ func (s *Store) Epochs(t testing.TB, id SpaceID) (current uint32, kept []uint32)
 		t.Fatal(err)
 	}
 	return doc.Current.Epoch, kept
+}
+
+// LeaveEpoch puts a key of an epoch into the key store, as a crash leaves it there.
+func (s *Store) LeaveEpoch(t testing.TB, id SpaceID, epoch uint32) {
+	if err := s.epochs.Put(t.Context(), format.ID(id), epoch, []byte("of a crash")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // IsTurning reports whether an error says that a turn must be finished first.

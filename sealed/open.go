@@ -301,9 +301,9 @@ func real(path string) string {
 
 // Run does the work that no caller waits for until ctx ends or the disk fails, which is an ErrBroken: it folds
 // containers that have grown, turns the epochs of spaces in which something was deleted, keeps the anchors up to date,
-// finishes what a crash left of drops and turns, and brings a store that processes share to the newest format once all
-// of them know it. Where another one did that and this one does not know the format, it ends with a *NewerError. It
-// returns after all of it has ended.
+// finishes what a crash or another process left of drops and turns, and brings a store that processes share to the
+// newest format once all of them know it. Where another one did that and this one does not know the format, it ends
+// with a *NewerError. It returns after all of it has ended.
 func (s *Store) Run(ctx context.Context) error {
 	if err := s.countNurseries(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("count what is to be folded: %w", err)
@@ -322,6 +322,7 @@ func (s *Store) Run(ctx context.Context) error {
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() { s.rotateForever(ctx) })
 	all.Go(func() { s.sweepDroppedForever(ctx) })
+	all.Go(func() { s.takeOverForever(ctx) })
 	all.Go(func() {
 		if refused = s.upgradeForever(ctx); refused != nil {
 			stop()

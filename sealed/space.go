@@ -318,7 +318,7 @@ func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint6
 		sp.lease, sp.end = context.WithCancelCause(sp.store.life)
 	}
 	sp.ring = &openKeys{Ring: ring, left: make(chan struct{})}
-	sp.until = time.Time{}
+	sp.until, sp.surveyed = time.Time{}, false
 	if erased.Erased { // deleted, and then a crash came
 		sp.erasedAt, sp.erasedUnder = max(sp.erasedAt, erased.Sequence), erased.Pair
 		sp.store.erasures.add(sp.id)
@@ -343,7 +343,8 @@ func (s *Store) Space(id SpaceID) *Space {
 }
 
 // note keeps what a commit of so many transactions leaves to be done: nursery rows to be folded, containers whose state
-// the root container, or the anchor, does not know yet, and erasures that wait for a turn.
+// the root container, or the anchor, does not know yet, and erasures that wait for a turn. A commit of which it is not
+// known whether it was made is noted too: an erasure that did not happen costs a turn that nobody needed.
 func (sp *Space) note(transactions int, c tree.Changes) {
 	sp.store.folds.note(sp.id, c.Rows, c.Nursery)
 	sp.mu.Lock()

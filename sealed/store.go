@@ -157,6 +157,9 @@ type Space struct {
 	erasedUnder format.Pair // the keys that were current then
 	turnedAt    uint64      // at the newest turn; see turned
 	ended       format.Pair // what that turn ended
+
+	seenRoot tree.RootState // at the last look for what other processes left
+	surveyed bool           // dirty has what earlier and other processes left; see survey
 }
 
 // openKeys are the keys of an open space, and who uses them. The space's mu guards it.

@@ -139,11 +139,15 @@ func (d *departure) end() {
 // settle returns what became of the transaction, whose function has returned err.
 func (d *departure) settle(err error) (c tree.Changes, again bool, _ error) {
 	r := <-d.result
+	prepared := err == nil && !d.again
 	if err == nil {
 		err = r.err
 	}
 	if err == nil && !d.again {
 		err = r.wait()
+	}
+	if prepared && err != nil { // it may have been made
+		d.member.q.note(0, d.changes)
 	}
 	switch {
 	case d.again:

@@ -155,7 +155,9 @@ func (g *group) commit() (wait func() error) {
 		// Not after: once the batch is applied the disk is at work, and nothing but waiting for it is left to do.
 		t.Finish()
 		g.wipe()
-		return g.q.check(g.fence)
+		err := g.q.check(g.fence)
+		g.sealed = err == nil
+		return err
 	}
 	var err error
 	if g.held == nil {
@@ -186,8 +188,12 @@ func (g *group) settle(wait func() error) {
 	if g.again {
 		g.err = nil
 	}
-	if g.err == nil && !g.again && len(g.stage.order) > 0 {
+	switch {
+	case g.again || len(g.stage.order) == 0:
+	case g.err == nil:
 		g.q.note(g.members, g.changes)
+	case g.sealed: // it may have been made
+		g.q.note(0, g.changes)
 	}
 }
 

@@ -42,7 +42,7 @@ type Config struct {
 	// Begin is called in each transaction before it reads anything: it returns why the keys that it was given are not
 	// those which open what it would read.
 	Begin func(*keys.Ring, engine.Reader) error
-	// Note hears what a commit of so many transactions did, after it is durable.
+	// Note hears what a commit of so many transactions did, after it is durable; of none, when its outcome is unknown.
 	Note func(transactions int, c tree.Changes)
 }
 
@@ -91,7 +91,8 @@ type group struct {
 	base    *tree.Tx // the trees
 	held    *held    // the engine's transaction; nil: it begins with the commit, as nobody shares the engine
 	stage   stage
-	members int // transactions that take part
+	members int  // transactions that take part
+	sealed  bool // an error of the engine leaves open from here on whether the commit was made
 	looked  bool
 	full    *volume.FullError         // when looked: what refuses new records
 	seen    map[tree.Ref]*tree.Staged // as the engine has them

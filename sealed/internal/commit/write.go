@@ -14,7 +14,9 @@ import (
 // error, save that an error of the disk itself may leave that open.
 func (q *Queue) Alone(ctx context.Context, ring *keys.Ring, fence uint64, fn func(*tree.Tx) error) (c tree.Changes,
 	err error) {
+	prepared := false
 	err = q.Raw(ctx, func(w engine.Writer) error {
+		prepared = false
 		t := tree.NewWriter(q.env, q.id, ring, w)
 		defer t.Finish()
 		if err := q.check(fence); err != nil { // it may have waited for long
@@ -30,9 +32,13 @@ func (q *Queue) Alone(ctx context.Context, ring *keys.Ring, fence uint64, fn fun
 			return err
 		}
 		c, err = q.end(ctx, t, fence)
+		prepared = err == nil
 		return err
 	})
 	if err != nil {
+		if prepared { // it may have been made
+			q.note(0, c)
+		}
 		return tree.Changes{}, err
 	}
 	q.note(1, c)

@@ -357,6 +357,14 @@ func (a *Anchors) Set(doc Anchor) {
 	}
 }
 
+// Knows reports whether the state of a space that has a sequence number is kept, or a newer one.
+func (a *Anchors) Knows(id format.SpaceID, sequence uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, ok := a.known[id]
+	return ok && known.Sequence >= sequence
+}
+
 // Committed counts transactions, and wakes the writer of anchors when there are many.
 func (a *Anchors) Committed(transactions int) {
 	a.mu.Lock()

@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"slices"
+
 	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/rowkey"
@@ -77,4 +79,41 @@ func (t *Tx) NoteStates(containers []format.ID) error {
 		}
 	}
 	return t.flush()
+}
+
+// readAhead is how many heads UnknownStates reads in one round trip.
+const readAhead = 128
+
+// UnknownStates lists the containers that have a newer state than the root container knows.
+func (t *Tx) UnknownStates() (list []format.ID, err error) {
+	all, err := t.Containers()
+	if err != nil {
+		return nil, err
+	}
+	for some := range slices.Chunk(all, readAhead) {
+		if t.prefetch != nil {
+			keys := make([][]byte, len(some))
+			for i, id := range some {
+				keys[i] = rowkey.Of(format.ID(t.space), rowkey.Head, id, format.ID{})
+			}
+			t.prefetch(keys...)
+		}
+		for _, id := range some {
+			tr, err := t.openTree(id)
+			if event.IsCorrupt(err) {
+				continue // reading it reports the damage
+			}
+			if err != nil {
+				return list, err
+			}
+			if tr == nil {
+				continue
+			}
+			if tr.head.Sequence > tr.floor {
+				list = append(list, id)
+			}
+			tr.forget()
+		}
+	}
+	return list, nil
 }

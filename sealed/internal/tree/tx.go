@@ -126,13 +126,10 @@ func (t *Tx) Use() {
 func (t *Tx) Finish() {
 	t.finished = true
 	for _, tr := range t.trees {
-		tr.wipe()
-		clear(tr.key)
-		clear(tr.head.Root.Key)
+		tr.forget()
 	}
 	if t.root != nil {
-		t.root.wipe()
-		clear(t.root.head.Root.Key)
+		t.root.forget()
 	}
 	t.leaves = nil
 }
@@ -199,6 +196,13 @@ func (tr *tree) wipe() {
 		tr.top.wipe()
 	}
 	tr.top = nil
+}
+
+// forget is wipe, and clears the keys of the tree itself.
+func (tr *tree) forget() {
+	tr.wipe()
+	clear(tr.key)
+	clear(tr.head.Root.Key)
 }
 
 func (n *node) wipe() {
