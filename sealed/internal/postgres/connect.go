@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
@@ -86,11 +87,11 @@ func parse(cfg Config) (*pgxpool.Config, error) {
 				"your own", stated, hosts[0])
 		}
 	}
-	return tune(cfg, pool, query)
+	return tune(cfg, pool, u, query)
 }
 
 // tune sets what the URL leaves open.
-func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, error) {
+func tune(cfg Config, pool *pgxpool.Config, u *url.URL, query url.Values) (*pgxpool.Config, error) {
 	switch {
 	case cfg.Connections > 0:
 		pool.MaxConns = int32(cfg.Connections)
@@ -115,6 +116,11 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 	}
 	var left hostsLeftOut
 	pool.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) (err error) {
+		if c.TLSConfig != nil {
+			if err := readCertificates(u.String(), c); err != nil {
+				return err
+			}
+		}
 		left.find(ctx, c)
 		if cfg.PasswordFile != "" {
 			c.Password, err = readPassword(cfg.PasswordFile)
@@ -134,6 +140,17 @@ func tune(cfg Config, pool *pgxpool.Config, query url.Values) (*pgxpool.Config, 
 		return err
 	}
 	return pool, nil
+}
+
+// readCertificates reads the files of sslrootcert, sslcert and sslkey for a new connection: they are renewed while the
+// engine is open.
+func readCertificates(address string, c *pgx.ConnConfig) error {
+	now, err := pgconn.ParseConfig(address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCertificates, err)
+	}
+	c.Host, c.Port, c.TLSConfig, c.Fallbacks = now.Host, now.Port, now.TLSConfig, now.Fallbacks
+	return nil
 }
 
 // sessionSettings are what the engine relies on, whatever the server's configuration says: a commit that is answered

@@ -151,8 +151,10 @@ var (
 	errRefused = errors.New("PostgreSQL refuses the store's role")
 	// errPassword is of a password that cannot be read.
 	errPassword = errors.New("the password file (store-password-file or, for epoch keys, epoch-keys-secret-file)")
-	errPooler   = errors.New("PgBouncer, or what stands before PostgreSQL, gives each transaction another session: " +
-		"set pool_mode=session for the database of the store")
+	// errCertificates is of files that cannot be read, or are half renewed.
+	errCertificates = errors.New("the files of sslrootcert, sslcert and sslkey in the store's URL")
+	errPooler       = errors.New("PgBouncer, or what stands before PostgreSQL, gives each transaction another " +
+		"session: set pool_mode=session for the database of the store")
 )
 
 // lost tells that nobody answered in time.
@@ -166,13 +168,14 @@ func lost(err error) error {
 // unconnected is cause for errors that PostgreSQL did not send: of the network, of TLS, of the way there.
 func unconnected(err error) error {
 	switch {
-	case errors.Is(err, errPassword):
+	case errors.Is(err, errPassword), errors.Is(err, errCertificates):
 		return outage(err)
 	case strings.Contains(err.Error(), "server refused TLS connection"):
-		return fmt.Errorf("%w: the server has no TLS, and the store's URL asks for it; set ssl = on with a "+
-			"certificate in postgresql.conf", errInsecure)
+		return outage(fmt.Errorf("%w: the server has no TLS, and the store's URL asks for it; set ssl = on with "+
+			"a certificate in postgresql.conf", errInsecure))
 	case isCertificate(err):
-		return fmt.Errorf("%w: %w; sslrootcert in the store's URL names the authority that issued it", errInsecure, err)
+		return outage(fmt.Errorf("%w: %w; sslrootcert in the store's URL names the authority that issued it",
+			errInsecure, err))
 	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
