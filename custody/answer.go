@@ -110,7 +110,8 @@ func (c *Custody) applyAnswer(ctx context.Context, sp *space, src keysource.Sour
 			c.log.WarnContext(ctx, "resource not opened", "resource", sp.id.String(), "err", err)
 		}
 		failed := event{kind: openingFailed, class: class, lockCount: load.lockCount, round: a.round,
-			store: load.store, reason: reasonOf(err), explanation: c.explainRefusal(sp, answer{err: err})}
+			store: load.store, reason: reasonOf(err),
+			explanation: c.explainRefusal(sp, answer{err: err, store: load.store})}
 		c.applyRefusal(ctx, sp, failed)
 	})
 }
@@ -125,19 +126,20 @@ func (c *Custody) applyRefusal(ctx context.Context, sp *space, e event) (load *e
 	if next.RefusedBy == noStore || next.RefusedBy == now.RefusedBy {
 		return c.applyEvent(ctx, sp, e)
 	}
-	c.noteRefusal(ctx, sp, next.RefusedBy)
+	c.noteRefusal(ctx, sp, now.RefusedBy, next.RefusedBy)
 	load = c.applyEvent(ctx, sp, e)
 	if at := sp.stateNow().RefusedBy; at != next.RefusedBy { // an unlock has begun another round meanwhile
-		c.noteRefusal(ctx, sp, at)
+		c.noteRefusal(ctx, sp, next.RefusedBy, at)
 	}
 	return load
 }
 
-// noteRefusal stores whose refusal locks the data. A disk that hangs does not keep the data open for long.
-func (c *Custody) noteRefusal(ctx context.Context, sp *space, by refusal) {
+// noteRefusal stores whose refusal locks the data, in the place of the known one. A disk that hangs does not keep the
+// data open for long.
+func (c *Custody) noteRefusal(ctx context.Context, sp *space, stored, by refusal) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
-	err := c.updateNote(ctx, sp, func(n *note) { n.RefusedBy = by })
+	err := c.updateNote(ctx, sp, func(n *note) { n.setRefusedBy(stored, by, c.shared) })
 	if err != nil && !errors.Is(err, sealed.ErrNoSpace) {
 		c.log.ErrorContext(ctx, "refusal of a resource's key not stored", "resource", sp.id.String(), "err", err)
 	}

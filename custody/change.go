@@ -15,12 +15,22 @@ import (
 )
 
 // changeTimeout limits how long a change takes to its point of no return. No watch asks the keys meanwhile, so slow
-// stores would leave a refusal of the first key unheard: it was asked when the change began, and is asked again, twice,
-// when it has failed. It makes some four calls to each store.
+// stores would leave a refusal of the first key unheard: it was asked just before the change began (beginChecked), and
+// is asked again, twice, when it has failed. It makes some four calls to each store.
 const changeTimeout = 30 * time.Second
 
 // undoTimeout limits how long undoing a change takes after its caller has left.
 const undoTimeout = 30 * time.Second
+
+// beginChecked is beginChange after checks that may have taken long. The present key is asked again: a refusal that it
+// gave during the checks would be heard only after the change otherwise, and the two together take more than the minute
+// within which a refusal closes the data.
+func (c *Custody) beginChecked(ctx context.Context, sp *space, present binding, f flow) (Operation, error) {
+	if err := c.requirePresentKey(ctx, sp, present); err != nil {
+		return Operation{}, err
+	}
+	return c.beginChange(ctx, sp, f)
+}
 
 // beginChange begins a change to checked keys and takes its steps up to the point of no return, within changeTimeout;
 // Run takes the others.

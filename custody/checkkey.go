@@ -47,6 +47,8 @@ func checkProperty(of Requirement, key visage.KeyRef, d keysource.Description) e
 		return refuse("KeyVaultPurgeProtectionRequired", "%s", d.Unfit[keysource.FitProtection])
 	case elsewhere && of == KeyType && d.Unfit[keysource.FitType] != "":
 		return refuse("KeyVaultKeyTypeNotSupported", "%s", d.Unfit[keysource.FitType])
+	case elsewhere && of == KeyType && d.Weak != "":
+		return refuse("KeyVaultKeyTypeNotSupported", "is weak, %s: create a new one in the key store", d.Weak)
 	case elsewhere && of == KeyOperations && d.Unfit[keysource.FitOperations] != "":
 		return refuse("KeyVaultAccessDenied", "%s", d.Unfit[keysource.FitOperations])
 	case elsewhere && slices.Contains([]Requirement{SoftDelete, PurgeProtection, KeyType, KeyOperations}, of):

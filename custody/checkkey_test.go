@@ -14,6 +14,22 @@ import (
 	"github.com/visage-face/visage/sealed"
 )
 
+// TestWeakKeysAreNotSuitable: a weak key is refused in every kind of store.
+func TestWeakKeysAreNotSuitable(t *testing.T) {
+	for _, address := range []string{"https://first.vault.example", "pkcs11:token=HSM", "hashivault://x/transit"} {
+		d := keysource.Description{Enabled: true, KeyType: "RSA-HSM", Bits: 2048, Recovery: "Recoverable",
+			Operations: []string{"wrapKey", "unwrapKey"}}
+		key := visage.KeyRef{Vault: address, Name: "faces"}
+		if !custody.Suitable(key, d) {
+			t.Errorf("%s: a good key is refused", key)
+		}
+		d.Weak = "its two primes are too close together"
+		if custody.Suitable(key, d) {
+			t.Errorf("%s: a weak key is accepted", key)
+		}
+	}
+}
+
 // TestPreconditions checks that every unsuitable key is refused with its own code, and that nothing changes.
 func TestPreconditions(t *testing.T) {
 	denied := refuse(keysource.ErrDenied, keysource.Permission, "not for you")

@@ -84,6 +84,7 @@ func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 		case askOthersAt:
 			t.askOthers = f.until
 		case storeNote, auditEvent, logChange, logServing:
+			f.known = known{before.LockCause, before.RefusedBy}
 			t.records = append(t.records, f)
 		}
 	}
@@ -166,10 +167,7 @@ func (c *Custody) writeRecords(ctx context.Context, sp *space, records []effect)
 				if r.must || !c.shared { // else another process may have stored a lock that is not known here yet
 					n.OwnerLocked = r.ownerLocked
 				}
-				n.LockCause, n.RefusedBy = nil, r.refusedBy
-				if r.lockCause != (lockCause{}) {
-					n.LockCause = &r.lockCause
-				}
+				n.setRefusal(r, c.shared)
 			})
 			if errors.Is(err, sealed.ErrNoSpace) && !r.must {
 				err = nil

@@ -82,12 +82,12 @@ func (c *Custody) Enable(
 	case same:
 		// one spelling, so that both versions are of one key
 		to.Key.Vault, to.Key.Name = present.Key.Vault, present.Key.Name
-		return c.beginChange(ctx, sp, c.versionChange(Updating, stores, 0, storeKey{to, version}))
+		return c.beginChecked(ctx, sp, *present, c.versionChange(Updating, stores, 0, storeKey{to, version}))
 	}
 	if err := c.requireOthers(ctx, sp, stores[1:]); err != nil {
 		return Operation{}, err
 	}
-	return c.beginChange(ctx, sp, flow{Kind: Switching, To: &to, Version: version,
+	return c.beginChecked(ctx, sp, *present, flow{Kind: Switching, To: &to, Version: version,
 		After: append([]storeKey{{to, version}}, stores[1:]...)})
 }
 

@@ -60,7 +60,7 @@ func (c *Custody) explainRefusal(sp *space, a answer) string {
 	case keysource.Permission:
 		sentence = fmt.Sprintf("%s is refused to principal %s: give it the permissions get, wrapKey and unwrapKey",
 			name, as)
-		if b, _ := sp.keyInUse(); b != nil && b.Key.Scheme() != "https" {
+		if b, _ := sp.keyOf(a.store); b != nil && b.Key.Scheme() != "https" {
 			sentence = fmt.Sprintf("%s is refused to principal %s: give it its rights in the key store again", name, as)
 		}
 	default:

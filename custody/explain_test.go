@@ -61,6 +61,23 @@ func TestDisabledAfterRotation(t *testing.T) {
 	})
 }
 
+// TestRightsOfAFurtherKey: a refusal of a further key names the rights that its own store has, not those of the first.
+func TestRightsOfAFurtherKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const elsewhere = "hashivault://transit.example/transit"
+		r := newStoreAndVaults(t, memory())
+		r.vaults[elsewhere] = newVault(elsewhere)
+		r.run()
+		r.enabled(spaceA, r.first().add("k1"))
+		r.added(r.vaults[elsewhere].add("k2"))
+		r.first().silent(true)
+		r.later("the other key serves", func(s custody.Status) bool { return s.Serving > 0 })
+		r.vaults[elsewhere].set(func(v *vault) { v.denied[principal] = keysource.Permission })
+		s := r.later("the lock", in(custody.Revoked))
+		wants(t, s.Reason, "give it its rights in the key store again")
+	})
+}
+
 // TestReasonsNameTheVersion removes access to a key in every possible way.
 func TestReasonsNameTheVersion(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -34,6 +34,32 @@ func (n *note) principals(f flow) flow {
 	return f
 }
 
+// setRefusal stores what a record says of the refusals of keys. Of several processes, another one may have stored a
+// refusal since the record was made, which this one does not know of: only a refusal of as much weight, or the owner's
+// unlock, replaces that.
+func (n *note) setRefusal(r effect, shared bool) {
+	other, unlocks := n.LockCause, r.must && !r.ownerLocked
+	kept := !n.setRefusedBy(r.known.refusedBy, r.refusedBy, shared)
+	unknown := shared && !unlocks && other != nil && other.Code != r.known.lockCause.Code
+	switch {
+	case unknown && (kept || r.lockCause.Code != codeRevoked):
+	case r.lockCause == lockCause{}:
+		n.LockCause = nil
+	default:
+		n.LockCause = &r.lockCause
+	}
+}
+
+// setRefusedBy stores whose no locks the data. A no of another key that another process has stored is kept, unless it
+// is known or the first key refuses now.
+func (n *note) setRefusedBy(known, by refusal, shared bool) (kept bool) {
+	if shared && n.RefusedBy != noStore && n.RefusedBy != known && by != firstRefuses {
+		return n.RefusedBy != by
+	}
+	n.RefusedBy = by
+	return false
+}
+
 // bindings returns the keys of all stores, the first one first. They must not be changed.
 func (n *note) bindings() []binding {
 	if n.Key == nil {

@@ -2,6 +2,7 @@ package custody_test
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -193,6 +195,50 @@ func TestARefusalKeepsTheLockOfAnotherProcess(t *testing.T) {
 			if err := r.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
 				t.Errorf("read after the owner's lock: %v", err)
 			}
+		}
+	})
+}
+
+// TestARefusalOfTheFirstKeySurvives: what one process stores about silent keys leaves the refusal of the first key that
+// another one has stored meanwhile, so that a restart opens nothing with the second.
+func TestARefusalOfTheFirstKeySurvives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		a.underBoth()
+		b.within(soon, "the keys", in(custody.Active))
+		b.vaults = vaults{} // b was given the map of both
+		for _, address := range []string{firstVault, secondVault} {
+			same := newVault(address)
+			same.keys = a.vaults[address].keys
+			b.vaults[address] = same
+		}
+		b.halt()
+		b.store.Bundle(spaceA).LockNow(errors.New("restart"))
+		b.openCustody()
+		b.run()
+		b.later("the opening", in(custody.Active))
+		writing, goOn := make(chan struct{}), make(chan struct{})
+		once := sync.OnceFunc(func() { close(writing); <-goOn })
+		b.journal.before = func(e audit.Event) { // B is about to store that no key answers
+			if e.Kind == audit.CustodyLock && e.Outcome == audit.Unknown {
+				once()
+			}
+		}
+		b.first().silent(true)
+		b.second().silent(true)
+		<-writing // after the grace
+		a.first().set(func(v *vault) { v.denied[principal] = keysource.Permission })
+		a.later("the lock", in(custody.Revoked))
+		synctest.Wait()
+		close(goOn)
+		synctest.Wait()
+		keys, err := a.store.Bundle(spaceA).Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if note := string(keys.Note); !strings.Contains(note, `"refusedBy":1`) ||
+			!strings.Contains(note, `"code":"EncryptionKeyRevoked"`) {
+			t.Errorf("the note is %s", note)
 		}
 	})
 }

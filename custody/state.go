@@ -163,11 +163,18 @@ type effect struct {
 	ownerLocked bool      // storeNote
 	lockCause   lockCause // storeNote
 	refusedBy   refusal   // storeNote
+	known       known     // storeNote: what was stored, as far as this process knew
 	must        bool      // storeNote, auditEvent: if it fails, the command fails
 	audit       audit.Kind
 	outcome     audit.Outcome
 	details     map[audit.Detail]string
 	text        string // logChange; empty: the resource has opened
+}
+
+// known is what a process knows to be stored of the refusals of a resource's keys.
+type known struct {
+	lockCause lockCause
+	refusedBy refusal
 }
 
 // The reasons that the owner of a locked resource reads.

@@ -52,12 +52,13 @@ func (c *Custody) AddStore(
 		if stores[at].Version == version {
 			return c.updateStore(ctx, sp, at, to)
 		}
-		return c.beginChange(ctx, sp, c.versionChange(Updating, stores, at, storeKey{to, version}))
+		return c.beginChecked(ctx, sp, stores[0].binding,
+			c.versionChange(Updating, stores, at, storeKey{to, version}))
 	}
 	if err := c.requireOthers(ctx, sp, stores[1:]); err != nil {
 		return Operation{}, err
 	}
-	return c.beginChange(ctx, sp, flow{Kind: Adding, To: &to, Version: version,
+	return c.beginChecked(ctx, sp, stores[0].binding, flow{Kind: Adding, To: &to, Version: version,
 		After: append(slices.Clone(stores), storeKey{to, version})})
 }
 
@@ -89,8 +90,8 @@ func (c *Custody) RemoveStore(ctx context.Context, id sealed.SpaceID, key visage
 	if err := c.requireOthers(ctx, sp, after); err != nil {
 		return Operation{}, err
 	}
-	return c.beginChange(ctx, sp, flow{Kind: Removing, To: &stores[at].binding, Version: stores[at].Version,
-		After: after})
+	return c.beginChecked(ctx, sp, stores[0].binding, flow{Kind: Removing, To: &stores[at].binding,
+		Version: stores[at].Version, After: after})
 }
 
 // PromoteStore has the key that serves take the place of a first key that is lost: the first one wraps the data key no

@@ -204,6 +204,53 @@ func TestSlowStores(t *testing.T) {
 	})
 }
 
+// TestSlowChecks has the first key refuse just after it was asked before a change, while all stores are so slow that
+// their answers come just in time: the checks and the change together do not keep the data open for more than a minute.
+func TestSlowChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 4900 * time.Millisecond
+		r := newStoreAndVaults(t, memory())
+		for _, address := range []string{"https://third.vault.example", "https://fourth.vault.example"} {
+			r.vaults[address] = newVault(address)
+		}
+		r.run()
+		r.underBoth()
+		r.added(r.vaults["https://third.vault.example"].add("k3"))
+		key := r.vaults["https://fourth.vault.example"].add("k4")
+		for _, v := range r.vaults {
+			v.set(func(v *vault) {
+				v.delay = map[string]time.Duration{"get": slow, "wrapKey": slow, "unwrapKey": slow}
+			})
+		}
+		for range 8 { // at different distances from the next poll
+			var revoked time.Time
+			r.first().set(func(v *vault) {
+				v.onReply = func(verb string) {
+					if verb == "unwrapKey" && revoked.IsZero() {
+						revoked = time.Now()
+						r.first().set(func(v *vault) { v.denied[principal] = keysource.Permission })
+					}
+				}
+			})
+			if _, err := r.custody.Enable(t.Context(), spaceA, key, principal); err == nil {
+				t.Fatal("the key was switched")
+			}
+			for r.read(spaceA) == nil {
+				time.Sleep(250 * time.Millisecond)
+			}
+			if took := time.Since(revoked); took > time.Minute {
+				t.Errorf("the revocation took %v", took)
+			}
+			r.first().set(func(v *vault) {
+				v.onReply = nil
+				delete(v.denied, principal)
+			})
+			r.later("the restoration", in(custody.Active))
+			time.Sleep(7 * time.Second)
+		}
+	})
+}
+
 // TestRefusalIsStoredFirst holds that the note of a resource with two keys names the key that has refused before the
 // data is locked, so that after a crash in between the other key does not open it.
 func TestRefusalIsStoredFirst(t *testing.T) {

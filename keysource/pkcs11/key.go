@@ -46,12 +46,17 @@ func (k key) version() string {
 	return k.id + "-" + k.mark
 }
 
-// find returns the key of a version; of none, the only key.
+// find returns the key of a version; of none, the only key. With a version, no object with another CKA_ID is read, so
+// that one that somebody makes without an id does not take a key away that is in use.
 func (s *Source) find(session api.SessionHandle, version string) (key, error) {
 	id, mark, marked := strings.Cut(version, "-")
+	raw, err := hex.DecodeString(id)
+	if err != nil {
+		return key{}, fmt.Errorf("read the version %q: %w", version, err)
+	}
 	var found, others []key
 	for _, class := range []uint{api.CKO_SECRET_KEY, api.CKO_PRIVATE_KEY} {
-		handles, err := s.objects(session, class, nil)
+		handles, err := s.objects(session, class, raw)
 		if err != nil {
 			return key{}, err
 		}
@@ -98,11 +103,14 @@ func versions(keys []key) string {
 	return strings.Join(all, ", ")
 }
 
-// objects returns the objects of a class with the label and, if it is given, an id.
+// objects returns the objects of a class with the label and, if it is not empty, an id.
 func (s *Source) objects(session api.SessionHandle, class uint, id []byte) ([]api.ObjectHandle, error) {
 	want := []*api.Attribute{api.NewAttribute(api.CKA_CLASS, class), api.NewAttribute(api.CKA_LABEL, s.label)}
 	if class == api.CKO_PUBLIC_KEY { // whose label nobody sees
-		want[1] = api.NewAttribute(api.CKA_ID, id)
+		want = want[:1]
+	}
+	if len(id) > 0 {
+		want = append(want, api.NewAttribute(api.CKA_ID, id))
 	}
 	lib := s.token.lib
 	if err := lib.FindObjectsInit(session, want); err != nil {

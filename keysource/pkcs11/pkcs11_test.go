@@ -186,7 +186,8 @@ func want(t testing.TB, err, class error, reason keysource.Reason, says string) 
 	}
 }
 
-// TestTooMany holds that a key is not taken for deleted because too many others have its label.
+// TestTooMany holds that a key is found by its version however many others have its label, and that without a version a
+// label with too many keys is no answer about the key.
 func TestTooMany(t *testing.T) {
 	h := keystores.StartSoftHSM(t)
 	const most = 64
@@ -195,9 +196,13 @@ func TestTooMany(t *testing.T) {
 	}
 	p := serve(t, h)
 	for id := range most + 1 {
-		_, err := p.Open(key(h, "faces", fmt.Sprintf("%02x", id))).Describe(t.Context(), keysource.Ref{})
-		want(t, err, keysource.ErrUnknown, "", "more than 64 keys with the label")
+		d, err := p.Open(key(h, "faces", fmt.Sprintf("%02x", id))).Describe(t.Context(), keysource.Ref{})
+		if err != nil || !d.Enabled {
+			t.Errorf("key %d: %+v, %v", id, d, err)
+		}
 	}
+	_, err := p.Open(key(h, "faces", "")).Describe(t.Context(), keysource.Ref{})
+	want(t, err, keysource.ErrUnknown, "", "more than 64 keys with the label")
 }
 
 // TestPIN holds that a refused PIN is not tried again, by later helpers neither, until its file has another.
@@ -299,6 +304,34 @@ func TestVersions(t *testing.T) {
 			lib.make(h, "faces", "\x01")
 			_, err = src.Unwrap(t.Context(), ref, blob)
 			want(t, err, keysource.ErrWrong, "", "made anew under its name")
+		})
+	}
+}
+
+// TestKeyWithoutID makes a second key with the label and without a CKA_ID: the key in use goes on, and calls that must
+// find out which key is meant say what to do.
+func TestKeyWithoutID(t *testing.T) {
+	for name, id := range map[string]string{"none": "", "too long": strings.Repeat("i", 65)} {
+		t.Run(name, func(t *testing.T) {
+			h := keystores.StartSoftHSM(t)
+			h.MakeAES("faces", "\x01")
+			p := serve(t, h)
+			src := p.Open(key(h, "faces", ""))
+			blob, ref, err := src.Wrap(t.Context(), inner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.MakeAES("faces", id)
+			if got, err := src.Unwrap(t.Context(), ref, blob); err != nil || !bytes.Equal(got, inner) {
+				t.Errorf("unwrap with the version in use: %v", err)
+			}
+			if d, err := src.Describe(t.Context(), ref); err != nil || !d.Enabled {
+				t.Errorf("describe the version in use: %+v, %v", d, err)
+			}
+			_, err = src.Describe(t.Context(), keysource.Ref{})
+			want(t, err, keysource.ErrUnknown, "", "no CKA_ID, or one of more than 64 bytes")
+			_, _, err = src.Wrap(t.Context(), inner)
+			want(t, err, keysource.ErrUnknown, "", "no CKA_ID, or one of more than 64 bytes")
 		})
 	}
 }
