@@ -40,25 +40,30 @@ func awsRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			return nil
 		}
 		audience := s.Login.Audience
+		provider := fmt.Sprintf("arn:%s:iam::%s:oidc-provider/%s", partition, owner, issuer)
 		return []string{
 			fmt.Sprintf("aws iam create-open-id-connect-provider --url %s --client-id-list %s", quote(c.Issuer),
 				quote(audience)),
+			fmt.Sprintf("aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s "+
+				"--client-id %s", quote(provider), quote(audience)), // where the provider exists
 			fmt.Sprintf("aws iam create-role --role-name %s --assume-role-policy-document "+
 				`'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": `+
 				`"sts:AssumeRoleWithWebIdentity", `+
-				`"Principal": {"Federated": "arn:%s:iam::%s:oidc-provider/%s"}, `+
-				`"Condition": {"StringEquals": {"%[4]s:sub": "%[5]s", "%[4]s:aud": "%[6]s"}}}]}'`,
-				quote(name), partition, owner, issuer, c.Principal, audience),
+				`"Principal": {"Federated": "%s"}, `+
+				`"Condition": {"StringEquals": {"%[3]s:sub": "%[4]s", "%[3]s:aud": "%[5]s"}}}]}'`,
+				quote(name), provider, issuer, c.Principal, audience),
+			"# where the role exists, update-assume-role-policy replaces its whole trust: name all audiences in it",
 		}
 	case NeedRights:
 		put := "put-role-policy --role-name " + quote(name)
 		if s.Login.Method != "web-identity" {
 			put = "put-user-policy --user-name USER"
 		}
-		return []string{fmt.Sprintf("aws iam %s --policy-name visage --policy-document "+
+		// A policy replaces the one of its name. Keys of several regions have the same id in each.
+		return []string{fmt.Sprintf("aws iam %s --policy-name visage-%[3]s-%[5]s --policy-document "+
 			`'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", `+
 			`"Action": ["kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"], `+
-			`"Resource": "arn:%s:kms:%s:%s:key/%s"}]}'`, put, partition, region, account, key.Name)}
+			`"Resource": "arn:%[2]s:kms:%[3]s:%[4]s:key/%[5]s"}]}'`, put, partition, region, account, key.Name)}
 	case NeedKey:
 		return []string{
 			fmt.Sprintf("aws kms cancel-key-deletion --region %s --key-id %s   # if its deletion is scheduled", region,

@@ -2,9 +2,11 @@ package stores_test
 
 import (
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -52,8 +54,8 @@ func TestRevocations(t *testing.T) {
 	set := remedySet(t)
 	who := stores.Customer{Principal: "PRINCIPAL", Issuer: "https://faces.example/t/v2.0"}
 	for _, c := range []struct{ vault, key, take, give string }{
-		{"hashivault://vault.example/transit", "vip", "vault policy delete visage-vip",
-			"vault policy write visage-vip -"},
+		{"hashivault://vault.example/transit", "vip", "vault policy delete visage-transit.vip",
+			"vault policy write visage-transit.vip -"},
 		{"awskms://cn-north-1/111122223333", "k", "aws kms disable-key --region cn-north-1 --key-id k",
 			"aws kms enable-key --region cn-north-1 --key-id k"},
 		{ring, "vip", "gcloud kms keys remove-iam-policy-binding vip --keyring faces",
@@ -94,15 +96,19 @@ func TestRemedies(t *testing.T) {
 	}{
 		{cn, awsKey, "", stores.NeedLogin, []string{
 			"aws iam create-open-id-connect-provider --url https://faces.example/t/v2.0 --client-id-list " + cn,
+			"aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn " +
+				"arn:aws-cn:iam::111122223333:oidc-provider/faces.example/t/v2.0 --client-id " + cn,
 			`aws iam create-role --role-name visage-PRINCIPAL --assume-role-policy-document '{"Version": ` +
 				`"2012-10-17", ` +
 				`"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity", "Principal": ` +
 				`{"Federated": ` +
 				`"arn:aws-cn:iam::111122223333:oidc-provider/faces.example/t/v2.0"}, "Condition": {"StringEquals": ` +
 				`{"faces.example/t/v2.0:sub": "PRINCIPAL", "faces.example/t/v2.0:aud": "` + cn + `"}}}]}'`,
+			"# where the role exists, update-assume-role-policy replaces its whole trust: name all audiences in it",
 		}},
 		{cn, awsKey, "", stores.NeedRights, []string{
-			`aws iam put-role-policy --role-name visage-PRINCIPAL --policy-name visage --policy-document ` +
+			`aws iam put-role-policy --role-name visage-PRINCIPAL --policy-name visage-cn-north-1-` + awsKey +
+				` --policy-document ` +
 				`'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["kms:DescribeKey", ` +
 				`"kms:Encrypt", ` +
 				`"kms:Decrypt"], "Resource": "arn:aws-cn:kms:cn-north-1:111122223333:key/` + awsKey + `"}]}'`,
@@ -161,6 +167,164 @@ func TestRemedies(t *testing.T) {
 		got := set.Remedy(visage.KeyRef{Vault: c.vault, Name: c.key, Version: c.version}, c.need, who)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s of %s:\n%s\nwant\n%s", c.need, c.vault, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+		}
+	}
+}
+
+// vaultTool stands for the command line of Vault: a policy is a file, and so is each field of a role. As in Vault, a
+// policy replaces the one of its name, whose case does not count, and a role keeps the fields that a request leaves
+// out.
+const vaultTool = `#!/bin/sh
+cd "$TOOL" || exit 1
+case $1 in
+policy) cat >"policy.$(printf %s "$3" | tr A-Z a-z)" ;;
+read)
+	at=$(printf %s "$2" | tr / .)
+	[ -d "$at" ] || { echo "No value found at $2" >&2; exit 2; }
+	echo "Key    Value"
+	for f in "$at"/*; do
+		case $f in
+		*/token_policies | */bound_audiences) echo "$(basename "$f")    [$(tr , ' ' <"$f")]" ;;
+		*) echo "$(basename "$f")    $(cat "$f")" ;;
+		esac
+	done ;;
+write)
+	at=$(printf %s "$2" | tr / .)
+	mkdir -p "$at"
+	[ -f "$at/bound_audiences" ] || echo '<nil>' >"$at/none"
+	[ -f "$at/token_policies" ] || : >"$at/token_policies"
+	shift 2
+	for field; do printf %s "${field#*=}" >"$at/${field%%=*}"; done ;;
+esac
+`
+
+// TestRemediesAdd pastes the commands for several keys of two resources into a shell, each of them twice: none takes
+// away what another key needs, or gives what belongs to another one. That holds for two engines with a key of the same
+// name, and for two keys of one resource.
+func TestRemediesAdd(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/vault", []byte(vaultTool), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tool := t.TempDir()
+	a, b := "hashivault://vault.example/team-a/transit", "hashivault://vault.example/team-b/transit"
+	set := transitSet(t, []string{"team-a/transit", "team-b/transit"})
+	keys := map[string][]visage.KeyRef{
+		"ANN": {{Vault: a, Name: "faces"}, {Vault: a, Name: "spare"}}, "BEN": {{Vault: b, Name: "faces"}},
+	}
+	var script []string
+	for who, keys := range keys {
+		for _, key := range keys {
+			for _, need := range []stores.Need{stores.NeedLogin, stores.NeedRights} {
+				script = append(script, set.Remedy(key, need, stores.Customer{Principal: visage.PrincipalID(who)})...)
+			}
+		}
+	}
+	for range 2 {
+		shell := exec.Command("sh", "-e", "-c", strings.Join(script, "\n"))
+		shell.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TOOL="+tool)
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Fatalf("%s\n%s%v", strings.Join(script, "\n"), out, err)
+		}
+	}
+	field := func(who, name string) []string {
+		raw, err := os.ReadFile(tool + "/auth.jwt.role.visage-" + who + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSpace(string(raw)), ",")
+	}
+	for who, keys := range keys {
+		var want, got, audiences []string
+		for _, key := range keys {
+			_, at, _ := strings.Cut(key.Vault, "vault.example/")
+			for path, may := range map[string]string{"keys": "read", "encrypt": "update", "decrypt": "update"} {
+				want = append(want, fmt.Sprintf("path %q { capabilities = [%q] }", at+"/"+path+"/"+key.Name, may))
+			}
+			if !slices.Contains(audiences, key.Vault) {
+				audiences = append(audiences, key.Vault)
+			}
+		}
+		policies := field(who, "token_policies")
+		for _, policy := range policies {
+			raw, err := os.ReadFile(tool + "/policy." + policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, strings.Split(strings.TrimSpace(string(raw)), "\n")...)
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("the policies %q of %s allow\n%s\nwant\n%s", policies, who, strings.Join(got, "\n"),
+				strings.Join(want, "\n"))
+		}
+		slices.Sort(audiences)
+		if got := field(who, "bound_audiences"); !slices.Equal(got, audiences) {
+			t.Errorf("%s may log in with tokens for %q, want %q", who, got, audiences)
+		}
+	}
+}
+
+// transitSet is a set of transit engines, by their mounts.
+func transitSet(t *testing.T, mounts []string) *stores.Set {
+	t.Helper()
+	var all []stores.Store
+	for _, mount := range mounts {
+		all = append(all, stores.Store{Address: "hashivault://vault.example/" + mount,
+			Login: stores.Login{Method: "jwt"}})
+	}
+	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Close)
+	return set
+}
+
+// TestPoliciesOfTransitKeys: each key has a policy of its own, in a server that ignores the case of their names.
+func TestPoliciesOfTransitKeys(t *testing.T) {
+	mounts := []string{"team-b/transit", "team.b", "team/b", "team", "team_b", "Team", "team?namespace=team",
+		"b?namespace=team-a"}
+	set := transitSet(t, mounts)
+	seen := map[string]string{}
+	for _, mount := range mounts {
+		for _, name := range []string{"faces", "Faces", "_faces", "b.faces", "b_faces", "b-faces"} {
+			r := set.Revocation(visage.KeyRef{Vault: "hashivault://vault.example/" + mount, Name: name},
+				stores.Customer{Principal: "PRINCIPAL"})
+			policy := strings.ToLower(r.Take[len(r.Take)-1])
+			if other := seen[policy]; other != "" {
+				t.Errorf("%q is for %s and for %s of %s", policy, other, name, mount)
+			}
+			seen[policy] = name + " of " + mount
+		}
+	}
+}
+
+// TestRemediesOfKeysInAWS: each key has a policy of its own, also one with replicas in several regions. A policy
+// replaces the one of its name.
+func TestRemediesOfKeysInAWS(t *testing.T) {
+	var all []stores.Store
+	for _, region := range []string{"eu-central-1", "eu-west-1"} {
+		all = append(all, stores.Store{Address: "awskms://" + region + "/111122223333",
+			Login: stores.Login{Method: "web-identity"}})
+	}
+	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(set.Close)
+	seen := map[string]string{}
+	for _, store := range all {
+		for _, name := range []string{"mrk-0123456789abcdef0123456789abcdef", "0a1b2c3d-0000-4000-8000-000000000001"} {
+			commands := set.Remedy(visage.KeyRef{Vault: store.Address, Name: name}, stores.NeedRights,
+				stores.Customer{Principal: "PRINCIPAL"})
+			_, rest, _ := strings.Cut(commands[0], " --policy-name ")
+			policy, _, _ := strings.Cut(rest, " ")
+			if other := seen[policy]; other != "" || len(policy) > 128 {
+				t.Errorf("the policy %q is for\n%s\nand for\n%s", policy, other, commands[0])
+			}
+			seen[policy] = commands[0]
 		}
 	}
 }

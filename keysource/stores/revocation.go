@@ -25,11 +25,15 @@ func (s *Set) Revocation(key visage.KeyRef, c Customer) Revocation {
 	return store.kind.revoke(*store, key, c)
 }
 
-// transitRevocation takes the policy of the key away, which every token that names it feels at once.
+// transitRevocation takes the policy of the key away, which every token that names it feels at once. The role keeps its
+// name.
 func transitRevocation(s Store, key visage.KeyRef, c Customer) Revocation {
+	write := func(command string) bool { return strings.Contains(command, "| vault policy write ") }
 	give := transitRemedy(s, key, NeedRights, c)
+	give = give[:slices.IndexFunc(give, write)+1]
 	take := slices.Clone(give)
-	take[len(take)-1] = "vault policy delete visage-" + key.Name
+	_, policy, _ := strings.Cut(take[len(take)-1], "| vault policy write ")
+	take[len(take)-1] = "vault policy delete " + strings.TrimSuffix(policy, " -")
 	return Revocation{take, give}
 }
 
