@@ -30,6 +30,25 @@ func (s *Service) GalleryMemory() map[visage.ResourceID]uint64 {
 	return bytes
 }
 
+// GalleryUse is what the galleries of a process are at a moment.
+type GalleryUse struct {
+	Bytes   int64 // memory of all, loaded and loading
+	Parts   int   // of collections of which other processes have the rest, loaded and loading
+	Loading int   // galleries and parts that are being loaded
+	Awaited int   // faces that these loads have still to read
+}
+
+// GalleryUse returns what the galleries of this process are now.
+func (s *Service) GalleryUse() GalleryUse {
+	parts, _ := s.galleries.Parts()
+	u := GalleryUse{Bytes: s.galleries.Stats().Bytes, Parts: parts}
+	for _, p := range s.galleries.Loading() {
+		u.Loading++
+		u.Awaited += max(p.Expected-p.Loaded, 0)
+	}
+	return u
+}
+
 // inPart reports whether a face is in a part of a collection; the zero part has all faces.
 func inPart(part gallery.Part, id uuid) bool {
 	return part.Count < 2 || placement.Partition(id, part.Count) == part.Index

@@ -39,6 +39,12 @@ func parsePartOf(s string) (p partOf, err error) {
 	return p, nil
 }
 
+// PartOf returns the resource and the kind of the collection that PartQuery.Collection names.
+func PartOf(collection string) (visage.ResourceID, Kind, error) {
+	p, err := parsePartOf(collection)
+	return p.resource, p.ref.Kind, err
+}
+
 // side reads the collection of a part as it is searched. gallery.ErrDropped: it has other templates now.
 func (p partOf) side(r sealed.Reader) (collectionRecord, error) {
 	c, err := find(r, p.ref)

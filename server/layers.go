@@ -58,6 +58,7 @@ type layers struct {
 	backups     backups
 	rootKeys    rootKeys
 	replicas    replicas
+	announcer   *announcer // nil until the server listens
 	log         *slog.Logger
 	api         *api.Handler      // nil until handler has made it
 	console     *console.Console  // likewise
@@ -232,7 +233,8 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 		return nil, err
 	}
 	l.backups = backups{l.store, l.audit, newBackups()}
-	l.replicas = replicas{l.store}
+	l.replicas = replicas{store: l.store, parts: l.parts, use: l.face.GalleryUse, budget: s.cfg.GalleryBytes,
+		accounts: l.accounts, path: l.instance.accountPath}
 	l.rootKeys = rootKeys{l.store, s.cfg, l.audit, l.custody}
 	identities := s.directory(l.identities, l.forOperator)
 	management, err := armapi.New(armapi.Config{

@@ -2,12 +2,14 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
 )
@@ -47,6 +49,43 @@ func made(t *testing.T, answer, member string) string {
 	}
 	id, _ := all[member].(string)
 	return id
+}
+
+// seesPartitions checks what the operator is told of a large person group that servers search together.
+func seesPartitions(t *testing.T, all []*officer) {
+	t.Helper()
+	var told armwire.ReplicaList
+	held := func() (n int) {
+		answer, err := json.Marshal(all[0].Manage(t, http.MethodGet, "/providers/Visage.Operations/replicas", nil))
+		told = armwire.ReplicaList{}
+		if err = errors.Join(err, json.Unmarshal(answer, &told)); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range told.Value {
+			if g := r.Galleries; g != nil && g.Budget > 0 && g.Bytes > 0 && g.Loading == 0 {
+				n += g.Partitions
+			}
+		}
+		return n
+	}
+	if held(); len(told.Collections) != 1 {
+		t.Fatalf("the collections %+v", told.Collections)
+	}
+	c := told.Collections[0]
+	if c.Kind != "largepersongroup" || !strings.HasSuffix(c.ResourceID, "/accounts/default") || c.Bytes < 4<<10 ||
+		len(c.Partitions) < 2 {
+		t.Errorf("the collection %+v", c)
+	}
+	known := map[string]bool{}
+	for _, r := range told.Value {
+		known[r.ID] = true
+	}
+	for _, at := range c.Partitions {
+		if len(at) != 2 || at[0] == at[1] || !known[at[0]] || !known[at[1]] {
+			t.Errorf("a partition is at %v, of %v", at, known)
+		}
+	}
+	soon(t, "each partition is in the memory of two servers", func() bool { return held() >= len(c.Partitions) })
 }
 
 // TestServersSearchTogether identifies at four servers that each have some partitions, of which one stops, and at one
@@ -92,6 +131,7 @@ func TestServersSearchTogether(t *testing.T) {
 	if !strings.Contains(all[0].page(t, "/metrics"), `visage_partition_searches_total{outcome="answered"} 2`) {
 		t.Error("the first server has not searched in partitions") // 20 searches or more
 	}
+	seesPartitions(t, all)
 	gone := persons[10]
 	all[3].must(t, http.MethodDelete, group+"/persons/"+gone, "")
 	for i, o := range all {

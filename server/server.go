@@ -199,7 +199,7 @@ func (s *Server) serve(
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 3) // room for the listeners and the background, none of which may block
-	note := s.noteFor(l)
+	l.announcer = &announcer{store: l.store, use: l.face.GalleryUse, note: s.noteFor(l)}
 	go func() {
 		if certificates == nil {
 			failed <- hs.Serve(listener)
@@ -214,7 +214,7 @@ func (s *Server) serve(
 			}
 		}()
 	}
-	if err := announce(ctx, l.store, note); err != nil {
+	if err := l.announcer.announce(ctx, nil); err != nil {
 		s.log.Warn("other replicas do not know this one yet", "err", err)
 	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // the services run longer than the requests
@@ -238,7 +238,9 @@ func (s *Server) serve(
 	}
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer done()
-	s.leave(drain, l.store, note)
+	if err := l.announcer.leave(drain); err != nil {
+		s.log.Warn("other replicas do not know that this one stops", "err", err)
+	}
 	if drainErr := hs.Shutdown(drain); drainErr != nil {
 		s.log.Warn("requests cut off", "err", drainErr)
 		drainErr = hs.Close()
@@ -262,6 +264,9 @@ func (s *Server) background(ctx context.Context, l *layers, failed chan<- error)
 		"key stores": l.keyStores.Run, "audit of migrations": func(ctx context.Context) error {
 			return s.auditLateMigrations(ctx, l)
 		},
+	}
+	if l.store.Shared() {
+		all["announcer"] = l.announcer.run
 	}
 	if l.endpoint != nil {
 		all["managed identity endpoint"] = l.endpoint.run

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -76,6 +77,7 @@ type cut struct {
 	count int
 	bytes int64
 	since time.Time // since when the size alone has asked for another count; zero: it does not
+	at    time.Time // when it was asked for last
 }
 
 // cutLasts is how long a cut outlasts a size that alone would be cut otherwise. Replicas that started later know the
@@ -145,7 +147,7 @@ func (s *Scatter) Count(collection string, bytes int64) int {
 			break
 		}
 	}
-	s.cuts[collection] = cut{count: count, bytes: bytes, since: since}
+	s.cuts[collection] = cut{count: count, bytes: bytes, since: since, at: time.Now()}
 	return count
 }
 
@@ -169,6 +171,40 @@ func (s *Scatter) place(collection string, count int) ([][]string, error) {
 	if err := s.meetLocked(replicas); err != nil {
 		return nil, err
 	}
+	return s.placeLocked(collection, count)
+}
+
+// Placed is where the partitions of a collection are.
+type Placed struct {
+	Collection string
+	Bytes      int64      // memory of all its partitions, each counted once
+	Searched   time.Time  // when this replica has searched it, or trained it, last
+	Partitions [][]string // the names of the replicas of each; nil: the memory of all replicas is too small
+}
+
+// Placed returns where the partitions of the collections are that this replica has searched since it started, as it
+// sees the replicas now, in the order of the collections' names. Those that it has not searched for long may exist no
+// more.
+func (s *Scatter) Placed() ([]Placed, error) {
+	replicas := s.cfg.Replicas()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.meetLocked(replicas); err != nil {
+		return nil, err
+	}
+	var all []Placed
+	for _, collection := range slices.Sorted(maps.Keys(s.cuts)) {
+		c := s.cuts[collection]
+		places, err := s.placeLocked(collection, c.count)
+		if err != nil && !errors.Is(err, ErrTooLarge) {
+			return nil, err
+		}
+		all = append(all, Placed{collection, c.bytes, c.at, places})
+	}
+	return all, nil
+}
+
+func (s *Scatter) placeLocked(collection string, count int) ([][]string, error) {
 	bytes := max(s.cuts[collection].bytes, 1)
 	if bytes > s.total {
 		return nil, fmt.Errorf("%w: it needs %d bytes, and they have %d", ErrTooLarge, bytes, s.total)
