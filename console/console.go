@@ -50,6 +50,8 @@ type Config struct {
 	History   *audit.History
 	// KeyStores are the stores of customers' keys beside key vaults.
 	KeyStores KeyStores
+	// Replicas are the processes that serve the instance.
+	Replicas Replicas
 	// RootKeys changes the root key of the instance.
 	RootKeys RootKeys
 	// Identities ends applications and people, and makes addresses at which people sign in.

@@ -24,11 +24,12 @@ import (
 // families are the messages whose keys are put together at run time: the beginning, and what may follow it. A family
 // with an empty list is checked by a test of its own.
 var families = map[string][]string{
-	"condition.":     {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
-	"tryit.way.":     tries,
-	"stores.answer.": {"ok", "denied", "wrong", "unknown", "expired"},
-	"stores.step.":   {"reachable", "certificate", "login", "key"},
-	"stores.kind.":   {"https", "hashivault", "awskms", "gcpkms", "kmip", "pkcs11"},
+	"condition.":      {"service-managed", "active", "degraded", "revoked", "unavailable", "locked"},
+	"tryit.way.":      tries,
+	"replicas.state.": {"serving", "starting", "stopping", "ended"},
+	"stores.answer.":  {"ok", "denied", "wrong", "unknown", "expired"},
+	"stores.step.":    {"reachable", "certificate", "login", "key"},
+	"stores.kind.":    {"https", "hashivault", "awskms", "gcpkms", "kmip", "pkcs11"},
 	"stores.method.": {"federated", "jwt", "approle", "token", "web-identity", "static", "workload-identity",
 		"service-account", "certificate", "pin"},
 	"stores.field.": nil, // a field without a message has its own name; TestStorePages looks at some

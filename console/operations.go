@@ -262,6 +262,7 @@ type operationsData struct {
 	Packs      []packRow
 	Root       []fact
 	RootKey    string // the page of the root key
+	Replicas   string // and that of the processes
 	Protectors []protectorRow
 	Ends       table[endRow]
 	LastBackup time.Time
@@ -350,7 +351,7 @@ func (c *Console) operations(v *visit) (*view, error) {
 		}
 		d.Packs = append(d.Packs, row)
 	}
-	d.Root, d.RootKey = v.rootKeyFacts(s.Root), rootKeyPath
+	d.Root, d.RootKey, d.Replicas = v.rootKeyFacts(s.Root), rootKeyPath, replicasPath
 	for _, p := range s.Root.Protectors {
 		d.Protectors = append(d.Protectors, protectorRow{Protector: p, Badge: v.protectorBadge(p)})
 	}

@@ -114,6 +114,7 @@ func (c *Console) table() []route {
 		c.auditRoutes(),
 		c.metricsRoutes(),
 		c.operationsRoutes(),
+		c.replicaRoutes(),
 		c.rootKeyRoutes(),
 		c.passkeyRoutes(),
 		c.keyStoreRoutes(),

@@ -30,6 +30,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 	return console.New(console.Config{
 		Accounts: l.accounts, Faces: l.face, Vaults: l.vaults, Directory: l.identities,
 		KeyStores: consoleStores{managedStores{s.keyStores, s.cfg.shownApplication()}, l.custody.KeyExpiries},
+		Replicas:  consoleReplicas{l.replicas},
 		RootKeys:  consoleRootKey{l.rootKeys},
 		History:   l.history, Figures: l.metrics,
 		Subscription: l.forOperator.SubscriptionID, Tenant: l.instance.TenantID, Group: defaultGroup,

@@ -64,9 +64,6 @@ type announcer struct {
 
 // announce tells others what it knows of this replica now, changed by change, which may be nil.
 func (a *announcer) announce(ctx context.Context, change func(*replicaNote)) error {
-	if !a.store.Shared() {
-		return nil
-	}
 	a.said.Lock()
 	defer a.said.Unlock()
 	if change != nil {

@@ -99,6 +99,7 @@ const list = [
   { name: 'metrics-resource', path: '/console/resources/{account}/metrics?span=24h' },
   { name: 'metrics', path: '/console/metrics' },
   { name: 'operations', path: '/console/operations' },
+  { name: 'replicas', path: '/console/operations/replicas' },
   { name: 'rootkey', path: '/console/operations/rootkey' },
   { name: 'rootkey-add', path: '/console/operations/rootkey/add' },
   { name: 'rootkey-remove', path: '/console/operations/rootkey/remove?protector=file' },
