@@ -50,6 +50,7 @@ run                                     : the loop that trains, expires and swee
 	"sealed": `
 doc errors event pad spaceid                 : words: errors, events, ids, sizes of records
 workqueue rotationprogress                   : work that waits for the background, by space; how far a rotation is
+clock                                        : the machine's clock, and that of the engine's server
 store                                        : the Store
 log                                          : logs
 thisformat nextformat                        : the next version's format, for tests
@@ -64,7 +65,7 @@ erase                                        : erasures
 takeover                                     : what another process left undone
 anchor rotation                              : rollback detection; another root key
 root                                         : the root key and its protectors
-database                                     : the engine over PostgreSQL
+database                                     : the engine over PostgreSQL, and its clock
 open                                         : Open
 restore move                                 : Restore; from one engine to another
 movekeys checkkeys                           : epoch keys from one place to another; what a place can do

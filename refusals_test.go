@@ -214,7 +214,7 @@ const (
 // planesOf says on which planes a refusal can appear.
 func planesOf(r rejection) string {
 	switch r.room {
-	case "api", "sealed/internal/volume", "sealed/internal/postgres", "sealed/internal/keys",
+	case "api", "sealed", "sealed/internal/volume", "sealed/internal/postgres", "sealed/internal/keys",
 		"sealed/internal/keystore", "sealed/internal/place":
 		if r.code == "CrossOriginRequest" {
 			return console

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/visage-face/visage/sealed/internal/engine"
 	"github.com/visage-face/visage/sealed/internal/postgres"
@@ -70,3 +71,30 @@ func DatabaseIsEmpty(ctx context.Context, cfg Config) (bool, error) {
 func MigrateDatabase(ctx context.Context, cfg Config) (before, after int, err error) {
 	return postgres.Migrate(ctx, cfg.postgres())
 }
+
+// compareForever compares the clocks until ctx ends, and reports when they get too far apart.
+func (s *Store) compareForever(ctx context.Context) {
+	for s.clock.server != nil {
+		err := s.clock.check()
+		if err != nil && !s.clock.wrong.Swap(true) {
+			s.report(Event{Kind: ClockWrong, Err: err})
+		} else if err == nil && s.clock.wrong.Swap(false) {
+			s.report(Event{Kind: ClockRight})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(compareEvery):
+		}
+		asking, cancel := context.WithTimeout(ctx, mostUnsure)
+		s.clock.compare(asking)
+		cancel()
+	}
+}
+
+// ClockOff returns how far the clock of this machine is ahead of that of the engine's server; known is false where
+// there is none, as on a local disk, or it has not answered yet.
+func (s *Store) ClockOff() (off time.Duration, known bool) { return s.clock.off() }
+
+// Punctual returns a *ClockError while the store does nothing because the clocks are too far apart.
+func (s *Store) Punctual() error { return s.clock.check() }

@@ -36,6 +36,8 @@ const (
 	StoreMigrated    = event.StoreMigrated
 	MigrationDelayed = event.MigrationDelayed
 	EraseDelayed     = event.EraseDelayed
+	ClockWrong       = event.ClockWrong
+	ClockRight       = event.ClockRight
 	AnchorMissing    = event.AnchorMissing
 	AnchorDelayed    = event.AnchorDelayed
 	RoomLow          = event.RoomLow

@@ -70,6 +70,10 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.leases = lease.New(s.life, rowkey.Placed(s.volumes.Bound(eng), s.report))
 	s.engine = s.leases.Guard()
+	if server, ok := eng.(engine.Clock); ok {
+		s.clock.server = server
+		s.engine = punctual{s.engine, &s.clock}
+	}
 	if cfg.ReadOnly {
 		s.engine = readOnly{s.engine}
 	}
@@ -86,6 +90,7 @@ func (s *Store) keepEpochs(in *place.Place) {
 
 func (s *Store) open(ctx context.Context, cfg Config, eng engine.Engine, dir string) error {
 	if eng.Shared() {
+		s.clock.compare(ctx)
 		if err := s.engine.View(ctx, cfg.admit); err != nil { // before anything is written
 			return err
 		}
@@ -318,6 +323,7 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		s.watchKeys(ctx)
 	})
+	all.Go(func() { s.compareForever(ctx) })
 	all.Go(func() { s.eraseForever(ctx) })
 	all.Go(func() { s.anchorForever(ctx) })
 	all.Go(func() { s.rotateForever(ctx) })

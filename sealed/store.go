@@ -103,6 +103,7 @@ type Store struct {
 
 	env *tree.Env // of trees; nil: the root is not open yet
 
+	clock    clock
 	shared   bool // other processes may have the store open
 	leases   *lease.Leases
 	folds    *folds

@@ -303,7 +303,7 @@ func (s *Server) handler(l *layers) (http.Handler, error) {
 	all = append(all, l.custody.Collectors()...)
 	all = append(all, l.metrics.Collectors()...)
 	all = append(all, s.events, l.backups.counted, l.expiry, l.connections.closed, volumes{l.store},
-		newFormat(l.store), keyPlace{l.store}, l.packs, rootMetrics{l.store},
+		newFormat(l.store), clockMetric{l.store}, keyPlace{l.store}, l.packs, rootMetrics{l.store},
 		keyExpiryMetrics{l.custody.KeyExpiries, s.kindOf},
 		databaseMetrics{l.store}, replicaMetrics{l.store})
 	all = append(all, s.calls.Collectors()...)
@@ -379,6 +379,11 @@ func (s *Server) readyz(l *layers) http.HandlerFunc {
 		}
 		ctx, stop := context.WithTimeout(r.Context(), readyWait)
 		defer stop()
+		if l.store.Punctual() != nil { // the log says more
+			http.Error(w, "the clocks of this server and of its database are too far apart",
+				http.StatusServiceUnavailable)
+			return
+		}
 		full := storage(l.store)
 		switch err := l.store.Ping(ctx); {
 		case errors.Is(err, sealed.ErrReadOnlyDatabase):

@@ -127,7 +127,7 @@ func newEvents() *prometheus.CounterVec {
 	for _, kind := range []sealed.EventKind{
 		sealed.RootExposed, sealed.Corrupt, sealed.EraseDelayed, sealed.AnchorMissing, sealed.AnchorDelayed,
 		sealed.RoomLow, sealed.RollbackAccepted, sealed.RootDelayed, sealed.KeysStray, sealed.KeysElsewhere,
-		sealed.KeysOlder, sealed.MigrationDelayed,
+		sealed.KeysOlder, sealed.MigrationDelayed, sealed.ClockWrong,
 	} {
 		v.WithLabelValues(string(kind))
 	}
@@ -140,6 +140,23 @@ func newFormat(store *sealed.Store) prometheus.Collector {
 		Name: "visage_sealed_format",
 		Help: "The format of the store; programs that know only older formats cannot open it.",
 	}, func() float64 { return float64(store.Maintenance().Format()) })
+}
+
+// clockMetric is the machine's clock. There is none where the store has no other clock.
+type clockMetric struct{ store *sealed.Store }
+
+var clockDesc = prometheus.NewDesc("visage_clock_offset_seconds",
+	"How far the clock of this machine is ahead of that of the database; 900 s away, the server does nothing.",
+	nil, nil)
+
+// Describe implements prometheus.Collector.
+func (clockMetric) Describe(out chan<- *prometheus.Desc) { out <- clockDesc }
+
+// Collect implements prometheus.Collector.
+func (m clockMetric) Collect(out chan<- prometheus.Metric) {
+	if off, known := m.store.ClockOff(); known {
+		out <- prometheus.MustNewConstMetric(clockDesc, prometheus.GaugeValue, off.Seconds())
+	}
 }
 
 // note logs, counts and audits an event of the sealed store.
@@ -182,6 +199,8 @@ func (s *Server) note(e sealed.Event) {
 			append(attrs, "err", e.Err)...)
 	case sealed.AnchorDelayed, sealed.EraseDelayed, sealed.RootDelayed, sealed.MigrationDelayed:
 		s.log.Warn("sealed store", append(attrs, "err", e.Err)...)
+	case sealed.ClockWrong:
+		s.log.Error("the server does nothing until the clocks agree", append(attrs, "err", e.Err)...)
 	case sealed.KeysStray:
 		if e.Err != nil {
 			attrs = append(attrs, "err", e.Err)

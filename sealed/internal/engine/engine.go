@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/visage-face/visage/sealed/internal/format"
 )
@@ -89,6 +90,12 @@ type Engine interface {
 
 	// Close waits for running transactions and gives back what the engine holds. Only the first call does anything.
 	Close() error
+}
+
+// Clock is an engine whose server, on another machine maybe, has a clock.
+type Clock interface {
+	// Now returns what it shows, at some moment of the call.
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // Reader reads rows. It is valid until the function it was passed to returns, and for one goroutine.

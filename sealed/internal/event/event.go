@@ -57,6 +57,8 @@ const (
 	// it
 	KeysElsewhere Kind = "epoch keys elsewhere"
 	KeysOlder     Kind = "epoch keys older" // the place was put back from an older copy; the note names it
+	ClockWrong    Kind = "clock wrong"      // it is too far from that of the database; nothing is done meanwhile
+	ClockRight    Kind = "clock right"      // and it is not any more
 )
 
 // Report hears of events. It is called from many goroutines and must not block.

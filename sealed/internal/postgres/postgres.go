@@ -301,6 +301,16 @@ func (e *Engine) giveUpConnections() {
 	}
 }
 
+// Now implements engine.Clock.
+func (e *Engine) Now(ctx context.Context) (now time.Time, err error) {
+	if err := e.enter(ctx); err != nil {
+		return now, err
+	}
+	defer e.gate.Leave()
+	err = e.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now)
+	return now, cause(err)
+}
+
 // Ping asks the database whether it answers, and whether it can be written to. Errors: *OutageError.
 func (e *Engine) Ping(ctx context.Context) error {
 	if err := e.enter(ctx); err != nil {

@@ -21,9 +21,10 @@ import (
 func Command() *cobra.Command {
 	c := command.New("cluster", "List the replicas that serve the instance", "visage cluster")
 	c.Long = "List the replicas that serve the instance: where they listen, their versions and model packs, the " +
-		"faces that each has in memory, and the work that each has claimed. The first one answers. One that ended without " +
-		"stopping is listed for a minute. Then come the largest collections that the replicas search together, as " +
-		"far as the one that answers has searched them within the last hour: how many of their partitions each has."
+		"faces that each has in memory, and the work that each has claimed. The first one answers. One that " +
+		"ended without stopping is listed for a minute. Then come the largest collections that the replicas " +
+		"search together, as far as the one that answers has searched them within the last hour: how many of " +
+		"their partitions each has."
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, _ []string) (all armwire.ReplicaList,
 		err error) {
 		err = o.ARM(ctx, http.MethodGet, "/providers/Visage.Operations/replicas", nil, &all)
