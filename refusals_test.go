@@ -214,8 +214,8 @@ const (
 // planesOf says on which planes a refusal can appear.
 func planesOf(r rejection) string {
 	switch r.room {
-	case "api", "sealed", "sealed/internal/volume", "sealed/internal/postgres", "sealed/internal/keys",
-		"sealed/internal/keystore", "sealed/internal/place":
+	case "api", "sealed", "sealed/internal/lease", "sealed/internal/volume", "sealed/internal/postgres",
+		"sealed/internal/keys", "sealed/internal/keystore", "sealed/internal/place":
 		if r.code == "CrossOriginRequest" {
 			return console
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/sealed"
 )
 
@@ -310,6 +312,34 @@ func TestOneStoreAlone(t *testing.T) {
 		refilled := open(t, alone) // it forgot everything with the last of them
 		if ids, err := refilled.Spaces().List(t.Context()); err != nil || len(ids) != 1 {
 			t.Errorf("spaces %v, %v", ids, err)
+		}
+	})
+}
+
+// TestAbsentReplicaAsksForPatience: what one does that others took for dead, before it takes part again, is refused so
+// that callers try again.
+func TestAbsentReplicaAsksForPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := shared(t)
+		a, process := openPausable(t, cfg)
+		sp := create(t, a, spaceA)
+		open(t, cfg)
+		process.Pause()
+		time.Sleep(90 * time.Second) // its row is removed
+		write := func() error {
+			return sp.Update(t.Context(), func(tx sealed.Tx) error {
+				return notes.In("x").Put(tx, "1", note{"1", "one"})
+			})
+		}
+		err := write()
+		if out, ok := errors.AsType[visage.Outage](err); !ok || !strings.Contains(out.Outage(), "Try again") ||
+			!errors.Is(err, sealed.ErrInUse) {
+			t.Errorf("a replica without its row writes: %v", err)
+		}
+		process.Resume()
+		time.Sleep(4 * time.Second)
+		if err := write(); err != nil {
+			t.Errorf("when it takes part again: %v", err)
 		}
 	})
 }

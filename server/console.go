@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +22,7 @@ func (s *Server) openConsole(l *layers) (*console.Console, error) {
 	if err != nil {
 		return nil, err
 	}
-	certificates := slices.Clone(l.certificates)
+	var certificates []console.Certificate
 	for _, cert := range authorities {
 		certificates = append(certificates, certificateOf("issuer-ca", cert))
 	}

@@ -25,13 +25,16 @@ type instance struct {
 	cfg     Config
 	started time.Time
 
-	certificates []console.Certificate // that were read at the start
+	certificates []console.Certificate // that were read at the start, beside that of the listener
 	served       *servedCertificates
 }
 
 // allCertificates returns the certificates that the instance serves, trusts or was shown, the first to end first.
 func (i instance) allCertificates() []console.Certificate {
 	all := slices.Clone(i.certificates)
+	if own := i.layers.certificate.Load(); own != nil {
+		all = append(all, *own)
+	}
 	i.served.mu.Lock()
 	for host, ends := range i.served.ends {
 		all = append(all, console.Certificate{Use: "issuer", Name: host, Ends: ends})

@@ -3,12 +3,14 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,7 +48,7 @@ type layers struct {
 	authority *authority           // nil when certificates come from elsewhere, or there are none
 	expiry    *prometheus.GaugeVec // of certificates
 
-	certificates []console.Certificate // of the listener; none without TLS
+	certificate atomic.Pointer[console.Certificate] // of the listener; nil without TLS
 
 	inner       *inner
 	forInner    http.Handler // what inner serves
@@ -189,16 +191,20 @@ func (s *Server) certificates(ctx context.Context, l *layers) (*tls.Config, erro
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	if s.cfg.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.cfg.CertFile, s.cfg.KeyFile)
+		file, err := openCertFile(s.cfg.CertFile, s.cfg.KeyFile, s.log, func(now *x509.Certificate) {
+			served := certificateOf("file", now)
+			l.certificate.Store(&served)
+			l.expiry.WithLabelValues("file").Set(float64(now.NotAfter.Unix()))
+		})
 		if err != nil {
-			return nil, fmt.Errorf("read cert-file and key-file: %w", err)
+			return nil, err
 		}
-		cfg.Certificates = []tls.Certificate{pair}
-		l.certificates = []console.Certificate{certificateOf("file", pair.Leaf)}
-		l.expiry.WithLabelValues("file").Set(float64(pair.Leaf.NotAfter.Unix()))
+		cfg.GetCertificate = file.forHello
 		return cfg, nil
 	}
-	l.authority, l.certificates = own, []console.Certificate{certificateOf("authority", cert)}
+	served := certificateOf("authority", cert)
+	l.authority = own
+	l.certificate.Store(&served)
 	l.expiry.WithLabelValues("authority").Set(float64(cert.NotAfter.Unix()))
 	cfg.GetCertificate = l.authority.forHello
 	return cfg, nil

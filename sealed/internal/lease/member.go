@@ -390,9 +390,29 @@ func (l *Leases) present(r engine.Reader) error {
 	if err == nil && !ok && l.isClosed() { // Close has given the row back
 		return engine.ErrClosed
 	}
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: this process did not answer for so long that its place was given to others",
-			engine.ErrInUse)
+	switch {
+	case err != nil || ok:
+		return err
+	case c.alone.Load():
+		return errAbsent
 	}
-	return err
+	return &AbsentError{}
+}
+
+var errAbsent = fmt.Errorf("%w: this process did not answer for so long that its place was given to others",
+	engine.ErrInUse)
+
+// AbsentError says that this process, which shares the store, did not answer for so long that its place was given to
+// others. It takes part again within seconds. It is an engine.ErrInUse and a visage.Outage.
+type AbsentError struct{}
+
+// Error says so to operators.
+func (*AbsentError) Error() string { return errAbsent.Error() }
+
+// Unwrap returns engine.ErrInUse.
+func (*AbsentError) Unwrap() error { return errAbsent }
+
+// Outage is the sentence for a caller.
+func (*AbsentError) Outage() string {
+	return "This server did not answer for some time, and is about to go on. Nothing was changed. Try again."
 }

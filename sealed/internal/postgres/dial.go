@@ -31,7 +31,7 @@ const findTime = time.Second
 
 // hostsLeftOut is what is known of attempts to connect.
 type hostsLeftOut struct {
-	since atomic.Int64 // the first attempt without some hosts after the last one that succeeded, in Unix nanoseconds
+	since atomic.Int64 // the uptime at the first attempt without some hosts after the last one that succeeded
 }
 
 // leaveOut is for how long hosts are left out while no attempt succeeds: longer than a failover takes.
@@ -82,8 +82,10 @@ func (l *hostsLeftOut) find(ctx context.Context, c *pgx.ConnConfig) {
 		return
 	}
 	hosts = there
-	now := time.Now().UnixNano()
-	if !l.since.CompareAndSwap(0, now) && now-l.since.Load() > int64(leaveOut) {
+	now := uptime()
+	if since := l.since.Load(); since == 0 {
+		l.since.CompareAndSwap(0, now) // or another one has just begun
+	} else if now-since > int64(leaveOut) {
 		hosts = append(there, others...)
 	}
 	c.Host, c.Port, c.TLSConfig, c.Fallbacks = hosts[0].Host, hosts[0].Port, hosts[0].TLSConfig, hosts[1:]

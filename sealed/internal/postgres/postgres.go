@@ -68,8 +68,8 @@ type Engine struct {
 	pool     *pgxpool.Pool
 	logger   *slog.Logger
 	patience time.Duration
-	lost     atomic.Int64 // since when nothing answers, in Unix nanoseconds; 0: it did when it was last asked
-	reset    atomic.Int64 // when connections were given up for the last time, in Unix nanoseconds
+	lost     atomic.Int64 // the uptime since which nothing answers; 0: it did when it was last asked
+	reset    atomic.Int64 // the uptime when connections were given up for the last time
 	gate     engine.Gate
 	locks    engine.Locks  // of this process: transactions of one scope conflict with other processes alone
 	writers  chan struct{} // filled by transactions that write
@@ -274,8 +274,10 @@ func (e *Engine) again(ctx context.Context, run func() error) error {
 		case errors.Is(err, errLost):
 			e.stats.reconnects.Add(1)
 			e.giveUpConnections()
-			now := time.Now().UnixNano()
-			if !e.lost.CompareAndSwap(0, now) && now-e.lost.Load() > int64(e.patience) {
+			now := uptime()
+			if since := e.lost.Load(); since == 0 {
+				e.lost.CompareAndSwap(0, now) // or another one has just said so
+			} else if now-since > int64(e.patience) {
 				return err
 			}
 		case errors.Is(err, engine.ErrReadOnly):
@@ -293,9 +295,15 @@ func (e *Engine) again(ctx context.Context, run func() error) error {
 	}
 }
 
+// started is a moment whose distance does not depend on how the machine's clock is set.
+var started = time.Now()
+
+// uptime returns the nanoseconds since started, never 0.
+func uptime() int64 { return int64(time.Since(started)) + 1 }
+
 // giveUpConnections gives up those that are idle, at most once a second: what they lead to is of no use any more.
 func (e *Engine) giveUpConnections() {
-	now, last := time.Now().UnixNano(), e.reset.Load()
+	now, last := uptime(), e.reset.Load()
 	if now-last > int64(time.Second) && e.reset.CompareAndSwap(last, now) {
 		e.pool.Reset()
 	}
