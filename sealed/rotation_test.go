@@ -58,7 +58,127 @@ func addFile(t *testing.T, name string) (path string, p sealed.Protector) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path, sealed.Protector{Name: name, Kind: "file", Entry: "file:" + path, Exposed: true, Source: src}
+	return path, sealed.Protector{Name: name, Kind: "file", Entry: "file:" + path, Exposed: true, Source: src,
+		Fingerprint: true}
+}
+
+// TestProtectorsOfOneKind: keys of one kind of key stores are told apart by their entries, since their versions only
+// count. One that was removed does not come back by the settings, and takes the place of no other; another key can be
+// added, and be named in the settings, after a removal.
+func TestProtectorsOfOneKind(t *testing.T) {
+	key := func(name, entry string) sealed.Protector {
+		return sealed.Protector{Name: name, Kind: "vault", Entry: "vault:" + entry, Source: sourcetest.NewFake(entry)}
+	}
+	other := sealed.Protector{Name: "other", Kind: "tpm", Entry: "tpm:1", Source: sourcetest.NewFake("other")}
+	named := func(p sealed.Protector, name string) sealed.Protector { p.Name = name; return p }
+	a, b, c := key("vault", "a"), key("vault", "b"), key("vault", "c")
+	for name, settings := range map[string][]sealed.Protector{
+		"successor first": {other, b, named(a, "vault 2")}, "removed first": {other, a, named(b, "vault 2")},
+		"opened by the successor": {b, named(a, "vault 2"), other},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t, "lasting")
+			cfg.Protectors = []sealed.Protector{other, a}
+			s := open(t, cfg)
+			if err := s.RootKey().Remove(t.Context(), "vault"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RootKey().Add(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			closeStore(t, s)
+			cfg.Protectors = settings
+			s = open(t, cfg)
+			requireProtectors(t, s, []string{"vault:a"}, "tpm:1", "vault:b")
+		})
+	}
+	for name, after := range map[string]struct {
+		settings []sealed.Protector
+		ignored  []string
+	}{
+		"another key after a removal": {[]sealed.Protector{other, c}, nil},
+		"and the removed one":         {[]sealed.Protector{other, a, named(c, "vault 2")}, []string{"vault:a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t, "lasting")
+			cfg.Protectors = []sealed.Protector{other, a}
+			s := open(t, cfg)
+			if err := s.RootKey().Remove(t.Context(), "vault"); err != nil {
+				t.Fatal(err)
+			}
+			closeStore(t, s)
+			cfg.Protectors = after.settings
+			requireProtectors(t, open(t, cfg), after.ignored, "tpm:1", "vault:c")
+		})
+	}
+	t.Run("from one to the other", func(t *testing.T) {
+		cfg := config(t, "lasting")
+		cfg.Protectors = []sealed.Protector{a}
+		s := open(t, cfg)
+		name, err := s.RootKey().Add(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RootKey().Remove(t.Context(), "vault"); err != nil {
+			t.Fatal(err)
+		}
+		closeStore(t, s)
+		cfg.Protectors = []sealed.Protector{b}
+		s = open(t, cfg)
+		requireProtectors(t, s, nil, "vault:b")
+		if err := s.RootKey().Remove(t.Context(), name); !errors.Is(err, sealed.ErrLastProtector) {
+			t.Errorf("the last one is removed: %v", err)
+		}
+	})
+	t.Run("replaced in the settings", func(t *testing.T) {
+		cfg := config(t, "lasting")
+		cfg.Protectors = []sealed.Protector{other, a}
+		closeStore(t, open(t, cfg))
+		cfg.Protectors = []sealed.Protector{other, b}
+		s := open(t, cfg)
+		if err := s.RootKey().Remove(t.Context(), "vault"); err != nil {
+			t.Fatal(err)
+		}
+		requireProtectors(t, s, nil, "tpm:1", "vault:b")
+	})
+	t.Run("spelled in another way", func(t *testing.T) {
+		cfg := config(t, "lasting")
+		cfg.Protectors = []sealed.Protector{other, a, named(b, "vault 2")}
+		closeStore(t, open(t, cfg))
+		x, y := a, b
+		x.Name, x.Entry, y.Entry = "vault 2", "VAULT:a", "VAULT:b"
+		cfg.Protectors = []sealed.Protector{other, y, x}
+		requireProtectors(t, open(t, cfg), nil, "tpm:1", "vault:a", "vault:b")
+	})
+}
+
+// requireProtectors requires that the root key has the protectors of some entries, that each of them opens it, that the
+// settings name others in vain, and that the root key can be rotated.
+func requireProtectors(t *testing.T, s *sealed.Store, ignored []string, entries ...string) {
+	t.Helper()
+	state, err := s.RootKey().State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range state.Protectors {
+		got = append(got, p.Entry)
+	}
+	if slices.Sort(got); !slices.Equal(got, entries) || !slices.Equal(state.Ignored, ignored) {
+		t.Errorf("protected by %q, %q ignored; want %q and %q", got, state.Ignored, entries, ignored)
+	}
+	said, err := s.RootKey().Test(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range said {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.RootKey().Rotate(t.Context()); err != nil {
+		t.Errorf("rotate: %v", err)
+	}
 }
 
 // TestProtectorsComeAndGo: each change of protectors holds over restarts, and what would leave none is refused.

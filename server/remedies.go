@@ -16,7 +16,7 @@ var needs = map[account.Precondition]stores.Need{
 	custody.IdentityRegistered: stores.NeedLogin,
 	custody.MayGet:             stores.NeedRights, custody.MayWrap: stores.NeedRights,
 	custody.MayUnwrap: stores.NeedRights, custody.RoundTrip: stores.NeedLogin,
-	custody.KeyExists: stores.NeedKey, custody.KeyType: stores.NeedKey,
+	custody.KeyExists: stores.NeedKey, custody.KeyType: stores.NeedType,
 	custody.PurgeProtection: stores.NeedProtection, custody.KeyEnabled: stores.NeedEnabled,
 	custody.KeyOperations: stores.NeedOperations,
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ func (c Config) protectors(first bool) ([]sealed.Protector, error) {
 			name = fmt.Sprintf("%s %d", p.kind, nth)
 		}
 		protectors = append(protectors,
-			sealed.Protector{Name: name, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
+			sealed.Protector{Name: name, Kind: p.kind, Entry: cmp.Or(p.spelled, entry), Exposed: p.exposed,
+				Fingerprint: p.spelled == "", Source: source})
 	}
 	return protectors, nil
 }
@@ -106,7 +108,7 @@ type rootStores struct {
 
 // rootStore is the key store of one protector.
 type rootStore struct {
-	entry string // of the settings
+	entry string // of the settings, in its one spelling
 	set   *stores.Set
 }
 
@@ -195,7 +197,7 @@ func (c Config) storedProtector(entry string) (protector, error) {
 				set.Close()
 				return nil, err
 			}
-			c.rootStores.add(entry, set)
+			c.rootStores.add(key.String(), set)
 			return impatient{source, set, scheme == "pkcs11"}, nil
 		}
 		return nil, fmt.Errorf("the key store %s of the root key is not in the settings (key-stores): one that was "+

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,8 @@ func (k rootKeys) AddProtector(
 			return visage.Refuse(visage.Invalid, "InvalidRootProtector", "The protector cannot be used: %v.", err)
 		}
 		name, err := k.store.RootKey().Add(ctx,
-			sealed.Protector{Name: p.kind, Kind: p.kind, Entry: entry, Exposed: p.exposed, Source: source})
+			sealed.Protector{Name: p.kind, Kind: p.kind, Entry: cmp.Or(p.spelled, entry), Exposed: p.exposed,
+				Fingerprint: p.spelled == "", Source: source})
 		e.Set(audit.DetailSubject, name)
 		if err != nil {
 			k.cfg.rootStores.forget(source)

@@ -18,20 +18,40 @@ import (
 // TestRehearsalInAStore rehearses a revocation by the holder of a key in a store: on a copy that was moved to another
 // key, so that the running server feels nothing; and with the resource's own key.
 func TestRehearsalInAStore(t *testing.T) {
+	// WHO stands for the identity, KEY for the key, and HOST for the host and port of the store.
+	const (
+		binding = "-iam-policy-binding KEY --keyring faces --location europe-west3 --project visage-test --role roles/"
+		member  = " --member principal://iam.googleapis.com/projects/123456789012/locations/global/" +
+			"workloadIdentityPools/visage/subject/WHO"
+		policy = `printf 'path "transit/keys/KEY" { capabilities = ["read"] }\n` +
+			`path "transit/encrypt/KEY" { capabilities = ["update"] }\n` +
+			`path "transit/decrypt/KEY" { capabilities = ["update"] }\n' | vault policy write visage-transit.KEY -`
+		named = "the key whose Name is visage-WHO-KEY"
+	)
 	for name, c := range map[string]struct {
 		store      func(*testing.T) customerStore
-		take, give string // a part of the commands
+		take, give string
 	}{
 		"transit": {func(t *testing.T) customerStore { return transit{keystores.StartVault(t)} },
-			"vault policy delete visage-", "vault policy write visage-"},
+			"export VAULT_ADDR=https://HOST\nvault policy delete visage-transit.KEY",
+			"export VAULT_ADDR=https://HOST\n" + policy},
 		"AWS": {func(t *testing.T) customerStore { return newAWSStore(t) },
-			"aws kms disable-key", "aws kms enable-key"},
+			"aws kms disable-key --region eu-central-1 --key-id KEY",
+			"aws kms enable-key --region eu-central-1 --key-id KEY"},
 		"Google": {func(t *testing.T) customerStore { return google{keystores.StartCloudKMS(t)} },
-			"remove-iam-policy-binding", "add-iam-policy-binding"},
+			"gcloud kms keys remove" + binding + "cloudkms.cryptoKeyEncrypterDecrypter" + member +
+				"\n# and the role of RSA keys, if the key has it:\n" +
+				"gcloud kms keys remove" + binding + "cloudkms.cryptoKeyDecrypter" + member,
+			"gcloud kms keys add" + binding + "cloudkms.cryptoKeyEncrypterDecrypter" + member},
 		"token": {func(t *testing.T) customerStore { return &hsm{HSM: keystores.StartSoftHSM(t)} },
-			"--set-label revoked", "object=revoked"},
+			"p11tool --provider MODULE --login --set-label revoked " +
+				"'pkcs11:token=Keys%20of%20tests;object=visage-WHO-KEY'",
+			"p11tool --provider MODULE --login --set-label visage-WHO-KEY " +
+				"'pkcs11:token=Keys%20of%20tests;object=revoked'"},
 		"KMIP": {func(t *testing.T) customerStore { return keyManager{keystores.StartKMIP(t)} },
-			"take the right", "the right back"},
+			"take the right to Get Attributes, Encrypt and Decrypt with " + named +
+				" from the certificate of the service",
+			"give the certificate of the service the right back to Get Attributes, Encrypt and Decrypt with " + named},
 	} {
 		t.Run(name, func(t *testing.T) { rehearseInStore(t, c.store(t), c.take, c.give, name == "transit") })
 	}
@@ -76,9 +96,12 @@ func rehearseInStore(t *testing.T, store customerStore, take, give string, whole
 	if !report.Passed || !strings.Contains(report.Road, spare) || !slices.Contains(steps, drill.StepMove) {
 		t.Errorf("%+v, steps %q", report, steps)
 	}
-	if len(asked) != 2 || !strings.HasPrefix(asked[0], "revoke: ") || !strings.Contains(asked[0], take) ||
-		!strings.HasPrefix(asked[1], "give-back: ") || !strings.Contains(asked[1], give) {
-		t.Errorf("asked for %q", asked)
+	_, host, _ := strings.Cut(w.address, "://")
+	host, _, _ = strings.Cut(host, "/")
+	fill := strings.NewReplacer("WHO", string(w.who), "KEY", spare, "HOST", host)
+	want := []string{"revoke: " + fill.Replace(take), "give-back: " + fill.Replace(give)}
+	if !slices.Equal(asked, want) {
+		t.Errorf("asked for\n%s\nwant\n%s", strings.Join(asked, "\n"), strings.Join(want, "\n"))
 	}
 	if s, err := w.Custody().Status(t.Context(), w.space); err != nil || s.Condition != custody.Active ||
 		s.Key.Name != faces {

@@ -64,6 +64,8 @@ func awsRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			`'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", `+
 			`"Action": ["kms:DescribeKey", "kms:Encrypt", "kms:Decrypt"], `+
 			`"Resource": "arn:%[2]s:kms:%[3]s:%[4]s:key/%[5]s"}]}'`, put, partition, region, account, key.Name)}
+	case NeedType:
+		return []string{fmt.Sprintf("aws kms create-key --region %s --query KeyMetadata.KeyId --output text", region)}
 	case NeedKey:
 		return []string{
 			fmt.Sprintf("aws kms cancel-key-deletion --region %s --key-id %s   # if its deletion is scheduled", region,
@@ -113,8 +115,8 @@ func googleRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			member = "serviceAccount:" + s.Login.ServiceAccount
 		}
 		roles := []string{"cryptoKeyEncrypterDecrypter", "viewer"}
-		if key.Version != "" { // a version is named of RSA keys
-			roles = []string{"cryptoKeyDecrypter", "publicKeyViewer", "viewer"}
+		if key.Version != "" { // it may be an RSA key: this role decrypts with both kinds
+			roles = []string{"cryptoKeyEncrypterDecrypter", "publicKeyViewer", "viewer"}
 		}
 		var commands []string
 		for _, role := range roles {
@@ -128,6 +130,9 @@ func googleRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			fmt.Sprintf("gcloud kms keys create %s %s --purpose encryption --protection-level hsm "+
 				"--destroy-scheduled-duration 30d", key.Name, at),
 		}
+	case NeedType:
+		return []string{"# the purpose of a key stays as it is: make one under another name, and name the version of " +
+			"an RSA key"}
 	case NeedEnabled:
 		return []string{fmt.Sprintf("gcloud kms keys versions enable %s --key %s %s", cmp.Or(key.Version, "VERSION"),
 			key.Name, at)}
@@ -154,25 +159,30 @@ func AzureRemedy(key visage.KeyRef, need Need, client string) []string {
 	}
 	vault, _, _ := strings.Cut(host, ".")
 	at := fmt.Sprintf("--vault-name %s --name %s", quote(vault), quote(key.Name))
+	set := "az keyvault key set-attributes " + at
+	if key.Version != "" { // without it, the newest one
+		set += " --version " + quote(key.Version)
+	}
 	switch need {
 	case NeedRights:
 		return []string{fmt.Sprintf("az role assignment create --assignee %s --role "+
 			`"Key Vault Crypto Service Encryption User" --scope `+
 			"$(az keyvault show --name %s --query id --output tsv)/keys/%s", client, quote(vault), quote(key.Name))}
-	case NeedKey:
+	case NeedKey, NeedType: // where there is a key of that name, a new version of it
 		return []string{"az keyvault key create " + at + " --kty RSA --size 2048"}
 	case NeedEnabled:
-		return []string{"az keyvault key set-attributes " + at + " --enabled true"}
+		return []string{set + " --enabled true"}
 	case NeedProtection:
 		return []string{fmt.Sprintf("az keyvault update --name %s --enable-purge-protection true", quote(vault))}
 	case NeedOperations:
-		return []string{"az keyvault key set-attributes " + at + " --ops wrapKey unwrapKey"}
+		return []string{set + " --ops wrapKey unwrapKey"}
 	}
 	return nil
 }
 
-// tokenRemedy returns the command of docs/operations/hsm.md that makes the key of one resource, for OpenSC. MODULE is
-// the library of the token on the customer's machine.
+// tokenRemedy returns the command of docs/operations/hsm.md that makes the key of one resource, for OpenSC, where the
+// token has none; MODULE is the library of the token on the customer's machine. A second key of the label would make it
+// ambiguous, and the attributes of a key can be changed by the token's own tool alone, if at all.
 func tokenRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 	if need == NeedLogin {
 		return nil // the PIN is the operator's
@@ -180,6 +190,22 @@ func tokenRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 	object, err := s.Login.object(pkcs11.Label(key.Name), c.Principal)
 	if err != nil {
 		return nil // the identity is off
+	}
+	switch need {
+	case NeedRights:
+		return []string{"# let the user of the PIN see and use the key " + object + ", with the token's own tool"}
+	case NeedEnabled:
+		return []string{"# set CKA_DECRYPT of the key " + object + " to true, with the token's own tool"}
+	case NeedOperations:
+		return []string{"# set CKA_ENCRYPT (of a pair, of its public key) and CKA_DECRYPT of the key " + object +
+			" to true, with the token's own tool"}
+	case NeedProtection:
+		return []string{
+			"# a key that may be destroyed: set CKA_DESTROYABLE of " + object + " to false, with the token's own tool",
+			"# a key that could be extracted stays unfit: make one under another name",
+		}
+	case NeedType:
+		return []string{"# the type and the size of a key stay as they are: make one under another name"}
 	}
 	return []string{fmt.Sprintf("pkcs11-tool --module MODULE --token-label %s --login --keygen --key-type AES:32 "+
 		"--label %s --id 01 --private --sensitive --usage-decrypt",
@@ -203,6 +229,8 @@ func kmipRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 			"with the key whose Name is %s", object)}
 	case NeedEnabled:
 		return []string{fmt.Sprintf("Activate: the key whose Name is %s", object)}
+	case NeedProtection, NeedOperations, NeedType: // a second key of the name would make it ambiguous
+		return []string{"# these attributes stay as they were made: Create a key with another Name than " + object}
 	}
 	return []string{
 		fmt.Sprintf("Create: Symmetric Key, Cryptographic Algorithm AES, Cryptographic Length 256, "+

@@ -11,7 +11,8 @@ type Need string
 const (
 	NeedLogin  Need = "login"  // the identity may log in
 	NeedRights Need = "rights" // it may describe, wrap and unwrap with the key
-	NeedKey    Need = "key"    // there is such a key, and it is of a fit type
+	NeedKey    Need = "key"    // there is such a key
+	NeedType   Need = "type"   // it is of a fit type
 	// it is protected against deletion, enabled, and allows to wrap and unwrap
 	NeedProtection Need = "protection"
 	NeedEnabled    Need = "enabled"

@@ -53,27 +53,53 @@ func TestRevocations(t *testing.T) {
 	const ring = "gcpkms://projects/bank-keys/locations/europe-west3/keyRings/faces"
 	set := remedySet(t)
 	who := stores.Customer{Principal: "PRINCIPAL", Issuer: "https://faces.example/t/v2.0"}
-	for _, c := range []struct{ vault, key, take, give string }{
-		{"hashivault://vault.example/transit", "vip", "vault policy delete visage-transit.vip",
-			"vault policy write visage-transit.vip -"},
-		{"awskms://cn-north-1/111122223333", "k", "aws kms disable-key --region cn-north-1 --key-id k",
-			"aws kms enable-key --region cn-north-1 --key-id k"},
-		{ring, "vip", "gcloud kms keys remove-iam-policy-binding vip --keyring faces",
-			"gcloud kms keys add-iam-policy-binding vip --keyring faces"},
-		{"https://contoso.vault.azure.net", "faces",
-			"az keyvault key set-attributes --vault-name contoso --name faces --enabled false", "--enabled true"},
-		{"pkcs11:token=Customer%20keys", "it%27s", "p11tool --provider MODULE --login --set-label revoked " +
-			"'pkcs11:token=Customer%20keys;object=visage-PRINCIPAL-it%27s'",
-			`--set-label 'visage-PRINCIPAL-it'\''s' 'pkcs11:token=Customer%20keys;object=revoked'`},
-		{"kmip://kms.example.org", "faces", "take the right to Get Attributes, Encrypt and Decrypt",
-			"the key whose Name is visage-PRINCIPAL-faces"},
+	const (
+		binding = " vip --keyring faces --location europe-west3 --project bank-keys --role roles/cloudkms."
+		member  = " --member principal://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/pool/" +
+			"subject/PRINCIPAL"
+		addr   = "export VAULT_ADDR=https://vault.example:8200"
+		azure  = "az keyvault key set-attributes --vault-name contoso --name faces"
+		policy = `printf 'path "transit/keys/vip" { capabilities = ["read"] }\n` +
+			`path "transit/encrypt/vip" { capabilities = ["update"] }\n` +
+			`path "transit/decrypt/vip" { capabilities = ["update"] }\n' | vault policy write visage-transit.vip -`
+	)
+	for _, c := range []struct {
+		vault, key, version string
+		take, give          []string
+	}{
+		{"hashivault://vault.example/transit", "vip", "2", []string{addr, "vault policy delete visage-transit.vip"},
+			[]string{addr, policy}},
+		{"awskms://cn-north-1/111122223333", "k", "", []string{"aws kms disable-key --region cn-north-1 --key-id k"},
+			[]string{"aws kms enable-key --region cn-north-1 --key-id k"}},
+		{ring, "vip", "", []string{"gcloud kms keys remove-iam-policy-binding" + binding +
+			"cryptoKeyEncrypterDecrypter" + member}, []string{"gcloud kms keys add-iam-policy-binding" + binding +
+			"cryptoKeyEncrypterDecrypter" + member}},
+		// The version in use, of a key of either kind.
+		{ring, "vip", "1", []string{"gcloud kms keys remove-iam-policy-binding" + binding +
+			"cryptoKeyEncrypterDecrypter" + member, "# and the role of RSA keys, if the key has it:",
+			"gcloud kms keys remove-iam-policy-binding" + binding + "cryptoKeyDecrypter" + member},
+			[]string{"gcloud kms keys add-iam-policy-binding" + binding + "cryptoKeyEncrypterDecrypter" + member}},
+		{"https://contoso.vault.azure.net", "faces", "", []string{azure + " --enabled false"},
+			[]string{azure + " --enabled true"}},
+		{"https://contoso.vault.azure.net", "faces", "0a1b", []string{azure + " --version 0a1b --enabled false"},
+			[]string{azure + " --version 0a1b --enabled true"}},
+		{"pkcs11:token=Customer%20keys", "it%27s", "", []string{"p11tool --provider MODULE --login " +
+			"--set-label revoked 'pkcs11:token=Customer%20keys;object=visage-PRINCIPAL-it%27s'"},
+			[]string{"p11tool --provider MODULE --login " +
+				`--set-label 'visage-PRINCIPAL-it'\''s' 'pkcs11:token=Customer%20keys;object=revoked'`}},
+		{"kmip://kms.example.org", "faces", "", []string{"take the right to Get Attributes, Encrypt and Decrypt with " +
+			"the key whose Name is visage-PRINCIPAL-faces from the certificate of the service"},
+			[]string{"give the certificate of the service the right back to Get Attributes, Encrypt and Decrypt with " +
+				"the key whose Name is visage-PRINCIPAL-faces"}},
 	} {
-		r := set.Revocation(visage.KeyRef{Vault: c.vault, Name: c.key}, who)
-		if take := strings.Join(r.Take, "\n"); !strings.Contains(take, c.take) {
-			t.Errorf("%s: access is taken away by\n%s\nwant %s", c.vault, take, c.take)
+		r := set.Revocation(visage.KeyRef{Vault: c.vault, Name: c.key, Version: c.version}, who)
+		if !slices.Equal(r.Take, c.take) {
+			t.Errorf("%s: access is taken away by\n%s\nwant\n%s", c.vault, strings.Join(r.Take, "\n"),
+				strings.Join(c.take, "\n"))
 		}
-		if give := strings.Join(r.Give, "\n"); !strings.Contains(give, c.give) {
-			t.Errorf("%s: access is given back by\n%s\nwant %s", c.vault, give, c.give)
+		if !slices.Equal(r.Give, c.give) {
+			t.Errorf("%s: access is given back by\n%s\nwant\n%s", c.vault, strings.Join(r.Give, "\n"),
+				strings.Join(c.give, "\n"))
 		}
 	}
 	if r := set.Revocation(visage.KeyRef{Vault: "kmip://other.example.org", Name: "k"}, who); r.Take != nil {
@@ -89,6 +115,12 @@ func TestRemedies(t *testing.T) {
 		KeysURI: "https://faces.example/t/discovery/v2.0/keys"}
 	const awsKey = "0a1b2c3d-0000-4000-8000-000000000001"
 	const cn = "awskms://cn-north-1/111122223333"
+	pinned := func(role string) string {
+		return "gcloud kms keys add-iam-policy-binding vip --keyring faces --location europe-west3 " +
+			"--project bank-keys --role roles/cloudkms." + role +
+			" --member principal://iam.googleapis.com/projects/42/locations/global/" +
+			"workloadIdentityPools/pool/subject/PRINCIPAL"
+	}
 	for _, c := range []struct {
 		vault, key, version string
 		need                stores.Need
@@ -134,6 +166,9 @@ func TestRemedies(t *testing.T) {
 				"--role roles/cloudkms.viewer --member principal://iam.googleapis.com/projects/42/locations/global/" +
 				"workloadIdentityPools/pool/subject/PRINCIPAL",
 		}},
+		{"gcpkms://projects/bank-keys/locations/europe-west3/keyRings/faces", "vip", "3", stores.NeedRights, []string{
+			pinned("cryptoKeyEncrypterDecrypter"), pinned("publicKeyViewer"), pinned("viewer"),
+		}},
 		{"gcpkms://projects/bank-keys/locations/europe-west3/keyRings/faces", "vip", "3", stores.NeedEnabled, []string{
 			"gcloud kms keys versions enable 3 --key vip --keyring faces --location europe-west3 --project bank-keys",
 		}},
@@ -147,6 +182,29 @@ func TestRemedies(t *testing.T) {
 		}},
 		{"https://contoso.vault.azure.net", "faces", "", stores.NeedProtection, []string{
 			"az keyvault update --name contoso --enable-purge-protection true",
+		}},
+		{"https://contoso.vault.azure.net", "faces", "", stores.NeedEnabled, []string{
+			"az keyvault key set-attributes --vault-name contoso --name faces --enabled true",
+		}},
+		{"https://contoso.vault.azure.net", "faces", "0a1b", stores.NeedEnabled, []string{
+			"az keyvault key set-attributes --vault-name contoso --name faces --version 0a1b --enabled true",
+		}},
+		{"https://contoso.vault.azure.net", "faces", "0a1b", stores.NeedOperations, []string{
+			"az keyvault key set-attributes --vault-name contoso --name faces --version 0a1b --ops wrapKey unwrapKey",
+		}},
+		{"pkcs11:token=Customer%20keys", "faces", "", stores.NeedEnabled, []string{
+			"# set CKA_DECRYPT of the key visage-PRINCIPAL-faces to true, with the token's own tool",
+		}},
+		{"pkcs11:token=Customer%20keys", "faces", "", stores.NeedProtection, []string{
+			"# a key that may be destroyed: set CKA_DESTROYABLE of visage-PRINCIPAL-faces to false, with the " +
+				"token's own tool",
+			"# a key that could be extracted stays unfit: make one under another name",
+		}},
+		{"pkcs11:token=Customer%20keys", "faces", "", stores.NeedType, []string{
+			"# the type and the size of a key stay as they are: make one under another name",
+		}},
+		{"kmip://kms.example.org", "faces", "", stores.NeedProtection, []string{
+			"# these attributes stay as they were made: Create a key with another Name than visage-PRINCIPAL-faces",
 		}},
 		{"pkcs11:token=Customer%20keys", "it%27s", "", stores.NeedKey, []string{
 			"pkcs11-tool --module MODULE --token-label 'Customer keys' --login --keygen --key-type AES:32 " +

@@ -46,15 +46,20 @@ func awsRevocation(s Store, key visage.KeyRef, c Customer) Revocation {
 	return Revocation{[]string{strings.Replace(give[0], "enable-key", "disable-key", 1)}, give}
 }
 
-// googleRevocation takes the right to decrypt away: a disabled version may work for hours.
+// googleRevocation takes the right to decrypt away: a disabled version may work for hours. A key of which a version is
+// named may be an RSA key, for which a role of its own may have been given.
 func googleRevocation(s Store, key visage.KeyRef, c Customer) Revocation {
 	give := googleRemedy(s, key, NeedRights, c)
 	if give == nil {
 		give = []string{"give the service account of the login the role that decrypts with " + key.Name + " back"}
 		return Revocation{[]string{"take the roles of the service account of the login on " + key.Name + " away"}, give}
 	}
-	take := strings.Replace(give[0], "add-iam-policy-binding", "remove-iam-policy-binding", 1)
-	return Revocation{[]string{take}, give[:1]}
+	take := []string{strings.Replace(give[0], "add-iam-policy-binding", "remove-iam-policy-binding", 1)}
+	if key.Version != "" {
+		take = append(take, "# and the role of RSA keys, if the key has it:",
+			strings.Replace(take[0], "cryptoKeyEncrypterDecrypter", "cryptoKeyDecrypter", 1))
+	}
+	return Revocation{take, give[:1]}
 }
 
 // vaultRevocation disables the key.

@@ -68,6 +68,13 @@ func (s *Set) Reserve(store Store) {
 	s.faulty[store.Address] = store
 }
 
+// Release ends what Reserve did, and leaves a store that can be used.
+func (s *Set) Release(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.faulty, address)
+}
+
 // Remove removes a store, by its address in its one spelling, and ends its helper. Connections of the set open no key
 // in it any more.
 func (s *Set) Remove(address string) {

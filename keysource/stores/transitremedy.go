@@ -23,6 +23,8 @@ func transitRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 	switch {
 	case need == NeedKey:
 		return append(commands, fmt.Sprintf("vault write -f %s/keys/%s type=aes256-gcm96", mount, key.Name))
+	case need == NeedType:
+		return []string{"# the type of a key stays as it is: make one of the type aes256-gcm96 under another name"}
 	case need == NeedRights:
 		commands = append(commands, fmt.Sprintf(`printf 'path "%s/keys/%s" { capabilities = ["read"] }\n`+
 			`path "%[1]s/encrypt/%[2]s" { capabilities = ["update"] }\n`+

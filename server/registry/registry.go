@@ -190,6 +190,8 @@ func (r *Registry) adoptLocked() {
 		if rec, still := r.latest[address]; !still || rec.Added != a.Added {
 			if a.fault == "" {
 				r.set.Remove(address)
+			} else { // at its address in the set is none, or that of the settings
+				r.set.Release(address)
 			}
 			delete(r.added, address)
 		}

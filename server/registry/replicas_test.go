@@ -274,6 +274,24 @@ func TestSettingsGoBeforeWhatWasAdded(t *testing.T) {
 	}
 }
 
+// TestStoreThatCannotBeUsedIsRemoved: nothing of a store that could not be used stays after its removal.
+func TestStoreThatCannotBeUsedIsRemoved(t *testing.T) {
+	r := startTwo(t, "memory:"+t.Name())
+	r.b.open(t)
+	if err := r.b.list.Admit(func(string) bool { return true }); err != nil { // its audience is one of the instance
+		t.Fatal(err)
+	}
+	if !r.b.list.Set().Describes(r.key.of) || r.b.list.Set().Require(r.key.of) == nil {
+		t.Fatal("the store has no fault")
+	}
+	if err := r.b.list.Remove(t.Context(), visage.Caller{}, r.id); err != nil {
+		t.Fatal(err)
+	}
+	if r.b.list.Set().Describes(r.key.of) {
+		t.Error("the store is still reserved")
+	}
+}
+
 // TestRefusalsOfThisInstanceAreNoAnswers: what this instance refuses is not counted as an answer of the store.
 func TestRefusalsOfThisInstanceAreNoAnswers(t *testing.T) {
 	calls, fake := registry.NewCalls("awskms"), sourcetest.NewFake("faces")

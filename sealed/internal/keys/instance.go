@@ -94,6 +94,9 @@ type Protector struct {
 	// what wraps lies on the same machine in the clear: good enough against a stolen copy of the data alone
 	Exposed bool
 	Source  keysource.Source
+	// Fingerprint says that the version of its key tells this key from all others, so that it is known again at another
+	// place. Versions in a key store only count: there, the entry is the key.
+	Fingerprint bool
 	// Recover, in place of Source, returns the root key of an instance and version by a road of its own, such as a
 	// recovery kit, and is not kept: the root key is then wrapped anew by all others.
 	Recover func(instance format.SpaceID, version uint32) ([]byte, error)
@@ -161,23 +164,42 @@ func (d *Instance) has(p protectorDoc) bool {
 	return at != nil && bytes.Equal(at.Wrapped, p.Wrapped)
 }
 
-// of returns the protector of the document that a configured one is: the one with its entry, or else the one with its
-// name and kind, whose place may have changed since. nil: it is new.
+// of returns the protector of the document that has the entry of a configured one; nil: none has.
 func (d *Instance) of(p Protector) *protectorDoc {
 	for i := range d.Protectors {
 		if at := &d.Protectors[i]; at.Kind == p.Kind && at.Entry == p.Entry && p.Entry != "" {
 			return at
 		}
 	}
-	if at := d.find(p.Name); at != nil && at.Kind == p.Kind {
-		return at
-	}
 	return nil
+}
+
+// named returns the protector of the document that has the name and kind of a configured one, whose place may have
+// changed since, unless it is another of the configured ones; nil: none has.
+func (d *Instance) named(p Protector, all []Protector) *protectorDoc {
+	at := d.find(p.Name)
+	if at == nil || at.Kind != p.Kind || slices.ContainsFunc(all, func(other Protector) bool {
+		return other.Name != p.Name && d.of(other) == at
+	}) {
+		return nil
+	}
+	return at
+}
+
+// same reports whether a protector of the document has the key of a configured one, by what that has wrapped.
+func (p Protector) same(at, wrapped protectorDoc) bool {
+	if p.Fingerprint {
+		return at.Kind == p.Kind && at.Ref.Version == wrapped.Ref.Version && at.Ref.Version != ""
+	}
+	return at.Kind == p.Kind && at.Ref == wrapped.Ref && at.Ref.URI != ""
 }
 
 // candidates returns the protectors of the document that a configured one may be, the likeliest first.
 func (d *Instance) candidates(p Protector) (all []protectorDoc) {
 	first := d.of(p)
+	if first == nil {
+		first = d.named(p, nil)
+	}
 	if first != nil {
 		all = append(all, *first)
 	}
@@ -189,14 +211,19 @@ func (d *Instance) candidates(p Protector) (all []protectorDoc) {
 	return all
 }
 
-// wasRemoved reports whether a configured protector is one that was taken out. version is that of its key, if known.
+// wasRemoved reports whether a configured protector is one that was taken out. version is that of its key, if known. Of
+// one whose entry was not kept, the version is all that is known.
 func (d *Instance) wasRemoved(p Protector, version string) bool {
-	return slices.ContainsFunc(d.Removed, func(r removedDoc) bool { return r.is(p.Kind, p.Entry, version) })
+	return slices.ContainsFunc(d.Removed, func(r removedDoc) bool {
+		return r.is(p, version) || r.Entry == "" && r.Kind == p.Kind && r.Version == version && version != ""
+	})
 }
 
-// is reports whether what was removed has an entry of the settings, or a version of its key. Empty: not known.
-func (r removedDoc) is(kind, entry, version string) bool {
-	return r.Kind == kind && (r.Entry == entry && entry != "" || r.Version == version && version != "")
+// is reports whether what was removed has the entry of a configured protector, or its key. An empty version is not
+// known.
+func (r removedDoc) is(p Protector, version string) bool {
+	return r.Kind == p.Kind &&
+		(r.Entry == p.Entry && p.Entry != "" || p.Fingerprint && r.Version == version && version != "")
 }
 
 // exposed reports whether a copy of the disks of this machine may open the root key.

@@ -315,12 +315,16 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 			continue
 		}
 		if recovering { // what is there under its name opens nothing any more, or need not be asked
-			if at := doc.of(p); at != nil {
+			at := doc.of(p)
+			if at == nil {
+				at = doc.named(p, protectors)
+			}
+			if at != nil {
 				doc.Protectors = slices.DeleteFunc(doc.Protectors, func(old protectorDoc) bool {
 					return old.Name == at.Name
 				})
 			}
-			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool { return r.is(p.Kind, p.Entry, "") })
+			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool { return r.is(p, "") })
 		}
 		if at := doc.of(p); at != nil {
 			if _, taken := r.source(at.Name); !taken {
@@ -335,17 +339,26 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 			r.ignore(p)
 			continue
 		}
+		if at := doc.named(p, protectors); at != nil && r.mayBe(ctx, p, *at, doc) {
+			r.attach(at.Name, p)
+			continue
+		}
 		at, err := r.wrap(ctx, p, r.Current())
 		if err != nil {
 			return fmt.Errorf("protect the instance root key with %s: %w", p.Name, err)
 		}
 		if recovering {
-			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
-				return r.is(p.Kind, "", at.Ref.Version)
-			})
+			doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool { return r.is(p, at.Ref.Version) })
 		}
 		if doc.wasRemoved(p, at.Ref.Version) {
 			r.ignore(p)
+			continue
+		}
+		if i := slices.IndexFunc(doc.Protectors, func(known protectorDoc) bool {
+			_, taken := r.source(known.Name)
+			return !taken && p.same(known, at)
+		}); i >= 0 { // its entry is spelled in another way now
+			r.attach(doc.Protectors[i].Name, p)
 			continue
 		}
 		at.Name = doc.freeName(p.Kind)
@@ -388,6 +401,17 @@ func (r *Root) protect(ctx context.Context, protectors []Protector, doc Instance
 		r.report(event.Event{Kind: event.RootCreated})
 	}
 	return nil
+}
+
+// mayBe reports whether a configured protector may be one of the document that has its name and another entry, and that
+// no other has taken: unless it answers that it did not wrap what that did.
+func (r *Root) mayBe(ctx context.Context, p Protector, at protectorDoc, doc Instance) bool {
+	if _, taken := r.source(at.Name); taken {
+		return false
+	}
+	key := make([]byte, format.KeySize)
+	defer clear(key)
+	return !isWrong(unwrapRoot(ctx, key, p.Source, at, doc))
 }
 
 func (r *Root) isAttached(p Protector) bool {
@@ -514,17 +538,14 @@ func (r *Root) add(ctx context.Context, p Protector, doc Instance) (name string,
 			return errOvertaken
 		}
 		if slices.ContainsFunc(doc.Protectors, func(other protectorDoc) bool {
-			return sameEntry(other) ||
-				other.Kind == at.Kind && other.Ref.Version == at.Ref.Version && at.Ref.Version != ""
+			return sameEntry(other) || p.same(other, at)
 		}) {
 			return ErrProtected
 		}
 		at.Name = doc.freeName(p.Kind)
 		doc.Protectors = append(doc.Protectors, at)
 		doc.Exposed = doc.exposed()
-		doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool {
-			return r.is(p.Kind, p.Entry, at.Ref.Version)
-		})
+		doc.Removed = slices.DeleteFunc(doc.Removed, func(r removedDoc) bool { return r.is(p, at.Ref.Version) })
 		return nil
 	})
 	if err != nil {
