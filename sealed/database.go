@@ -92,9 +92,12 @@ func (s *Store) compareForever(ctx context.Context) {
 	}
 }
 
-// ClockOff returns how far the clock of this machine is ahead of that of the engine's server; known is false where
-// there is none, as on a local disk, or it has not answered yet.
-func (s *Store) ClockOff() (off time.Duration, known bool) { return s.clock.off() }
+// ClockOff returns how far the clock of this machine is ahead of that of the engine's server; 0 where there is none, as
+// on a local disk, or it has not answered yet.
+func (s *Store) ClockOff() time.Duration {
+	off, _ := s.clock.off()
+	return off
+}
 
 // Punctual returns a *ClockError while the store does nothing because the clocks are too far apart.
 func (s *Store) Punctual() error { return s.clock.check() }

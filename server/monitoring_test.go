@@ -146,7 +146,7 @@ var openLabels = []string{"status", "route", "pack", "model"}
 // words of the query language that are neither metrics nor labels.
 var (
 	functions = []string{
-		"rate", "increase", "sum", "min", "max", "topk", "time", "histogram_quantile", "predict_linear",
+		"abs", "rate", "increase", "sum", "min", "max", "topk", "time", "histogram_quantile", "predict_linear",
 	}
 	operators = []string{"and", "or", "unless", "bool"}
 	groupings = []string{"by", "without", "on", "ignoring"}

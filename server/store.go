@@ -142,21 +142,19 @@ func newFormat(store *sealed.Store) prometheus.Collector {
 	}, func() float64 { return float64(store.Maintenance().Format()) })
 }
 
-// clockMetric is the machine's clock. There is none where the store has no other clock.
+// clockMetric is the machine's clock. Where the store has no other clock, it is right.
 type clockMetric struct{ store *sealed.Store }
 
 var clockDesc = prometheus.NewDesc("visage_clock_offset_seconds",
-	"How far the clock of this machine is ahead of that of the database; 900 s away, the server does nothing.",
-	nil, nil)
+	"How far the clock of this machine is ahead of that of the database, 0 without one; 900 s away, the server does "+
+		"nothing.", nil, nil)
 
 // Describe implements prometheus.Collector.
 func (clockMetric) Describe(out chan<- *prometheus.Desc) { out <- clockDesc }
 
 // Collect implements prometheus.Collector.
 func (m clockMetric) Collect(out chan<- prometheus.Metric) {
-	if off, known := m.store.ClockOff(); known {
-		out <- prometheus.MustNewConstMetric(clockDesc, prometheus.GaugeValue, off.Seconds())
-	}
+	out <- prometheus.MustNewConstMetric(clockDesc, prometheus.GaugeValue, m.store.ClockOff().Seconds())
 }
 
 // note logs, counts and audits an event of the sealed store.
