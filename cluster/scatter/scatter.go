@@ -8,7 +8,7 @@
 //
 // A replica that leaves says so before it stops answering: partitions are not placed on it any more, and it answers
 // those who do not know yet. One that has ended without a word is passed over by package remote, until the store
-// counts it out.
+// counts it out. When all replicas of a partition are away or load it, the next one in the order is asked.
 package scatter
 
 import (
@@ -159,8 +159,35 @@ func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, err
 		return remote.Found{}, err
 	}
 	found, err := s.client.Search(ctx, q, nodes)
+	for asked := map[int]bool{}; err != nil; {
+		away, ok := errors.AsType[*remote.UnavailableError](err)
+		if !ok || asked[away.Partition.Index] {
+			break
+		}
+		i := away.Partition.Index
+		asked[i] = true
+		if nodes, err = s.beyond(q.Collection, nodes, i, err); err == nil {
+			found, err = s.client.Search(ctx, q, nodes)
+		}
+	}
 	s.metrics.searched(ctx, err)
 	return found, err
+}
+
+// beyond returns nodes with the replicas of one partition replaced by the one that is next in its order: where a
+// replica has just come, and another one ended without a word, both are placed before one that has had the partition
+// until now. It returns err where there is no other one.
+func (s *Scatter) beyond(collection string, nodes [][]string, partition int, err error) ([][]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.members.Place(collection, len(nodes), len(s.known))[partition] {
+		if !slices.Contains(nodes[partition], n.Name) {
+			nodes = slices.Clone(nodes) // they are remembered
+			nodes[partition] = []string{n.Name}
+			return nodes, nil
+		}
+	}
+	return nil, err
 }
 
 // place returns the names of the replicas of each partition.
