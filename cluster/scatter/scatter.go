@@ -159,7 +159,7 @@ func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, err
 		return remote.Found{}, err
 	}
 	found, err := s.client.Search(ctx, q, nodes)
-	for asked := map[int]bool{}; err != nil; {
+	for asked := map[int]bool{}; err != nil && s.cfg.Copies > 1; {
 		away, ok := errors.AsType[*remote.UnavailableError](err)
 		if !ok || asked[away.Partition.Index] {
 			break
@@ -176,7 +176,8 @@ func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, err
 
 // beyond returns nodes with the replicas of one partition replaced by the one that is next in its order: where a
 // replica has just come, and another one ended without a word, both are placed before one that has had the partition
-// until now. It returns err where there is no other one.
+// until now. It returns err where there is no other one. Whoever has one copy of each partition has chosen memory
+// instead.
 func (s *Scatter) beyond(collection string, nodes [][]string, partition int, err error) ([][]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
