@@ -36,7 +36,7 @@ type Galleries struct {
 // SharedCollection is a list or group of faces whose partitions replicas have in memory.
 type SharedCollection struct {
 	Resource   string // its name
-	Kind       string // as in the paths of the face API
+	Kind       string // largefacelist, persongroup or largepersongroup
 	Bytes      int64
 	Partitions int
 	Searched   time.Time

@@ -16,8 +16,8 @@ import (
 // far from it does nothing.
 
 const (
-	// mostOff is how far the clocks may be apart: less than any time counts that erasure waits for, which is days, and
-	// more than clocks differ that are set from a network.
+	// mostOff is how far the clocks may be apart: little beside the days after which stored people and deleted
+	// resources are erased, and more than clocks that are set from a network differ.
 	mostOff = 15 * time.Minute
 	// compareEvery is how often they are compared. A clock that is set in between is noticed at once: see clock.off.
 	compareEvery = 10 * time.Second
@@ -51,7 +51,6 @@ func (e *ClockError) Outage() string {
 type clock struct {
 	server engine.Clock // nil: there is none, and nothing to compare
 	last   atomic.Pointer[comparison]
-	wrong  atomic.Bool // as it was reported last
 }
 
 // comparison is how far the machine's clock was ahead at a moment.
@@ -75,21 +74,21 @@ func (c *clock) compare(ctx context.Context) {
 	c.last.Store(&comparison{at, at.Round(0).Sub(theirs)})
 }
 
-// off returns how far the machine's clock is ahead now: what the last comparison said, and by how much the clock was
-// set since, for which the time that passed is known. A machine that was suspended seems to have been set until the
-// next comparison.
-func (c *clock) off() (off time.Duration, known bool) {
+// off returns how far the machine's clock is ahead now; 0 before the first comparison. It is what the last comparison
+// said, and by how much the clock was set since: the monotonic clock knows how much time has passed. The clock of a
+// machine that was suspended seems to have been set, until the next comparison.
+func (c *clock) off() time.Duration {
 	last := c.last.Load()
 	if last == nil {
-		return 0, false
+		return 0
 	}
 	now := time.Now()
-	return last.off + now.Round(0).Sub(last.at.Round(0)) - now.Sub(last.at), true
+	return last.off + now.Round(0).Sub(last.at.Round(0)) - now.Sub(last.at)
 }
 
 // check returns a *ClockError if the clocks are too far apart.
 func (c *clock) check() error {
-	if off, known := c.off(); known && off.Abs() > mostOff {
+	if off := c.off(); off.Abs() > mostOff {
 		return &ClockError{off}
 	}
 	return nil

@@ -74,13 +74,16 @@ func MigrateDatabase(ctx context.Context, cfg Config) (before, after int, err er
 
 // compareForever compares the clocks until ctx ends, and reports when they get too far apart.
 func (s *Store) compareForever(ctx context.Context) {
+	wrong := false // as it was reported last
 	for s.clock.server != nil {
 		err := s.clock.check()
-		if err != nil && !s.clock.wrong.Swap(true) {
+		switch {
+		case err != nil && !wrong:
 			s.report(Event{Kind: ClockWrong, Err: err})
-		} else if err == nil && s.clock.wrong.Swap(false) {
+		case err == nil && wrong:
 			s.report(Event{Kind: ClockRight})
 		}
+		wrong = err != nil
 		select {
 		case <-ctx.Done():
 			return
@@ -94,10 +97,7 @@ func (s *Store) compareForever(ctx context.Context) {
 
 // ClockOff returns how far the clock of this machine is ahead of that of the engine's server; 0 where there is none, as
 // on a local disk, or it has not answered yet.
-func (s *Store) ClockOff() time.Duration {
-	off, _ := s.clock.off()
-	return off
-}
+func (s *Store) ClockOff() time.Duration { return s.clock.off() }
 
 // Punctual returns a *ClockError while the store does nothing because the clocks are too far apart.
 func (s *Store) Punctual() error { return s.clock.check() }

@@ -13,7 +13,7 @@ type ReplicaList struct {
 // PartitionedCollection is a list or group of faces that is cut into partitions.
 type PartitionedCollection struct {
 	ResourceID string     `json:"resourceId"` // the path of its resource
-	Kind       string     `json:"kind"`       // as in the paths of the face API; which one it is, is the resource's
+	Kind       string     `json:"kind"`       // largefacelist, persongroup or largepersongroup; not its id
 	Bytes      int64      `json:"bytes"`      // memory of its partitions, each counted once
 	Searched   time.Time  `json:"searched"`   // when the one that answers has searched it last
 	Partitions [][]string `json:"partitions"` // ids of the replicas of each; empty: their memory is too small
