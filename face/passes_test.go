@@ -51,12 +51,15 @@ func TestPartsShareReadings(t *testing.T) {
 			t.Errorf("%d readings for %d loads, want 2", readings, parts+1)
 		}
 
-		// A reading for which nobody waits any more ends.
+		// A reading for which nobody waits any more ends, and one that waits for its turn never begins.
 		gate = make(chan struct{})
 		gone, leave = context.WithCancel(t.Context())
 		begin(0, gone, context.Canceled)
 		synctest.Wait()
-		begin(1, gone, context.Canceled) // waits for its turn
+		later, leaveLater := context.WithCancel(t.Context())
+		begin(1, later, context.Canceled) // waits for its turn
+		synctest.Wait()
+		leaveLater()
 		synctest.Wait()
 		leave()
 		wg.Wait()

@@ -122,6 +122,25 @@ func TestManagedIdentityLivesWithItsResource(t *testing.T) {
 }
 
 // TestSecretsAreNotLogged keeps secrets and tokens out of logs and errors.
+// TestSecretsAreArguments makes enough secrets that one of 300 would begin with "-", which a command line takes for an
+// option, in 99 runs of 100 if chance alone decided.
+func TestSecretsAreArguments(t *testing.T) {
+	d := open(t, config(nil))
+	p, _ := application(t, d)
+	for range 300 {
+		s, value, err := d.AddSecret(t.Context(), p.ID, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(value, "-") {
+			t.Fatalf("the secret %s begins with -", value)
+		}
+		if err := d.RemoveSecret(t.Context(), p.ID, s.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSecretsAreNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	cfg := config(nil)

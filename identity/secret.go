@@ -43,9 +43,12 @@ func (d *Directory) AddSecret(
 		life = unending
 	}
 	random, salt := make([]byte, secretBytes), make([]byte, sha256.Size)
-	rand.Read(random) // never fails: the runtime ends the process instead
-	rand.Read(salt)
-	value = base64.RawURLEncoding.EncodeToString(random)
+	rand.Read(salt) // never fails: the runtime ends the process instead
+	// Tools that get it as an argument of its own, such as az, take a first "-" for an option.
+	for value = "-"; value[0] == '-'; {
+		rand.Read(random)
+		value = base64.RawURLEncoding.EncodeToString(random)
+	}
 	now := time.Now()
 	rec := secretRecord{
 		ID: visage.NewUUID().String(), Salt: salt, Hash: hash(salt, value),

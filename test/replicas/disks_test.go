@@ -89,9 +89,9 @@ func (c *cluster) end() {
 
 // TestVolumeOfKeysFails takes the volume of epoch keys away from two replicas, breaks it, fills it, and makes it
 // read-only. What they acknowledge meanwhile, and what was there before, is there when it is back, also for a process
-// that has to open all keys anew.
+// that has to open all keys anew. It runs alone: processes that other tests start with mounts of their own would keep
+// this volume in use after it has failed, so that it could not be mounted again.
 func TestVolumeOfKeysFails(t *testing.T) {
-	t.Parallel() // most of the time it waits
 	v := newVolume(t, "keys", 16)
 	c := newCluster(t, 2, true, newDatabase(t))
 	c.keysOn(v)
