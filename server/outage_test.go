@@ -71,6 +71,10 @@ func TestDatabaseThatCannotBeUsed(t *testing.T) {
 		t.Errorf("make a group afterwards: %d %s", res.StatusCode, body)
 	}
 	ready(http.StatusOK, "ok\n")
+	proxy.LeadTo(database.Standby(t)) // its data are old, so reading does not go on
+	ready(http.StatusServiceUnavailable, "the database does not answer")
+	proxy.LeadTo(database)
+	ready(http.StatusOK, "ok\n")
 	proxy.Bar()
 	ready(http.StatusServiceUnavailable, "the database does not answer")
 	proxy.Unbar()

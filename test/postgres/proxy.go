@@ -16,11 +16,11 @@ import (
 
 // Proxy stands between clients and a server, and ends connections at the moment of a commit.
 type Proxy struct {
-	dir    string
-	port   int
-	target string
+	dir  string
+	port int
 
 	mu     sync.Mutex
+	target string // the socket of the server that new connections lead to
 	before int    // so many commits do not reach the server
 	after  int    // so many commits are made, and not answered
 	last   bool   // the next commit that is lost is the last thing that gets through
@@ -132,12 +132,25 @@ func (p *Proxy) end(c net.Conn) {
 	c.Close() // the other side may have done so
 }
 
+// LeadTo ends all connections, and has new ones lead to another server, as an address does that moves.
+func (p *Proxy) LeadTo(s *Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = s.socket()
+	for c := range p.open {
+		c.Close() // what it was about is over
+	}
+}
+
 func (p *Proxy) serve(client net.Conn) {
 	defer p.end(client)
 	if !p.note(client) {
 		return
 	}
-	server, err := net.Dial("unix", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.Dial("unix", target)
 	if err != nil {
 		return // as when nobody listens
 	}

@@ -92,6 +92,9 @@ func parse(cfg Config) (*pgxpool.Config, error) {
 
 // tune sets what the URL leaves open.
 func tune(cfg Config, pool *pgxpool.Config, u *url.URL, query url.Values) (*pgxpool.Config, error) {
+	if err := choosePrimary(pool, query); err != nil {
+		return nil, err
+	}
 	switch {
 	case cfg.Connections > 0:
 		pool.MaxConns = int32(cfg.Connections)
@@ -132,14 +135,35 @@ func tune(cfg Config, pool *pgxpool.Config, u *url.URL, query url.Values) (*pgxp
 		return strconv.FormatInt((times * patience).Milliseconds(), 10)
 	}
 	pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, sessionSettings, milliseconds(statementPatience), milliseconds(lockPatience),
-			strconv.FormatInt(idleTime.Milliseconds(), 10))
+		var standby bool
+		err := conn.QueryRow(ctx, sessionSettings, milliseconds(statementPatience), milliseconds(lockPatience),
+			strconv.FormatInt(idleTime.Milliseconds(), 10)).Scan(&standby, nil)
+		if err == nil && standby {
+			err = outage(errStandby)
+		}
 		if err == nil {
 			left.since.Store(0)
 		}
 		return err
 	}
 	return pool, nil
+}
+
+// choosePrimary has connecting go on to the next host when one is a standby. A server that takes no writes for another
+// reason is good enough, for reading goes on; target_session_attrs=read-write leaves that out as well.
+func choosePrimary(pool *pgxpool.Config, query url.Values) error {
+	const name = "target_session_attrs"
+	switch stated := cmp.Or(query.Get(name), os.Getenv("PGTARGETSESSIONATTRS")); stated {
+	case "primary", "read-write":
+	case "":
+		if len(pool.ConnConfig.Fallbacks) > 0 && pool.ConnConfig.ValidateConnect == nil {
+			pool.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+		}
+	default:
+		return fmt.Errorf("the store's URL has %s=%s, with which it may lead to a standby, whose data are old: "+
+			"leave it out, which means primary, or set it to read-write", name, stated)
+	}
+	return nil
 }
 
 // readCertificates reads the files of sslrootcert, sslcert and sslkey for a new connection: they are renewed while the
@@ -157,8 +181,9 @@ func readCertificates(address string, c *pgx.ConnConfig) error {
 // is durable; rows are found by their index, also in a table that was just filled and has no statistics yet; statements
 // end, and wait for others' locks, within a time ($1 and $2, in milliseconds); the server ends a session that does
 // nothing within a transaction for a time ($3), as that of a process which is paused, so that its locks do not stop all
-// others; and it drops sessions whose machine is gone, with the locks that they hold, within a minute.
-const sessionSettings = `SELECT
+// others; and it drops sessions whose machine is gone, with the locks that they hold, within a minute. The first column
+// is isStandby.
+const sessionSettings = isStandby + `, ARRAY[
 	set_config('synchronous_commit',
 		CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
 		false),
@@ -167,7 +192,7 @@ const sessionSettings = `SELECT
 	set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
 	set_config('idle_in_transaction_session_timeout', $3, false),
 	set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
-	set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '50000', false)`
+	set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '50000', false)]`
 
 // distant returns the hosts of a configuration that are not this machine.
 func distant(c *pgx.ConnConfig) (hosts []string) {
@@ -210,12 +235,11 @@ const oldest = 14
 // checkServer refuses a server that cannot keep what it acknowledges, or cannot be written to.
 func (e *Engine) checkServer(ctx context.Context) error {
 	var number int
-	var standby bool
 	var fsync, encoding, only string
 	err := e.again(ctx, func() error {
-		err := e.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, pg_is_in_recovery(),
-			current_setting('fsync'), current_setting('server_encoding'), current_setting('transaction_read_only')`,
-		).Scan(&number, &standby, &fsync, &encoding, &only)
+		err := e.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('fsync'),
+			current_setting('server_encoding'), current_setting('transaction_read_only')`,
+		).Scan(&number, &fsync, &encoding, &only)
 		return cause(err)
 	})
 	switch {
@@ -223,9 +247,6 @@ func (e *Engine) checkServer(ctx context.Context) error {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	case number/10_000 < oldest:
 		return fmt.Errorf("the server is PostgreSQL %d; Visage needs %d or later", number/10_000, oldest)
-	case standby:
-		return fmt.Errorf("%w: the server is a standby; let the store's URL lead to the primary, with several hosts "+
-			"and target_session_attrs=read-write if there are some", engine.ErrReadOnly)
 	case only == "on":
 		return fmt.Errorf("%w: default_transaction_read_only is on for the server, the database or the role",
 			engine.ErrReadOnly)

@@ -145,6 +145,10 @@ func cause(err error) error {
 var (
 	// errLostBy is errLost where the server itself says so.
 	errLostBy = fmt.Errorf("%w: %w", engine.ErrUnavailable, errLost)
+	// errStandby is of a session at a standby, which has what was there some time ago: as good as no answer. Another
+	// connection may lead to the primary, or this one when the standby has become that.
+	errStandby = fmt.Errorf("%w: the server is a standby; let the store's URL lead to the primary, with all servers "+
+		"as its hosts or an address that follows the primary", errLostBy)
 	// errWaited is of a statement that took too long, mostly for another transaction's lock. Nothing was done.
 	errWaited = fmt.Errorf("%w: a statement took too long", engine.ErrUnavailable)
 	// errRefused is of a server that does not take the role.

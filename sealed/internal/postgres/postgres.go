@@ -339,10 +339,12 @@ func (e *Engine) ping(ctx context.Context) error {
 		return failed(ctx, err)
 	}
 	defer conn.Release()
-	var only bool
-	const ask = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'"
-	err = conn.QueryRow(ctx, ask).Scan(&only)
-	if err == nil && only {
+	var standby, only bool
+	err = conn.QueryRow(ctx, isStandby+", current_setting('transaction_read_only') = 'on'").Scan(&standby, &only)
+	switch {
+	case err == nil && standby:
+		return outage(errStandby)
+	case err == nil && only:
 		return outage(engine.ErrReadOnly)
 	}
 	return failed(ctx, err)

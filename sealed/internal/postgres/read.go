@@ -27,7 +27,13 @@ const (
 const (
 	beginView = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	mayIdle   = "SET LOCAL idle_in_transaction_session_timeout = 0"
+	idleView  = "SELECT pg_is_in_recovery(), set_config('idle_in_transaction_session_timeout', '0', true)"
 )
+
+// isStandby tells whether a session is one of a standby, which reads what was there some time ago. No session of
+// PostgreSQL becomes one, and connecting refuses those that are; but a pooler that sends reads to standbys may change
+// the server behind a connection. So each first read asks as well, in its own round trip.
+const isStandby = "SELECT pg_is_in_recovery()"
 
 // The first page of a scan is small, as most scans end in it. Later ones grow until they hold about pageBytes.
 const (
@@ -98,26 +104,11 @@ func (v *view) begin(sql string, args []any, collect func(pgx.Rows) error) error
 		if err != nil {
 			return err
 		}
-		bounded, stop := v.e.bound(v.ctx)
-		defer stop()
 		b := &pgx.Batch{}
 		b.Queue(beginView)
-		b.Queue(mayIdle)
+		b.Queue(idleView)
 		b.Queue(sql, args...)
-		results := conn.SendBatch(bounded, b)
-		if _, err = results.Exec(); err == nil {
-			_, err = results.Exec()
-		}
-		if err == nil {
-			var rows pgx.Rows
-			if rows, err = results.Query(); err == nil {
-				err = drain(rows, collect)
-			}
-		}
-		if closed := results.Close(); err == nil {
-			err = closed
-		}
-		if err != nil {
+		if err := v.e.runFirst(v.ctx, conn, b, collect); err != nil {
 			finish(conn)
 			return cause(err)
 		}
@@ -152,8 +143,47 @@ func (l live) query(sql string, args []any, collect func(pgx.Rows) error) error 
 			return err
 		}
 		defer conn.Release()
-		return cause(l.e.run(l.ctx, conn, sql, args, collect))
+		b := &pgx.Batch{}
+		b.Queue(isStandby)
+		b.Queue(sql, args...)
+		return cause(l.e.runFirst(l.ctx, conn, b, collect))
 	})
+}
+
+// runFirst runs statements in one round trip. The last one reads; the one before it says whether the session is one of
+// a standby, whose rows nobody gets: its connection is closed.
+func (e *Engine) runFirst(
+	ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, collect func(pgx.Rows) error,
+) (err error) {
+	ctx, stop := e.bound(ctx)
+	defer stop()
+	results := conn.SendBatch(ctx, b)
+	for n := b.Len() - 2; n > 0 && err == nil; n-- {
+		_, err = results.Exec()
+	}
+	var asked, rows pgx.Rows
+	standby := false
+	if err == nil {
+		if asked, err = results.Query(); err == nil {
+			err = drain(asked, func(found pgx.Rows) error {
+				standby = !found.Next() || !bytes.Equal(found.RawValues()[0], []byte{0})
+				return nil
+			})
+		}
+	}
+	if err == nil && !standby {
+		if rows, err = results.Query(); err == nil {
+			err = drain(rows, collect)
+		}
+	}
+	if closed := results.Close(); err == nil {
+		err = closed
+	}
+	if err == nil && standby {
+		err = outage(errStandby)
+		_ = conn.Conn().Close(ctx) // it is of no use any more, and the pool takes it for closed
+	}
+	return err
 }
 
 // run runs one statement.
