@@ -78,7 +78,7 @@ func BenchmarkKeyStores(b *testing.B) {
 // poll asks after the key as all identities, and returns the share of a core that it took.
 func (s *tokenSite) poll(b *testing.B, admin storeAdmin, all []visage.PrincipalID) (share float64, failed, n int64) {
 	b.Helper()
-	set, err := stores.NewSet([]stores.Store{admin.about}, nil)
+	set, err := stores.NewSet([]stores.Store{admin.about}, nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

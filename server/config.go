@@ -266,7 +266,9 @@ type Config struct {
 	Logger *slog.Logger
 
 	rootStores *rootStores // set by withDefaults
-	findKeys   bool        // of OpenStoreWithoutKeys
+	// keyStoreMemory is what this process remembers of key stores. Copies of the server share it. Set by withDefaults.
+	keyStoreMemory *stores.Memory
+	findKeys       bool // of OpenStoreWithoutKeys
 
 	// Recogniser serves every recognition model instead of model packs, for tests of everything but vision. Packs and
 	// Library are not used, and the store does not record it.
@@ -348,6 +350,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.KeyGrace, custody.DefaultGrace)
 	setDefault(&c.RootKeyWait, 5*time.Minute)
 	setDefault(&c.rootStores, &rootStores{})
+	setDefault(&c.keyStoreMemory, &stores.Memory{})
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

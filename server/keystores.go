@@ -48,7 +48,7 @@ func (s *Server) openRegistry(ctx context.Context, l *layers, assert stores.Asse
 	}
 	return registry.Open(ctx, registry.Config{
 		Store: l.store, Settings: all, Files: s.cfg.keyStoresDir(), Audit: l.audit, Assert: assert, Calls: s.calls,
-		Logger: s.log,
+		Memory: s.cfg.keyStoreMemory, Logger: s.log,
 		Uses: func(ctx context.Context, by visage.Caller, address string) (names []string, others int, err error) {
 			found, err := l.accounts.ProtectedBy(ctx, by, visage.KeyRef{Vault: address}, "")
 			for _, r := range found.Resources {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
+	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/server/drill"
 	"github.com/visage-face/visage/vision"
 )
@@ -92,8 +93,11 @@ type copies struct {
 }
 
 // Copies returns how rehearsals copy a server with these settings that clients reach at an origin. The copies have the
-// server's root key, domain, public port and application in Azure.
-func Copies(cfg Config, origin visage.Origin) drill.Copies { return copies{cfg: cfg, origin: origin} }
+// server's root key, domain, public port and application in Azure, and know which secrets key stores have refused.
+func Copies(cfg Config, origin visage.Origin) drill.Copies {
+	setDefault(&cfg.keyStoreMemory, &stores.Memory{})
+	return copies{cfg: cfg, origin: origin}
+}
 
 func (c copies) config(dir string) (Config, error) {
 	copied := Config{
@@ -103,8 +107,8 @@ func (c copies) config(dir string) (Config, error) {
 		AzureTenant: c.cfg.AzureTenant, AzureClient: c.cfg.AzureClient, AzureSecretFile: c.cfg.AzureSecretFile,
 		AzureResources: c.cfg.AzureResources, azureNetwork: c.cfg.azureNetwork,
 		KeyStores: c.cfg.KeyStores, KeyStoresFile: c.cfg.KeyStoresFile, keyStoreFiles: c.cfg.keyStoresDir(),
-		FederationIssuer: c.cfg.FederationIssuer,
-		Logger:           slog.New(slog.DiscardHandler),
+		keyStoreMemory: c.cfg.keyStoreMemory, FederationIssuer: c.cfg.FederationIssuer,
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	if len(copied.RootKeys) == 0 {
 		copied.RootKeys = []string{"file:" + filepath.Join(c.cfg.keysDir(), "root.key")}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -101,9 +100,8 @@ func (e *PINError) Unwrap() error { return e.err }
 
 // rootStores are the key stores that protect the root key, with their connections.
 type rootStores struct {
-	mu    sync.Mutex // guards the fields below
-	sets  []rootStore
-	ended map[string]rootStore // by entry; their helpers still know which PIN was refused
+	mu   sync.Mutex // guards sets
+	sets []rootStore
 }
 
 // rootStore is the key store of one protector.
@@ -112,14 +110,10 @@ type rootStore struct {
 	set   *stores.Set
 }
 
-// add adds the store of a protector, before it is called. A PIN that a token has refused is not tried again by the
-// stores that follow, because tokens lock their PIN after a few attempts.
+// add adds the store of a protector.
 func (r *rootStores) add(entry string, set *stores.Set) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, other := range slices.Concat(slices.Collect(maps.Values(r.ended)), r.sets) {
-		set.ShareMemory(other.set)
-	}
 	r.sets = append(r.sets, rootStore{entry, set})
 }
 
@@ -153,10 +147,6 @@ func (r *rootStores) close() error {
 	defer r.mu.Unlock()
 	for _, s := range r.sets {
 		s.set.Close()
-		if r.ended == nil {
-			r.ended = map[string]rootStore{}
-		}
-		r.ended[s.entry] = s
 	}
 	r.sets = nil
 	return nil
@@ -188,7 +178,7 @@ func (c Config) storedProtector(entry string) (protector, error) {
 					"with a key that the root key seals, so they cannot open the root key; describe the store with a "+
 					"login by a secret, in an instance of its own if need be", key.Vault, store.Login.Method)
 			}
-			set, err := stores.NewSet([]stores.Store{store}, c.Logger)
+			set, err := stores.NewSet([]stores.Store{store}, c.Logger, c.keyStoreMemory)
 			if err != nil {
 				return nil, err
 			}

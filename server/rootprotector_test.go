@@ -17,12 +17,15 @@ import (
 
 	api "github.com/miekg/pkcs11"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/stores"
 	"github.com/visage-face/visage/keysource/tpm"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/server"
+	"github.com/visage-face/visage/server/drill"
+	"github.com/visage-face/visage/server/registry"
 	"github.com/visage-face/visage/server/servertest"
 	"github.com/visage-face/visage/test/keystores"
 )
@@ -285,6 +288,66 @@ func TestStartTriesAPINOnce(t *testing.T) {
 	if _, refused := errors.AsType[*server.PINError](err); !refused {
 		t.Errorf("at the bound: %v, want a *server.PINError", err)
 	}
+}
+
+// TestRefusedPINIsTriedOnce: a PIN that a token has refused is not tried again by commands that add protectors, nor by
+// the copies of rehearsals, whoever has tried it first.
+func TestRefusedPINIsTriedOnce(t *testing.T) {
+	token := &hsm{HSM: keystores.StartSoftHSM(t)}
+	w := newStoreWalk(t, token)
+	token.makeKey(t, "visage-root-main")
+	faces := token.makeKey(t, "faces")
+	token.grant(t, w.who, faces)
+	if says := w.protect(t, "vip", faces, ""); says != "" {
+		t.Fatal(says)
+	}
+	w.until(t, "the active key", active)
+	token.WritePIN("wrong-pin")
+	r := realm{w.Server, t}
+	manage := r.Token(t, managementPlane)
+	add := func(want string) {
+		t.Helper()
+		answer := r.call(http.StatusConflict, "RootProtectorUnavailable", manage, "POST",
+			"/providers/Visage.Operations/rootKey/protectors",
+			fmt.Sprintf(`{"entry":%q}`, token.Address+";object=main"))
+		if says := fmt.Sprint(answer["error"]); !strings.Contains(says, want) {
+			t.Errorf("it says %s, want %q", says, want)
+		}
+	}
+	add("the token refuses the PIN")
+	add("not tried again")
+
+	describes := func(s *server.Server) string {
+		trial, err := s.KeyStores().Try(t.Context(), visage.Caller{}, registry.IDOf(w.address),
+			registry.Trial{Resource: "vip", Key: faces})
+		return fmt.Sprint(trial.Findings, err)
+	}
+	var copied string
+	rehearsing, end := context.WithCancel(t.Context())
+	defer end()
+	room, source, err := w.Rehearsals(visage.Caller{}, func(s *server.Server) {
+		copied = describes(s)
+		end() // without the key, it would wait for the copy
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report, err := room.Run(rehearsing, source, drill.Plan{Resource: "vip"}, nil); err == nil && report.Passed {
+		t.Error("a rehearsal without the key has passed")
+	}
+	if !strings.Contains(copied, "not tried again") {
+		t.Errorf("a copy says %q", copied)
+	}
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	w = startStoreWalk(t, token, w.Dir()) // which tries it once, for whoever asks first
+	r, manage = realm{w.Server, t}, realm{w.Server, t}.Token(t, managementPlane)
+	if says := describes(w.Server.Server); !strings.Contains(says, "PIN") {
+		t.Errorf("after a start: %s", says)
+	}
+	add("not tried again")
 }
 
 // TestStartEndsAtARefusal: a protector that refuses is not waited for.

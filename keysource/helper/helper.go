@@ -54,6 +54,8 @@ type Config struct {
 	Command []string
 	// Log gets what the helper writes to its standard error, and its starts and ends. Required.
 	Log *slog.Logger
+	// Memory is what the helper remembers beyond its end. Helpers of the same store share one. Default: one of its own.
+	Memory *Memory
 }
 
 // Confinement is what a helper may reach besides the libraries of the system. Whatever the kernel cannot hold is named
@@ -73,7 +75,6 @@ type Process struct {
 	slots chan struct{} // one for each call
 
 	mu       sync.Mutex
-	memory   *memory
 	life     *life // the current one, or the last
 	failures int   // lives that ended early, one after the other
 	after    time.Time
@@ -96,7 +97,10 @@ func New(cfg Config) (*Process, error) {
 	if cfg.Log == nil || cfg.Kind == "" {
 		return nil, errors.New("a helper needs a kind and a log")
 	}
-	return &Process{cfg: cfg, slots: make(chan struct{}, maxCalls), memory: &memory{}}, nil
+	if cfg.Memory == nil {
+		cfg.Memory = &Memory{}
+	}
+	return &Process{cfg: cfg, slots: make(chan struct{}, maxCalls)}, nil
 }
 
 // Close ends the helper and waits for its end. Later calls give ErrUnknown.
@@ -253,9 +257,8 @@ func (p *Process) living() (*life, error) {
 	}
 	l := newLife(p)
 	p.life = l
-	kept := p.memory.get()
 	p.lives.Go(func() {
-		l.run(kept)
+		l.run()
 		p.mu.Lock()
 		wanted := p.closed
 		p.mu.Unlock()
@@ -281,37 +284,20 @@ func (p *Process) account() {
 	}
 }
 
-// keep stores what the helper wants to know in its next life.
-func (p *Process) keep(what []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.memory.set(what)
-}
-
-// ShareMemory makes p and another helper of the same store remember the same, such as which PIN was refused. The other
-// one may be closed. p must not have been called yet.
-func (p *Process) ShareMemory(other *Process) {
-	other.mu.Lock()
-	shared := other.memory
-	other.mu.Unlock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.memory = shared
-}
-
-// memory is what helpers of a store want to know in their next lives.
-type memory struct {
+// Memory is what the helpers of a store remember beyond their ends, such as which PIN was refused: all those that run,
+// and those that follow. The zero value is empty. It is safe for concurrent use.
+type Memory struct {
 	mu   sync.Mutex
 	kept []byte
 }
 
-func (m *memory) get() []byte {
+func (m *Memory) get() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.kept
 }
 
-func (m *memory) set(what []byte) {
+func (m *Memory) set(what []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kept = append([]byte(nil), what...)

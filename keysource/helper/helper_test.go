@@ -454,7 +454,7 @@ func misbehave(how string) error {
 		_, _ = file.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), raw...))
 	}
 	const ready, unwrapped, healthy, refused = 6, 8, 10, 14
-	const protocol = "visage key store helper 1"
+	const protocol = "visage key store helper 2"
 	begin := func() (id uint64, nonce string) {
 		say(ready, 0, protocol, "")
 		asked := read()

@@ -98,7 +98,7 @@ func (l *life) settle(id uint64, c *call) {
 }
 
 // run starts the helper, receives what it says, and returns when the process has ended and was waited for.
-func (l *life) run(kept []byte) {
+func (l *life) run() {
 	ours, theirs, err := pair()
 	if err != nil {
 		l.end(err)
@@ -135,7 +135,7 @@ func (l *life) run(kept []byte) {
 	if closing {
 		_ = ours.Close()
 	}
-	err = l.greet(ours, kept, cmd.Process.Pid)
+	err = l.greet(ours, cmd.Process.Pid)
 	if err != nil {
 		l.end(err)
 		close(l.ready)
@@ -199,11 +199,11 @@ func pair() (net.Conn, *os.File, error) {
 }
 
 // greet tells the helper what it is for, and reads what it cannot hold.
-func (l *life) greet(conn net.Conn, kept []byte, pid int) error {
+func (l *life) greet(conn net.Conn, pid int) error {
 	cfg := &l.process.cfg
 	_ = conn.SetDeadline(time.Now().Add(startLimit)) // a connection that has ended fails below
 	err := transmit(conn, message{kind: hello, fields: [][]byte{
-		[]byte(protocol), []byte(cfg.Kind), cfg.Settings, jsonOf(cfg.Confinement), kept,
+		[]byte(protocol), []byte(cfg.Kind), cfg.Settings, jsonOf(cfg.Confinement), cfg.Memory.get(),
 	}})
 	if err != nil {
 		return fmt.Errorf("greet the helper: %w", err)
@@ -314,7 +314,7 @@ func (l *life) receive(conn net.Conn) error {
 		}
 		switch m.kind {
 		case keep:
-			l.process.keep(m.fields[0])
+			l.process.cfg.Memory.set(m.fields[0])
 			continue
 		case ask:
 			if err := l.answer(m.id, string(m.fields[0])); err != nil {
@@ -339,7 +339,8 @@ func (l *life) receive(conn net.Conn) error {
 	}
 }
 
-// answer sends the helper a file that it asked for. mu is not held.
+// answer sends the helper a file that it asked for, and what the helpers of its store remember by now: another one may
+// have tried the secret in the file. mu is not held.
 func (l *life) answer(id uint64, name string) error {
 	path, known := l.process.cfg.Files[name]
 	if !known {
@@ -347,7 +348,7 @@ func (l *life) answer(id uint64, name string) error {
 	}
 	content, err := readFile(path)
 	defer clear(content)
-	m := message{kind: file, id: id, fields: [][]byte{content, nil}}
+	m := message{kind: file, id: id, fields: [][]byte{content, nil, l.process.cfg.Memory.get()}}
 	if err != nil {
 		m.fields[1] = []byte(err.Error())
 	}

@@ -19,7 +19,7 @@ import (
 
 // protocol is the first thing that each side says. The two may be of different versions of the program when it was
 // replaced while the service was running.
-const protocol = "visage key store helper 1"
+const protocol = "visage key store helper 2"
 
 const (
 	maxMessage = 64 << 10 // bytes; a wrapped key has about 600
@@ -49,16 +49,16 @@ const (
 	failed    // request id, class (nothing: the time was over), reason, text
 
 	cancelled // nothing: nobody waits for this call any more
-	keep      // what the helper wants to know in its next life
+	keep      // what the helpers of the store are to know, also in their next lives
 	refused   // why the helper cannot begin
 	ask       // the name of a file
-	file      // its content, or why there is none
+	file      // its content, or why there is none; what was kept
 )
 
 // fieldsOf are the numbers of fields.
 var fieldsOf = [...]int{
 	wrap: 6, unwrap: 8, describe: 7, health: 6, hello: 5, ready: 2, wrapped: 4, unwrapped: 2, described: 2, healthy: 2,
-	failed: 4, cancelled: 0, keep: 1, refused: 1, ask: 1, file: 2,
+	failed: 4, cancelled: 0, keep: 1, refused: 1, ask: 1, file: 3,
 }
 
 // common is the number of fields that all calls have.

@@ -26,7 +26,8 @@ type Store interface {
 
 // Service is what the service does for a store in the helper.
 type Service interface {
-	// Kept returns what was kept last, by an earlier helper too that has died since.
+	// Kept returns what was kept last, also by another helper of the store, which may have ended: as it was when this
+	// helper began, or when File returned.
 	Kept() []byte
 	Keep(what []byte)
 	// File returns a file of Config.Files as it is now. The caller wipes it. Only calls may ask.
@@ -52,21 +53,34 @@ func Serve(open func(kind string, settings json.RawMessage, service Service) (St
 // server is the helper's side of the socket.
 type server struct {
 	conn net.Conn
-	kept []byte
 
 	sending sync.Mutex
 
 	mu    sync.Mutex
+	kept  []byte
 	calls map[uint64]context.CancelFunc
 	asked map[uint64]chan message // for files; each holds one
 	next  uint64
 }
 
 // Kept implements Service.
-func (s *server) Kept() []byte { return s.kept }
+func (s *server) Kept() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept
+}
+
+func (s *server) setKept(what []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = append([]byte(nil), what...)
+}
 
 // Keep implements Service.
-func (s *server) Keep(what []byte) { s.send(message{kind: keep, fields: [][]byte{what}}) }
+func (s *server) Keep(what []byte) {
+	s.setKept(what)
+	s.send(message{kind: keep, fields: [][]byte{what}})
+}
 
 // File implements Service.
 func (s *server) File(ctx context.Context, name string) ([]byte, error) {
@@ -97,6 +111,7 @@ func (s *server) got(m message) {
 	defer s.mu.Unlock()
 	if answer := s.asked[m.id]; answer != nil {
 		delete(s.asked, m.id)
+		s.kept = append([]byte(nil), m.fields[2]...)
 		answer <- m
 	} else {
 		m.wipe() // the call has ended
@@ -131,7 +146,7 @@ func (s *server) serve(open func(string, json.RawMessage, Service) (Store, error
 	if err != nil {
 		return refuse(fmt.Errorf("confine the helper: %w", err))
 	}
-	s.kept = m.fields[4]
+	s.setKept(m.fields[4])
 	store, err := open(string(m.fields[1]), json.RawMessage(m.fields[2]), s)
 	if err != nil {
 		return refuse(err)

@@ -65,15 +65,21 @@ func serve(t testing.TB, h *keystores.HSM, change ...func(*pkcs11.Config)) *help
 	return serveWith(t, h, cfg, h.PINFile)
 }
 
-func serveWith(t testing.TB, h *keystores.HSM, cfg pkcs11.Config, pin string) *helper.Process {
+func serveWith(
+	t testing.TB, h *keystores.HSM, cfg pkcs11.Config, pin string, memory ...*helper.Memory,
+) *helper.Process {
 	t.Helper()
 	settings, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(testLog{t}, nil))
+	var kept *helper.Memory
+	if len(memory) > 0 {
+		kept = memory[0]
+	}
 	p, err := helper.New(helper.Config{
-		Kind: "pkcs11", Settings: settings, Files: map[string]string{pkcs11.PIN: pin}, Log: log,
+		Memory: kept, Kind: "pkcs11", Settings: settings, Files: map[string]string{pkcs11.PIN: pin}, Log: log,
 		Confinement: helper.Confinement{
 			Read: []string{h.Module, notModule}, Write: h.Writable, Environment: h.Environment,
 		},
@@ -227,6 +233,31 @@ func TestPIN(t *testing.T) {
 	}
 	h.WritePIN(right)
 	if got, err := src.Unwrap(t.Context(), ref, blob); err != nil || !bytes.Equal(got, inner) {
+		t.Errorf("with the right PIN: %v", err)
+	}
+}
+
+// TestPINOfSeveralHelpers holds that a PIN that one helper of a token was refused is not tried by another either, be it
+// one that has run for long.
+func TestPINOfSeveralHelpers(t *testing.T) {
+	h := keystores.StartSoftHSM(t)
+	h.MakeAES("faces", "\x01")
+	right, shared := h.PIN(), &helper.Memory{}
+	cfg := pkcs11.Config{Address: h.Address, Module: h.Module, Destroyable: true}
+	describe := func(p *helper.Process) error {
+		_, err := p.Open(key(h, "faces", "")).Describe(t.Context(), keysource.Ref{})
+		return err
+	}
+	h.WritePIN("")
+	first, second := serveWith(t, h, cfg, h.PINFile, shared), serveWith(t, h, cfg, h.PINFile, shared)
+	for _, p := range []*helper.Process{first, second} { // both run, and neither is logged in
+		want(t, describe(p), keysource.ErrUnknown, "", "the file is empty")
+	}
+	h.WritePIN("not-the-pin")
+	want(t, describe(first), keysource.ErrDenied, keysource.NoIdentity, "CKR_PIN_INCORRECT")
+	want(t, describe(second), keysource.ErrDenied, keysource.NoIdentity, "not tried again")
+	h.WritePIN(right)
+	if err := errors.Join(describe(second), describe(first)); err != nil {
 		t.Errorf("with the right PIN: %v", err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -37,8 +36,8 @@ type Config struct {
 // tried again until the file has another.
 const PIN = "pin"
 
-// Service is what a token needs of the service: its files, and a memory that outlives this process, of which PIN was
-// refused.
+// Service is what a token needs of the service: its files, and a memory of which PIN was refused, which outlives this
+// process and is that of all processes for the token. Kept is as new as the last call of File.
 type Service interface {
 	File(ctx context.Context, name string) ([]byte, error)
 	Kept() []byte
@@ -56,9 +55,6 @@ type Token struct {
 	login  chan struct{} // holds one; whoever logs in takes it
 	logins atomic.Uint64 // since the library was loaded
 	idle   chan api.SessionHandle
-
-	mu      sync.Mutex
-	refused []byte // a PIN: salt and HMAC
 }
 
 // Load loads the library of a token. The token itself is looked for when it is needed.
@@ -87,7 +83,7 @@ func Load(cfg Config, service Service) (*Token, error) {
 		return nil, fmt.Errorf("initialise the module %s: %w", cfg.Module, err)
 	}
 	t := &Token{
-		cfg: cfg, at: at, lib: lib, service: service, refused: service.Kept(), slots: make(chan struct{}, maxSessions),
+		cfg: cfg, at: at, lib: lib, service: service, slots: make(chan struct{}, maxSessions),
 		login: make(chan struct{}, 1), idle: make(chan api.SessionHandle, maxSessions),
 	}
 	t.login <- struct{}{}
@@ -290,20 +286,17 @@ func noIdentity(text string) error {
 
 const saltSize = 16
 
-// refuse notes that a PIN was refused, for this process and those that follow.
+// refuse notes that a PIN was refused, as salt and HMAC, for this process, the others for the token, and those that
+// follow.
 func (t *Token) refuse(pin []byte) {
 	salt := make([]byte, saltSize)
 	rand.Read(salt) // never fails: the runtime ends the process instead
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.refused = digest(salt, pin)
-	t.service.Keep(t.refused)
+	t.service.Keep(digest(salt, pin))
 }
 
 func (t *Token) wasRefused(pin []byte) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.refused) > saltSize && hmac.Equal(t.refused, digest(t.refused[:saltSize:saltSize], pin))
+	refused := t.service.Kept()
+	return len(refused) > saltSize && hmac.Equal(refused, digest(refused[:saltSize:saltSize], pin))
 }
 
 func digest(salt, pin []byte) []byte {

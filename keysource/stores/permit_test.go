@@ -86,7 +86,7 @@ func TestResourcesOfDescriptions(t *testing.T) {
 func TestOnlyPermittedResourcesOpenKeys(t *testing.T) {
 	token := stores.Store{Address: "hashivault://vault.example/transit",
 		Login: stores.Login{Method: "token", SecretFile: "/none"}}
-	set, err := stores.NewSet([]stores.Store{token}, slog.New(slog.DiscardHandler))
+	set, err := stores.NewSet([]stores.Store{token}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func remedySet(t *testing.T) *stores.Set {
 		{Address: "hashivault://vault.example/transit", Login: stores.Login{Method: "jwt"}},
 		{Address: "kmip://kms.example.org", CAFile: ca,
 			Login: stores.Login{Method: "certificate", CertificateFile: "/c", SecretFile: "/s"}},
-	}, slog.New(slog.DiscardHandler))
+	}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func transitSet(t *testing.T, mounts []string) *stores.Set {
 		all = append(all, stores.Store{Address: "hashivault://vault.example/" + mount,
 			Login: stores.Login{Method: "jwt"}})
 	}
-	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler))
+	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func TestRemediesOfKeysInAWS(t *testing.T) {
 		all = append(all, stores.Store{Address: "awskms://" + region + "/111122223333",
 			Login: stores.Login{Method: "web-identity"}})
 	}
-	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler))
+	set, err := stores.NewSet(all, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 
 // Set is the configured stores. It is safe for concurrent use.
 type Set struct {
-	log *slog.Logger
+	log    *slog.Logger
+	memory *Memory
 
 	mu  sync.RWMutex
 	all map[string]*Store // by address, in its one spelling
@@ -24,8 +25,12 @@ type Set struct {
 }
 
 // NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
-func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
-	set := &Set{log: log, all: map[string]*Store{}, faulty: map[string]Store{}}
+// memory is that of the process; nil: the set has one of its own.
+func NewSet(stores []Store, log *slog.Logger, memory *Memory) (*Set, error) {
+	if memory == nil {
+		memory = &Memory{}
+	}
+	set := &Set{log: log, memory: memory, all: map[string]*Store{}, faulty: map[string]Store{}}
 	for _, store := range stores {
 		if _, err := set.Add(store, nil); err != nil {
 			return nil, err
@@ -37,7 +42,7 @@ func NewSet(stores []Store, log *slog.Logger) (*Set, error) {
 // Add checks a description, reads its certificates and adds the store, which can be used at once. It returns the
 // complete description. own, if it is not nil, is that of CheckAudiences, which holds for the set with the store.
 func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
-	if err := store.open(s.log); err != nil {
+	if err := store.open(s.log, s.memory); err != nil {
 		return Store{}, err
 	}
 	s.mu.Lock()
@@ -97,20 +102,6 @@ func (s *Set) Close() {
 	for _, store := range s.all {
 		if store.process != nil {
 			store.process.Close()
-		}
-	}
-}
-
-// ShareMemory makes the helpers of s, which must not have been used yet, remember what those of another set with the
-// same stores do, such as which PIN a token has refused. The other set may be closed.
-func (s *Set) ShareMemory(other *Set) {
-	other.mu.RLock()
-	defer other.mu.RUnlock()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for address, store := range s.all {
-		if from := other.all[address]; from != nil && from.process != nil && store.process != nil {
-			store.process.ShareMemory(from.process)
 		}
 	}
 }

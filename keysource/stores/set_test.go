@@ -22,7 +22,7 @@ func anyone(visage.KeyRef, visage.PrincipalID) stores.Asker { return stores.Aske
 // TestSetChanges holds that a store can be used from the moment when it is added until it is removed, over connections
 // that were made before.
 func TestSetChanges(t *testing.T) {
-	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler))
+	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestSetChanges(t *testing.T) {
 
 // TestAudiencesOfFaultyStoresAreReserved: while a store cannot be used, no other one gets its audience.
 func TestAudiencesOfFaultyStoresAreReserved(t *testing.T) {
-	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler))
+	set, err := stores.NewSet(nil, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestSetRefusesAudiences(t *testing.T) {
 		Login: stores.Login{Method: "jwt", Audience: "vault"}}, {
 		Address: "gcpkms://projects/test-1/locations/global/keyRings/faces",
 		Login:   stores.Login{Method: "workload-identity", Provider: provider},
-	}}, slog.New(slog.DiscardHandler))
+	}}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestLargeAuthorities(t *testing.T) {
 	_, err := stores.NewSet([]stores.Store{{
 		Address: "kmip://kms.example", CAFile: ca,
 		Login: stores.Login{Method: "certificate", CertificateFile: "/c", SecretFile: "/k"},
-	}}, slog.New(slog.DiscardHandler))
+	}}, slog.New(slog.DiscardHandler), nil)
 	if err == nil || !strings.Contains(err.Error(), "more than the 32768") {
 		t.Errorf("got %v", err)
 	}

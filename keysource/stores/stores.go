@@ -214,7 +214,7 @@ type Assert func(
 ) (token string, expires time.Time, err error)
 
 // open checks a description, completes it, and reads its certificates.
-func (s *Store) open(log *slog.Logger) error {
+func (s *Store) open(log *slog.Logger, memory *Memory) error {
 	if err := s.complete(); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (s *Store) open(log *slog.Logger) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Address, err)
 		}
-		cfg.Log = log
+		cfg.Log, cfg.Memory = log, &memory.of(s.Address).helper
 		if s.process, err = helper.New(cfg); err != nil {
 			return fmt.Errorf("%s: %w", s.Address, err)
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/visage-face/visage/sealed/follow"
 )
 
-// Config configures a Registry. All fields are required but Settings, Instance and Logger.
+// Config configures a Registry. All fields are required but Settings, Instance, Memory and Logger.
 type Config struct {
 	Store *sealed.Store
 	// Settings are the stores that the settings name. They cannot be removed while the service runs.
@@ -48,6 +48,8 @@ type Config struct {
 	Identity func(ctx context.Context, resource string) (visage.PrincipalID, error)
 	// Calls has how the stores have answered.
 	Calls *Calls
+	// Memory is what the process remembers of stores. Default: the registry has one of its own.
+	Memory *stores.Memory
 	// Logger gets the stores that cannot be used. Default: discard.
 	Logger *slog.Logger
 }
@@ -125,7 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	set, err := stores.NewSet(cfg.Settings, cfg.Logger)
+	set, err := stores.NewSet(cfg.Settings, cfg.Logger, cfg.Memory)
 	if err != nil {
 		return nil, err
 	}
