@@ -25,16 +25,6 @@ type client struct {
 	life    time.Duration // how long a token is used
 
 	session chan session // holds one; a call that logs in keeps it meanwhile
-	// how long a login that was refused is not made again as it was: servers count bad attempts. Zero: it is
-	rest    time.Duration
-	refused refusedLogin // who keeps the session has it
-}
-
-// refusedLogin is a login that the server has refused.
-type refusedLogin struct {
-	fields map[string]string
-	err    error
-	at     time.Time
 }
 
 func (s *Servers) client(at place, login Login, life time.Duration) *client {
@@ -181,21 +171,11 @@ func (c *client) token(ctx context.Context, not string) (current session, fresh 
 	if current.token != "" && current.token != not && time.Now().Before(current.until) {
 		return current, false, nil
 	}
-	var before map[string]string
-	if time.Since(c.refused.at) < c.rest {
-		before = c.refused.fields
-	}
-	next, sent, err := c.logIn(ctx, before)
-	if errors.Is(err, errSame) {
-		return session{}, false, c.refused.err
-	}
+	next, sent, err := c.logIn(ctx, nil)
 	if loginDenied(err) { // perhaps only of a secret that had just been replaced
 		if other, _, againErr := c.logIn(ctx, sent); !errors.Is(againErr, errSame) {
 			next, err = other, againErr
 		}
-	}
-	if loginDenied(err) && c.rest > 0 {
-		c.refused = refusedLogin{sent, err, time.Now()}
 	}
 	if err != nil {
 		return session{}, false, err
@@ -207,7 +187,8 @@ func (c *client) token(ctx context.Context, not string) (current session, fresh 
 // errSame says that a login would send what was refused before: servers count bad attempts.
 var errSame = errors.New("the login would be the same")
 
-// logIn gets a token, unless it would send the same fields as before, and returns what it sent.
+// logIn gets a token, unless it would send the same fields as before, and returns what it sent. What would only be
+// refused again is not sent: see Refusals.
 func (c *client) logIn(ctx context.Context, before map[string]string) (session, map[string]string, error) {
 	path, fields, token, err := c.login(ctx)
 	if err != nil {
@@ -219,6 +200,20 @@ func (c *client) logIn(ctx context.Context, before map[string]string) (session, 
 	if before != nil && maps.Equal(before, fields) {
 		return session{}, fields, errSame
 	}
+	ended, err := c.servers.refusals.begin(ctx, c.idOf(path, fields))
+	if err != nil {
+		return session{}, fields, err
+	}
+	token, err = c.sendLogin(ctx, path, fields)
+	ended(err)
+	if err != nil {
+		return session{}, fields, err
+	}
+	return session{token, time.Now().Add(c.life)}, fields, nil
+}
+
+// sendLogin makes a login and returns its token.
+func (c *client) sendLogin(ctx context.Context, path string, fields map[string]string) (token string, err error) {
 	var auth struct {
 		Token string `json:"client_token"`
 	}
@@ -226,12 +221,12 @@ func (c *client) logIn(ctx context.Context, before map[string]string) (session, 
 		if e, ok := errors.AsType[*refusal](err); ok {
 			e.login = true
 		}
-		return session{}, fields, err
+		return "", err
 	}
 	if auth.Token == "" {
-		return session{}, fields, errors.New("the answer to the login holds no token")
+		return "", errors.New("the answer to the login holds no token")
 	}
-	return session{auth.Token, time.Now().Add(c.life)}, fields, nil
+	return auth.Token, nil
 }
 
 // loginError is the failure to make a login, before anything was sent.

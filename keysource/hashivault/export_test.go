@@ -4,3 +4,10 @@ import "time"
 
 // UseTokensFor changes how long tokens are used.
 func (s *Servers) UseTokensFor(life time.Duration) { s.tokenLife = life }
+
+// Age makes the last refusal older.
+func (r *Refusals) Age(by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = r.at.Add(-by)
+}

@@ -43,6 +43,8 @@ type Config struct {
 	Roots *x509.CertPool
 	// Dial connects to a server. Default: the network's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Refusals are those of all Servers that log in with the same secret. Default: refused logins are made again.
+	Refusals *Refusals
 }
 
 // Servers opens sources that share the connections to each server. It is safe for concurrent use.
@@ -50,6 +52,7 @@ type Servers struct {
 	http      *http.Client
 	limit     int64 // bytes of an answer
 	tokenLife time.Duration
+	refusals  *Refusals
 }
 
 // NewServers returns the servers that cfg leads to. Nothing is sent yet.
@@ -58,7 +61,7 @@ func NewServers(cfg Config) *Servers {
 }
 
 func newServers(cfg Config, limit int64) *Servers {
-	return &Servers{answer.Client(cfg.Roots, cfg.Dial, limit), limit, tokenLife}
+	return &Servers{answer.Client(cfg.Roots, cfg.Dial, limit), limit, tokenLife, cfg.Refusals}
 }
 
 // Source is a keysource.Source over one key. It has tokens of its own, and the shared connections of its Servers.

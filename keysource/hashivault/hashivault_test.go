@@ -31,7 +31,8 @@ type store struct {
 	*keystores.Vault
 	servers *hashivault.Servers
 	login   hashivault.Login
-	secret  string // the file with the application's secret id
+	roots   *x509.CertPool // of a fake
+	secret  string         // the file with the application's secret id
 }
 
 // permitted are the rights of the documents.
@@ -566,9 +567,9 @@ func fake(t *testing.T, answer http.HandlerFunc) *store {
 	if err := os.WriteFile(s.secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Certificate())
-	s.servers = hashivault.NewServers(hashivault.Config{Roots: roots})
+	s.roots = x509.NewCertPool()
+	s.roots.AddCert(server.Certificate())
+	s.servers = hashivault.NewServers(hashivault.Config{Roots: s.roots})
 	s.login = hashivault.AppRole("approle", "role", s.secret)
 	return s
 }

@@ -22,9 +22,6 @@ import (
 // kvTokenLife is how long a token is used for a KV engine: one that ends sooner is noticed by its refusal.
 const kvTokenLife = 5 * time.Minute
 
-// loginRest is how long a login that was refused is not made again with the same secret.
-const loginRest = time.Minute
-
 // maxList is how many bytes of an answer of a KV engine are read: a list has about 40 for each resource.
 const maxList = 64 << 20
 
@@ -151,8 +148,11 @@ func OpenKV(address, secretFile string) (*KV, error) {
 			return token, time.Time{}, err
 		})
 	}
-	c := newServers(Config{Roots: roots}, maxList).client(a.at, login, kvTokenLife)
-	c.rest = loginRest
+	refusals := &Refusals{once: true}
+	if a.method != "approle" { // roles are made again under the same names, and nobody is locked out
+		refusals.long = loginRest
+	}
+	c := newServers(Config{Roots: roots, Refusals: refusals}, maxList).client(a.at, login, kvTokenLife)
 	return &KV{c, a.folder, a.method == "approle"}, nil
 }
 

@@ -3,6 +3,7 @@ package stores
 import (
 	"sync"
 
+	"github.com/visage-face/visage/keysource/hashivault"
 	"github.com/visage-face/visage/keysource/helper"
 )
 
@@ -16,7 +17,8 @@ type Memory struct {
 
 // remembered is what is remembered of one store.
 type remembered struct {
-	helper helper.Memory
+	helper   helper.Memory
+	refusals hashivault.Refusals
 }
 
 // of returns what is remembered of the store at an address in its one spelling.

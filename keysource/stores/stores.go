@@ -46,6 +46,7 @@ type Store struct {
 	kind    kind
 	roots   *x509.CertPool // of CAFile; nil: the system's
 	process *helper.Process
+	known   *remembered
 }
 
 // Helper says what the process that reaches a store may use besides the libraries of the system.
@@ -218,12 +219,13 @@ func (s *Store) open(log *slog.Logger, memory *Memory) error {
 	if err := s.complete(); err != nil {
 		return err
 	}
+	s.known = memory.of(s.Address)
 	if s.kind.helped != nil {
 		cfg, err := s.kind.helped(*s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Address, err)
 		}
-		cfg.Log, cfg.Memory = log, &memory.of(s.Address).helper
+		cfg.Log, cfg.Memory = log, &s.known.helper
 		if s.process, err = helper.New(cfg); err != nil {
 			return fmt.Errorf("%s: %w", s.Address, err)
 		}

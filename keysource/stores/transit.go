@@ -32,7 +32,11 @@ var transit = kind{
 	revoke:   transitRevocation,
 	listener: func(s Store) string { return hashivault.Endpoint(s.Address) },
 	connect: func(s Store, assert Assert) opener {
-		servers := hashivault.NewServers(hashivault.Config{Roots: s.roots})
+		cfg := hashivault.Config{Roots: s.roots}
+		if s.Login.Method == "approle" {
+			cfg.Refusals = &s.known.refusals
+		}
+		servers := hashivault.NewServers(cfg)
 		return func(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
 			return servers.Open(key, transitLogin(s.Login, as, assert))
 		}

@@ -36,7 +36,20 @@ type vault struct {
 	sealed   bool
 	tokens   map[string]token
 	policies map[string][]rule
+	bad      map[string]badLogins // by the id of the AppRole
 }
+
+// badLogins are those of one AppRole. Vault locks it out after five, for 15 minutes from the last one: see isUserLocked
+// in its vault/request_handling.go.
+type badLogins struct {
+	count int
+	last  time.Time
+}
+
+const (
+	maxBadLogins = 5
+	lockout      = 15 * time.Minute
+)
 
 type engine struct {
 	backend logical.Backend
@@ -56,7 +69,7 @@ type rule struct {
 
 func newVault(ctx context.Context) (*vault, error) {
 	v := &vault{root: "hvs." + rand.Text(), engines: map[string]engine{}, tokens: map[string]token{},
-		policies: map[string][]rule{}}
+		policies: map[string][]rule{}, bad: map[string]badLogins{}}
 	for mount, factory := range map[string]logical.Factory{
 		"transit/": transit.Factory, "keys/of/team/": transit.Factory, "auth/jwt/": jwtauth.Factory,
 		"auth/approle/": approle.Factory, "kv/": kv.Factory,
@@ -174,7 +187,22 @@ func (v *vault) engine(w http.ResponseWriter, r *http.Request, at, given string,
 		respondError(w, http.StatusForbidden, errors.New("1 error occurred:\n\t* permission denied\n\n"))
 		return
 	}
+	role, _ := body["role_id"].(string)
+	bad := v.bad[role]
+	if time.Since(bad.last) >= lockout {
+		bad = badLogins{}
+	}
+	if open && bad.count >= maxBadLogins {
+		respondError(w, http.StatusForbidden, logical.ErrPermissionDenied)
+		return
+	}
 	resp, err := e.backend.HandleRequest(r.Context(), req)
+	switch {
+	case open && errors.Is(err, logical.ErrInvalidCredentials):
+		v.bad[role] = badLogins{bad.count + 1, time.Now()}
+	case open && err == nil && resp != nil && resp.Auth != nil:
+		delete(v.bad, role)
+	}
 	if status, err := logical.RespondErrorCommon(req, resp, err); status != 0 {
 		respondError(w, status, err)
 		return

@@ -1,0 +1,145 @@
+package hashivault
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// loginRest is how long a login that was refused is not made again with the same secret, and longLoginRest how long
+// after the next refusal. Vault locks an AppRole out after five refused logins, and answers none of it for 15 minutes
+// then, a corrected one neither; it forgets them when none was made for 15 minutes.
+const (
+	loginRest     = time.Minute
+	longLoginRest = 16 * time.Minute
+)
+
+// goodFor is how long after a login with a secret others are made with it at the same time. Else one is made after the
+// other, so that not all of them are refused before one is known to be.
+const goodFor = time.Minute
+
+// Refusals are what is known of refused logins to a store, for all sources that log in with the same secret: together
+// they must not send one again and again that was refused. A refusal counts when a second login has met with it, as
+// that of the source that confirms the first. The zero value knows of none. It is safe for concurrent use.
+type Refusals struct {
+	once bool          // a refusal counts at once
+	long time.Duration // the rest after further refusals. Default: longLoginRest
+
+	mu     sync.Mutex // guards the fields below
+	turn   chan struct{}
+	of     loginID // of the login that was refused last
+	err    error
+	sent   int // how often of was refused
+	at     time.Time
+	good   loginID // of the login that was accepted last
+	goodAt time.Time
+}
+
+// loginID tells a login from others, with its secret.
+type loginID [sha256.Size]byte
+
+// idOf returns the ID of a login. A secret id is random, so its digest does not give it away.
+func (c *client) idOf(path string, fields map[string]string) loginID {
+	h := sha256.New()
+	add := func(text string) {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(text))))
+		h.Write([]byte(text))
+	}
+	for _, text := range []string{c.at.host, c.at.namespace, path} {
+		add(text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		add(name)
+		add(fields[name])
+	}
+	return loginID(h.Sum(nil))
+}
+
+// begin returns the refusal that a login would meet with, or what is to be told of its end when it may be made. Unless
+// the secret was good a moment ago, it waits for the login of another source.
+func (r *Refusals) begin(ctx context.Context, id loginID) (ended func(error), err error) {
+	if r == nil {
+		return func(error) {}, nil
+	}
+	r.mu.Lock()
+	if r.turn == nil {
+		r.turn = make(chan struct{}, 1)
+		r.turn <- struct{}{}
+	}
+	turn := r.turn
+	alone := id != r.good || time.Since(r.goodAt) >= goodFor
+	r.mu.Unlock()
+	leave := func() {}
+	if alone {
+		select {
+		case <-turn:
+			leave = func() { turn <- struct{}{} }
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id == r.of && time.Since(r.at) < r.restLocked() {
+		leave()
+		return nil, r.err
+	}
+	return func(err error) {
+		defer leave()
+		r.note(id, err)
+	}, nil
+}
+
+// restLocked is how long the login that was refused last is not made again. mu is held.
+func (r *Refusals) restLocked() time.Duration {
+	counts := 2
+	if r.once {
+		counts = 1
+	}
+	switch {
+	case r.sent < counts:
+		return 0
+	case r.sent == counts:
+		return loginRest
+	case r.long > 0:
+		return r.long
+	}
+	return longLoginRest
+}
+
+// note notes how a login has ended.
+func (r *Refusals) note(id loginID, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	switch {
+	case err == nil:
+		r.good, r.goodAt = id, now
+		if id == r.of {
+			r.of, r.err, r.sent = loginID{}, nil, 0
+		}
+	case loginDenied(err):
+		if id != r.of {
+			r.of, r.sent = id, 0
+		}
+		r.err, r.at = err, now
+		r.sent++
+		if id == r.good {
+			r.good = loginID{}
+		}
+	case id == r.of && lockedOut(err): // the server counts it, or has stopped to
+		r.at = now
+		r.sent++
+	}
+}
+
+// lockedOut reports whether an error may be that of a server that answers no login of the principal for a time.
+func lockedOut(err error) bool {
+	e, ok := err.(*refusal)
+	return ok && e.login && e.says("permission denied", http.StatusForbidden)
+}
