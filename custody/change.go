@@ -87,7 +87,9 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 		err = c.failPoint(string(f.Kind), f.Step, "before")
 	}
 	if err == nil {
-		err = steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, keysource.WithTrace(ctx))
+		err = repeat(ctx, func() error {
+			return steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, keysource.WithTrace(ctx))
+		})
 	}
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
@@ -114,6 +116,22 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	}
 	*f = next
 	return nil
+}
+
+// A step is taken again when another process has changed the bundle meanwhile: it stores notes, follows keys and turns
+// epochs for erasures.
+const (
+	overtakenTries = 10
+	overtakenPause = 100 * time.Millisecond
+)
+
+func repeat(ctx context.Context, step func() error) error {
+	for try := 1; ; try++ {
+		err := step()
+		if !errors.Is(err, sealed.ErrChanged) || try == overtakenTries || !waitFor(ctx, jitter(overtakenPause)) {
+			return err
+		}
+	}
 }
 
 // failPoint returns the error that a test injects at a point, if any.
@@ -144,7 +162,10 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 		}
 	}
 	reported := cause
-	if failed, ok := errors.AsType[*storeError](cause); ok {
+	if errors.Is(cause, sealed.ErrChanged) {
+		reported = visage.Refuse(visage.Conflict, "RequestConflict", "Other servers changed the keys of the resource "+
+			"at the same time, again and again. The change was undone. Try it again.")
+	} else if failed, ok := errors.AsType[*storeError](cause); ok {
 		reported = vaultRefusal(failed.of, failed.verb, cause)
 	} else if b, _ := sp.keyInUse(); f.To != nil {
 		reported = vaultRefusal(*f.To, f.verb(), cause)

@@ -263,6 +263,43 @@ func TestOneProcessChangesKeys(t *testing.T) {
 	})
 }
 
+// TestAChangeMeetsOtherChanges: the bundle changes while a step of a change of keys wraps. The step is taken again; when
+// that does not end, the change is refused and undone.
+func TestAChangeMeetsOtherChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		key := a.first().add("k1")
+		var times int
+		a.first().set(func(v *vault) {
+			v.onCall = func(verb string) {
+				if verb != "wrapKey" || times == 0 {
+					return
+				}
+				times--
+				bundle := b.store.Bundle(spaceA)
+				keys, err := bundle.Keys(t.Context())
+				if err == nil {
+					err = bundle.SetNote(t.Context(), keys.Sequence, keys.Note)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		times = 1 << 20
+		_, err := a.custody.Enable(t.Context(), spaceA, key, principal)
+		wantRefusal(t, err, "RequestConflict")
+		if s := a.state(spaceA); s.Operation.Progress != custody.Failed || s.Condition == custody.Active {
+			t.Errorf("after a change that was refused: %+v", s)
+		}
+		times = 2
+		if _, err = a.custody.Enable(t.Context(), spaceA, key, principal); err != nil {
+			t.Fatal(err)
+		}
+		b.within(soon, "the key", func(s custody.Status) bool { return s.Condition == custody.Active && s.Key == key })
+	})
+}
+
 // TestAChangeGoesOnAfterItsClaimWasLost: a process that was paused during a change of keys, and is the only one left,
 // claims the change anew and finishes it.
 func TestAChangeGoesOnAfterItsClaimWasLost(t *testing.T) {

@@ -113,17 +113,24 @@ func attack(t *testing.T, c *cluster, title string, faults []fault) {
 	defer stop()
 	var all sync.WaitGroup
 	var disabled atomic.Pointer[closure]
+	open := make([]atomic.Bool, len(w.clients))
 	for id := range 3 {
 		all.Go(func() { w.liveFaces(ctx, id) })
 		all.Go(func() { w.look(ctx, 10+id) })
+		all.Go(func() { w.resources(ctx, 60+id) })
+		all.Go(func() { w.serves(ctx, 80+id) })
 	}
 	for id := range 2 {
 		all.Go(func() { w.people(ctx, 20+id) })
 		all.Go(func() { w.uses(ctx, 30+id) })
-		all.Go(func() { w.reads(ctx, &disabled) })
+		all.Go(func() { w.reads(ctx, open, &disabled) })
 	}
 	all.Go(func() { w.locks(ctx, 40) })
 	all.Go(func() { w.revokes(ctx, &disabled) })
+	all.Go(func() { w.rotates(ctx, 50) })
+	all.Go(func() { w.usesTurned(ctx) })
+	all.Go(func() { w.turns(ctx, 70) })
+	all.Go(func() { w.shows(ctx, 71) })
 	all.Go(func() { w.regenerates(ctx) })
 
 	counts := map[string]int{}
@@ -186,8 +193,8 @@ func newWorkload(t *testing.T, c *cluster) *workload {
 	a := newSite(t, c.replicas[0])
 	w.current.Store(&apiKey{text: a.key})
 	a.vaultFor("safe")
-	w.owned, w.revoked = a.resourceUnder("owned"), a.resourceUnder("revoked")
-	for _, s := range []*client{w.owned, w.revoked} {
+	w.owned, w.revoked, w.turned = a.resourceUnder("owned"), a.resourceUnder("revoked"), a.resourceUnder("turned")
+	for _, s := range []*client{w.owned, w.revoked, w.turned} {
 		soon(t, "a group under a customer's key", func() bool {
 			a := must(s.face(t.Context(), "PUT", "persongroups/guests",
 				`{"name":"g","recognitionModel":"recognition_04"}`))
@@ -195,6 +202,10 @@ func newWorkload(t *testing.T, c *cluster) *workload {
 		})
 	}
 	w.history = newHistory()
+	root := must(a.manage(t.Context(), http.MethodGet, rootKey, nil)).want(t, http.StatusOK)
+	w.history.didTo(50, input{"root key", rotate, rootVersion(root)}, 0, output{yes: true})
+	key := must(a.vault(t.Context(), "safe", http.MethodGet, "/keys/turned/", nil)).want(t, http.StatusOK)
+	w.newVersion(50, keyVersion(key), 0, output{yes: true})
 	return w
 }
 
@@ -218,6 +229,12 @@ func (w *workload) settle() {
 					return
 				}
 			}
+			for _, r := range w.made {
+				if !w.eventually(ctx, func() bool { return w.servesAt(ctx, 100+i, r, at) }) {
+					w.history.say("replica %c does not say whether %s is there", 'A'+i, r.register)
+				}
+			}
+			w.settleTurned(ctx, 100+i, at)
 			for name, key := range map[string]string{"owned": w.owned.key, "revoked": w.revoked.key} {
 				var a answer
 				ok := w.eventually(ctx, func() bool {
@@ -231,7 +248,7 @@ func (w *workload) settle() {
 		})
 	}
 	all.Wait()
-	w.checked = len(w.live) + len(w.known)
+	w.checked = len(w.live) + len(w.known) + len(w.made)
 }
 
 // eventually asks again for a minute.
@@ -254,21 +271,20 @@ func (w *workload) report(title string, faults, troubles map[string]int, registe
 	for _, name := range slices.Sorted(maps.Keys(faults)) {
 		row("fault: "+name, faults[name])
 	}
-	for _, v := range []verb{enrol, remove, find, lock, unlock, use} {
+	for _, v := range []verb{enrol, remove, find, lock, unlock, use, discard, restore, erase, serve, rotate, show} {
 		row(fmt.Sprintf("%s: answered, and not known", v), fmt.Sprintf("%d, %d", h.answered[v], h.unknown[v]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(troubles)) {
 		row("answer: "+name, troubles[name])
 	}
-	row("customer's key turned", w.turned.Load())
-	row("faces, persons and locks whose histories were checked", registers)
+	row("faces, persons, resources, locks and keys whose histories were checked", registers)
 	row("histories that no order explains", bad)
 	row("other wrong answers", len(h.wrong))
 	row("longest use of a former API key", w.stale.d.Round(time.Millisecond))
 	row("longest use of data under a disabled key", w.grant.d.Round(time.Millisecond))
 	row("and at one replica after another one had refused it", w.refused.d.Round(time.Millisecond))
 	row("longest wait for data whose key was enabled again", w.opened.d.Round(time.Millisecond))
-	row("faces and persons looked for at each replica at the end", w.checked)
+	row("faces, persons and resources looked for at each replica at the end", w.checked)
 	return b.String()
 }
 

@@ -169,14 +169,19 @@ func (c *client) token(ctx context.Context, audience string) (string, error) {
 	return "", fmt.Errorf("no token: %s", a)
 }
 
-// arm makes a request of the management plane, below the subscription.
+// arm makes a request of the management plane, below the default resource group.
 func (c *client) arm(ctx context.Context, method, path string, body any) (answer, error) {
+	return c.manage(ctx, method, "resourceGroups/default/providers/"+path, body)
+}
+
+// manage makes a request of the management plane, below the subscription.
+func (c *client) manage(ctx context.Context, method, path string, body any) (answer, error) {
 	token, err := c.token(ctx, "https://management.azure.com")
 	if err != nil {
 		return answer{}, err
 	}
-	return c.send(ctx, method, origin+"/subscriptions/"+c.op.SubscriptionID+"/resourceGroups/default/providers/"+path+
-		"?api-version=2025-09-01", "Authorization", "Bearer "+token, body)
+	return c.send(ctx, method, origin+"/subscriptions/"+c.op.SubscriptionID+"/"+path+"?api-version=2025-09-01",
+		"Authorization", "Bearer "+token, body)
 }
 
 // vaultDomain is the parent of the hosts of vaults.

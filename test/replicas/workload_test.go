@@ -22,6 +22,7 @@ type workload struct {
 	clients []*client // one for each replica, for the default resource
 	owned   *client   // key of the resource that its owner locks; http is not used
 	revoked *client   // and of the one whose key is disabled
+	turned  *client   // and of the one whose key is rotated
 	history *history
 	heard   *answers
 	photos  atomic.Int64
@@ -29,6 +30,7 @@ type workload struct {
 	mu    sync.Mutex
 	live  []*subject // faces of lists, the newest last
 	known []*subject // persons of trained groups
+	made  []*resource
 
 	current atomic.Pointer[apiKey]
 	former  atomic.Pointer[apiKey]
@@ -36,8 +38,7 @@ type workload struct {
 	grant   longest // how long data was served under a disabled key
 	refused longest // and by some replica after another one had refused it
 	opened  longest // how long data stayed closed after its key was enabled
-	turned  atomic.Int64
-	checked int // at the end, at each replica
+	checked int     // at the end, at each replica
 }
 
 // closure is a time for which a customer's key is disabled, in nanoseconds of the history's clock.
@@ -298,7 +299,7 @@ func (w *workload) uses(ctx context.Context, id int) {
 	}
 }
 
-// revokes disables and enables a customer's key, and turns another one.
+// revokes disables and enables a customer's key.
 func (w *workload) revokes(ctx context.Context, disabled *atomic.Pointer[closure]) {
 	for ctx.Err() == nil {
 		if w.enableKey(ctx, false) {
@@ -312,11 +313,6 @@ func (w *workload) revokes(ctx context.Context, disabled *atomic.Pointer[closure
 		} else {
 			pause(ctx, later)
 		}
-		asking, cancel := context.WithTimeout(ctx, patience)
-		if a, err := w.any().vault(asking, "safe", "POST", "/keys/owned/rotate", nil); err == nil && a.status == 200 {
-			w.turned.Add(1)
-		}
-		cancel()
 	}
 }
 
@@ -345,15 +341,17 @@ func (w *workload) opens(ctx context.Context) {
 	}
 }
 
-// reads asks for the data of the resource whose key is disabled.
-func (w *workload) reads(ctx context.Context, disabled *atomic.Pointer[closure]) {
+// reads asks for the data of the resource whose key is disabled. open says which replicas served it when they were
+// last asked.
+func (w *workload) reads(ctx context.Context, open []atomic.Bool, disabled *atomic.Pointer[closure]) {
 	for ctx.Err() == nil {
 		now, refused := disabled.Load(), int64(0)
 		if now != nil {
 			refused = now.refused.Load()
 		}
+		at := rand.IntN(len(w.clients))
 		call := w.history.now()
-		a, ok := askAs(ctx, w.any(), w.revoked.key, "GET", "persongroups/guests", nil)
+		a, ok := askAs(ctx, w.clients[at], w.revoked.key, "GET", "persongroups/guests", nil)
 		switch {
 		case now == nil || !ok:
 		case a.status == http.StatusOK:
@@ -361,8 +359,12 @@ func (w *workload) reads(ctx context.Context, disabled *atomic.Pointer[closure])
 			if refused != 0 {
 				w.refused.take(time.Duration(call - refused))
 			}
-		case a.status == http.StatusForbidden:
+		case a.status == http.StatusForbidden && open[at].Load():
 			now.refused.CompareAndSwap(0, w.history.now())
+		}
+		// One that was paused may refuse still because of an earlier time.
+		if ok {
+			open[at].Store(a.status == http.StatusOK)
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
