@@ -104,20 +104,48 @@ func (a *Accounts) Recover(ctx context.Context, by visage.Caller, name string) (
 }
 
 // Purge destroys a deleted account. When it returns, no copy of the account's data can be opened any more, and its
-// name, its subdomain and its place are free. Refusal: ResourceNotFound.
+// name, its subdomain and its place are free. Refusals: ResourceNotFound; ServiceUnavailable while another process has
+// the account for longer than an ended one could.
 func (a *Accounts) Purge(ctx context.Context, by visage.Caller, name string) error {
-	e := a.eventAt(audit.ResourcePurge, by, name)
-	return a.record(ctx, e, a.purge(ctx, name))
+	return a.purgeWithin(ctx, by, name, holdFor+5*time.Second)
 }
 
-func (a *Accounts) purge(ctx context.Context, name string) error {
-	found, err := storedIn(ctx, a.store, name, deleted)
+// purgeWithin is Purge with so much patience for another process that has the account.
+func (a *Accounts) purgeWithin(ctx context.Context, by visage.Caller, name string, patience time.Duration) error {
+	e := a.eventAt(audit.ResourcePurge, by, name)
+	return a.record(ctx, e, a.purge(ctx, name, patience))
+}
+
+// holdAgain is how long a purge waits before it looks again whether another process still has the account.
+const holdAgain = 250 * time.Millisecond
+
+// holdDeleted holds a deleted account for its purge. It waits for another process that has it, which may be purging it
+// as well, or has ended: a purge that returns has destroyed the data, or another one has. Error: sealed.ErrClaimed.
+func (a *Accounts) holdDeleted(ctx context.Context, rec record, patience time.Duration) (release func(), err error) {
+	for until := time.Now().Add(patience); ; {
+		release, err := a.hold(ctx, rec)
+		if !errors.Is(err, sealed.ErrClaimed) || time.Now().After(until) {
+			return release, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(holdAgain):
+		}
+	}
+}
+
+func (a *Accounts) purge(ctx context.Context, name string, patience time.Duration) error {
+	found, err := storedIn(ctx, a.store, name, deleted, deleting)
 	if err != nil {
 		return err
 	}
-	release, err := a.hold(ctx, found)
+	release, err := a.holdDeleted(ctx, found, patience)
 	if errors.Is(err, sealed.ErrClaimed) {
-		return refuseGone(name) // another process is purging it
+		refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"Another server is purging the resource %q, or is about to. Try again later.", name)
+		refusal.RetryAfter = purgeAgain
+		return refusal
 	}
 	if err != nil {
 		return fmt.Errorf("purge account: %w", err)
@@ -128,8 +156,11 @@ func (a *Accounts) purge(ctx context.Context, name string) error {
 	// The point of no return: after a crash, Run finishes the purge.
 	ctx = context.WithoutCancel(ctx)
 	err = a.repeat(ctx, func(x *index) (err error) {
-		if rec, err = storedIn(ctx, a.store, name, deleted); err != nil {
+		if rec, err = storedIn(ctx, a.store, name, deleted, deleting); err != nil {
 			return err
+		}
+		if rec.ID != found.ID { // it was purged, and another one had its name since
+			return refuseGone(name)
 		}
 		rec.State = deleting
 		return a.storeIf(ctx, x, func(tx sealed.Tx) error { return put(tx, rec) })
@@ -213,14 +244,14 @@ func (a *Accounts) Run(ctx context.Context) error {
 func (a *Accounts) purgeDue(ctx context.Context) (next time.Time) {
 	for _, one := range sorted(a.index.Now().gone) {
 		if !one.PurgeAt.After(time.Now()) {
-			err := a.Purge(ctx, visage.Caller{}, one.Name)
-			if refusal, refused := errors.AsType[*visage.Refusal](err); refused && refusal.Kind == visage.NotFound {
-				continue // another process does it
-			}
-			if err == nil || ctx.Err() != nil {
+			err := a.purgeWithin(ctx, visage.Caller{}, one.Name, 0)
+			refusal, refused := errors.AsType[*visage.Refusal](err)
+			if err == nil || ctx.Err() != nil || refused && refusal.Kind == visage.NotFound { // another process did it
 				continue
 			}
-			a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
+			if !refused || refusal.Kind != visage.Unavailable { // else another process does it
+				a.log.ErrorContext(ctx, "deleted resource not purged", "resource", one.ID.String(), "err", err)
+			}
 			one.PurgeAt = time.Now().Add(purgeAgain)
 		}
 		if next.IsZero() || one.PurgeAt.Before(next) {

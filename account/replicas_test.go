@@ -77,6 +77,33 @@ func TestKeysAreOfAllProcesses(t *testing.T) {
 	})
 }
 
+// TestAPurgeWaitsForAnotherProcess: one that has created the account could not give its claim back, or purges it too.
+// Purge answers when the data is destroyed, or that it is not.
+func TestAPurgeWaitsForAnotherProcess(t *testing.T) {
+	replicas(t, func(t *testing.T, a, _ *account.Accounts, stores [2]*sealed.Store) {
+		one := create(t, a, "one", visage.S0)
+		if err := a.Delete(t.Context(), visage.Caller{}, "one"); err != nil {
+			t.Fatal(err)
+		}
+		claim, err := stores[1].Claim(t.Context(), "account/"+one.ID.String(), 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantRefusal(t, a.Purge(t.Context(), visage.Caller{}, "one"), visage.Unavailable, "ServiceUnavailable")
+		if _, err := a.GetDeleted(t.Context(), "one"); err != nil {
+			t.Errorf("after a purge that was refused: %v", err)
+		}
+		time.AfterFunc(10*time.Second, claim.Release)
+		if err := a.Purge(t.Context(), visage.Caller{}, "one"); err != nil {
+			t.Error(err)
+		}
+		err = stores[1].Space(sealed.SpaceID(one.ID)).View(t.Context(), func(sealed.Reader) error { return nil })
+		if err == nil {
+			t.Error("a purged account opens")
+		}
+	})
+}
+
 // TestGarbageCostsFewReads: a thousand wrong keys at once are refused after one look at the version.
 func TestGarbageCostsFewReads(t *testing.T) {
 	replicas(t, func(t *testing.T, _, b *account.Accounts, _ [2]*sealed.Store) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,16 +47,16 @@ func (a *Accounts) stored(ctx context.Context, name string) (record, error) {
 	return storedIn(ctx, a.store, name, ready)
 }
 
-// storedIn is stored for an account in a state.
-func storedIn(ctx context.Context, store *sealed.Store, name string, in state) (record, error) {
+// storedIn is stored for an account in one of some states.
+func storedIn(ctx context.Context, store *sealed.Store, name string, in ...state) (record, error) {
 	var rec record
 	err := store.Space(sealed.Operator).View(ctx, func(r sealed.Reader) error {
 		var err error
 		rec, err = records.In().Get(r, strings.ToLower(name))
 		return err
 	})
-	if errors.Is(err, sealed.ErrNotFound) || err == nil && rec.State != in {
-		if in == deleted {
+	if errors.Is(err, sealed.ErrNotFound) || err == nil && !slices.Contains(in, rec.State) {
+		if in[0] == deleted {
 			return record{}, refuseGone(name)
 		}
 		return record{}, refuseUnknown(name)

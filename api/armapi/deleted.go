@@ -40,18 +40,12 @@ func (p *plane) listDeleted(r *api.Request) (any, error) {
 	return p.answerList(r, all)
 }
 
-// deletedAt returns the deleted account that a path names, together with its location.
-func (p *plane) deletedAt(r *api.Request, location string) (account.Account, error) {
-	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
-	if err == nil && !visage.SameLocation(a.Location, location) {
-		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.",
-			r.Path("account"), location)
-	}
-	return a, err
-}
-
 func (p *plane) getDeleted(r *api.Request) (any, error) {
-	a, err := p.deletedAt(r, r.Path("location"))
+	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
+	if err == nil && !visage.SameLocation(a.Location, r.Path("location")) {
+		err = visage.Refuse(visage.NotFound, "ResourceNotFound", "There is no deleted resource %q in %q.",
+			r.Path("account"), r.Path("location"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +53,11 @@ func (p *plane) getDeleted(r *api.Request) (any, error) {
 }
 
 func (p *plane) purge(r *api.Request) (any, error) {
-	_, err := p.deletedAt(r, r.Path("location"))
-	if err == nil {
+	a, err := p.Accounts.GetDeleted(r.Context(), r.Path("account"))
+	if err == nil && !visage.SameLocation(a.Location, r.Path("location")) {
+		return api.Reply{Status: http.StatusNoContent}, nil // there is none
+	}
+	if err == nil || isUnknown(err) { // another process may be purging it, and have to go on with that
 		err = p.Accounts.Purge(r.Context(), r.Caller(), r.Path("account"))
 	}
 	if isUnknown(err) {
