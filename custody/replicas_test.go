@@ -263,8 +263,8 @@ func TestOneProcessChangesKeys(t *testing.T) {
 	})
 }
 
-// TestAChangeMeetsOtherChanges: the bundle changes while a step of a change of keys wraps. The step is taken again; when
-// that does not end, the change is refused and undone.
+// TestAChangeMeetsOtherChanges: the bundle changes while a step of a change of keys wraps. The step is taken again;
+// when that does not end, the change is refused and undone.
 func TestAChangeMeetsOtherChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := replicas(t)

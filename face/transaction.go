@@ -41,6 +41,12 @@ func outcome(err error) error {
 				"asked here. Try again in a moment.")
 		refusal.RetryAfter = time.Second
 		return refusal
+	case errors.Is(err, sealed.ErrReopened):
+		refusal = visage.Refuse(visage.Unavailable, "EncryptionKeyUnavailable",
+			"The data of this resource was closed while the request was under way, and is open again. Nothing was "+
+				"changed. Try again.")
+		refusal.RetryAfter = time.Second
+		return refusal
 	case errors.Is(err, sealed.ErrLocked):
 		return visage.Refuse(visage.KeyRevoked, "EncryptionKeyRevoked",
 			"The key that protects the data of this resource refuses access. Restore its permission to use the "+

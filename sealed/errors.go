@@ -30,6 +30,8 @@ var (
 	// ErrLockedElsewhere is a cause of ErrLocked: another process that shares the store has locked the space, or has
 	// turned its keys to some that this process has to ask the key source for. Load opens it again.
 	ErrLockedElsewhere = errors.New("another process has locked it, or has changed its keys")
+	// ErrReopened is a cause of ErrLocked: the space was locked while something was under way, and is open again.
+	ErrReopened = errors.New("it was locked meanwhile, and is open again")
 	// ErrClaimed: the name is claimed already, by another process or in this one.
 	ErrClaimed = lease.ErrClaimed
 	// ErrClaimLost: the claim was given back, or could not be renewed in time.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/visage-face/visage/keysource/sourcetest"
 	"github.com/visage-face/visage/sealed"
 	"github.com/visage-face/visage/sealed/backup"
 )
@@ -236,6 +237,30 @@ func TestReplicasLock(t *testing.T) {
 	}
 	put(t, a, "x", note{"3", "three"})
 	put(t, b, "x", note{"4", "four"})
+}
+
+// TestReplicasMeetAKeySource: another process has put a customer's key in the place of the service's before anybody used
+// the space here. That is no refusal: the key was not asked here yet.
+func TestReplicasMeetAKeySource(t *testing.T) {
+	s, _ := replicas(t, 2)
+	a, b := create(t, s[0], spaceA), s[1].Space(spaceA)
+	put(t, a, "x", note{"1", "one"})
+	vault := sourcetest.NewFake("customer")
+	if err := s[0].Bundle(spaceA).Rewrap(t.Context(), nil, vault); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		err := b.View(t.Context(), func(sealed.Reader) error { return nil })
+		if !errors.Is(err, sealed.ErrLocked) || !errors.Is(err, sealed.ErrLockedElsewhere) {
+			t.Errorf("before the key was asked: %v", err)
+		}
+	}
+	if err := s[1].Bundle(spaceA).Load(t.Context(), vault); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(t, b, "x"); got["1"] != "one" {
+		t.Errorf("got %v", got)
+	}
 }
 
 // TestReplicasDrop drops a space in one process, and makes one of the same id.

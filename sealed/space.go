@@ -182,7 +182,7 @@ func (sp *Space) stillOpen(fence uint64) error {
 		return err
 	}
 	if sp.fence != fence {
-		return fmt.Errorf("%w: it was locked while this was under way", ErrLocked)
+		return fmt.Errorf("%w: %w", ErrLocked, ErrReopened)
 	}
 	return nil
 }
@@ -304,6 +304,10 @@ func (sp *Space) isOpen() bool {
 // openRing opens the keys and publishes them, unless the space was locked since fence was read. loading is held.
 func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint64) error {
 	ring, erased, err := sp.store.openKeys(ctx, sp.id, src)
+	if src == nil && errors.Is(err, ErrLocked) && sp.store.sharedEngine() {
+		// Another process has put a key source in the service key's place, before anybody used the space here.
+		return sp.notOpen(keys.ErrForeign)
+	}
 	if err != nil {
 		return err
 	}
@@ -311,7 +315,10 @@ func (sp *Space) openRing(ctx context.Context, src keysource.Source, fence uint6
 	defer sp.mu.Unlock()
 	if sp.fence != fence {
 		ring.Free()
-		return fmt.Errorf("%w: it was locked while its keys were opened", ErrLocked)
+		if err := sp.closedLocked(); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrLocked, ErrReopened)
 	}
 	if sp.locked != nil {
 		sp.locked = nil
