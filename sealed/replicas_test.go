@@ -239,8 +239,8 @@ func TestReplicasLock(t *testing.T) {
 	put(t, b, "x", note{"4", "four"})
 }
 
-// TestReplicasMeetAKeySource: another process has put a customer's key in the place of the service's before anybody used
-// the space here. That is no refusal: the key was not asked here yet.
+// TestReplicasMeetAKeySource: another process has put a customer's key in the place of the service's before anybody
+// used the space here. That is no refusal: the key was not asked here yet.
 func TestReplicasMeetAKeySource(t *testing.T) {
 	s, _ := replicas(t, 2)
 	a, b := create(t, s[0], spaceA), s[1].Space(spaceA)
