@@ -37,14 +37,14 @@ func (e *ClockError) Error() string {
 	if off < 0 {
 		off, which = -off, "behind"
 	}
-	return fmt.Sprintf("the clock of this machine is %v %s that of the store's database, and may be %v away from it: "+
-		"set whichever is wrong, with NTP", off.Round(time.Second), which, mostOff)
+	return fmt.Sprintf("the clock of this machine is %v %s the database's clock; at most %v is allowed: correct "+
+		"whichever is wrong, for example with NTP", off.Round(time.Second), which, mostOff)
 }
 
 // Outage is the sentence for a caller.
 func (e *ClockError) Outage() string {
-	return "The clock of this server is wrong, or that of its database, and nothing is done until they agree. Try " +
-		"again later."
+	return "The clocks of this server and of its database differ too much, so the server does nothing until they " +
+		"agree. Try again later."
 }
 
 // clock compares the clock of this machine with that of an engine's server.

@@ -77,7 +77,8 @@ type Config struct {
 	Names []string
 
 	// CertFile and KeyFile hold a certificate chain and its key in PEM, to be used instead of the server's own
-	// authority. Both or neither. They are read at the start only.
+	// authority. Both or neither. Both are read again when one of them changes, at most once a second; a pair that
+	// cannot be read leaves the former certificate in use.
 	CertFile, KeyFile string
 
 	// PlainHTTP serves without TLS. It is refused unless Listen is a loopback address: for a proxy on the same machine.

@@ -176,8 +176,8 @@ func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, err
 
 // beyond returns nodes with the replicas of one partition replaced by the one that is next in its order: where a
 // replica has just come, and another one ended without a word, both are placed before one that has had the partition
-// until now. It returns err where there is no other one. Whoever has one copy of each partition has chosen memory
-// instead.
+// until now. It returns err where there is no other one. With one copy of each partition, the operator has chosen less
+// memory over availability.
 func (s *Scatter) beyond(collection string, nodes [][]string, partition int, err error) ([][]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -235,7 +235,7 @@ func (f Figures) Plan(n Need) (Plan, error) {
 		fmt.Sprintf("%.0f %% of a node's memory is for galleries, %.0f %% of that is used; %.0f %% of its processors "+
 			"are busy", 100*galleryShare, 100*filled, 100*busyShare),
 		"every identification reads the gallery alone: searches that share a reading need less",
-		fmt.Sprintf("%g photos a second are analysed, for %.1f ms of a processor each", n.Photos,
+		fmt.Sprintf("%g photos a second are analysed, for %.1f ms of processor time each", n.Photos,
 			time.Duration(f.Photo).Seconds()*1000),
 		fmt.Sprintf("PostgreSQL gives %d faces a second to all nodes together, as one with 2 processors did; "+
 			"a node opens %.0f a second", int(readRate), float64(p.NodeCores)*1e9/float64(f.Load)),
@@ -243,6 +243,7 @@ func (f Figures) Plan(n Need) (Plan, error) {
 			"what has left are refused with 503",
 		"above the largest measured number of faces everything grows in proportion",
 		"PostgreSQL as it is after enrolling, with its indexes and dead rows, without its log and archives",
+		fmt.Sprintf("the embedded engine needs %d times the size of its files, as it rewrites them", freeDisk),
 	}
 	return p, nil
 }

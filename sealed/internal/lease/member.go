@@ -414,5 +414,5 @@ func (*AbsentError) Unwrap() error { return errAbsent }
 
 // Outage is the sentence for a caller.
 func (*AbsentError) Outage() string {
-	return "This server did not answer for some time, and is about to go on. Nothing was changed. Try again."
+	return "This server was suspended and is rejoining the other replicas. Nothing was changed. Try again."
 }

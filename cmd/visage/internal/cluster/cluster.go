@@ -21,7 +21,7 @@ import (
 func Command() *cobra.Command {
 	c := command.New("cluster", "List the replicas that serve the instance", "visage cluster")
 	c.Long = "List the replicas that serve the instance: where they listen, their versions and model packs, the " +
-		"faces that each has in memory, and the work that each has claimed. The first one answers. One that " +
+		"gallery memory that each uses, and the work that each has claimed. The first one answers. One that " +
 		"ended without stopping is listed for a minute. Then come the largest collections that the replicas " +
 		"search together, as far as the one that answers has searched them within the last hour: how many of " +
 		"their partitions each has."
@@ -34,7 +34,7 @@ func Command() *cobra.Command {
 
 func table(t *command.Table, all armwire.ReplicaList) {
 	versions := map[string]bool{}
-	t.Row("HOST", "LISTEN", "STATE", "VERSION", "STARTED", "LAST SEEN", "FACES IN MEMORY", "CLAIMS")
+	t.Row("HOST", "LISTEN", "STATE", "VERSION", "STARTED", "LAST SEEN", "GALLERY MEMORY", "CLAIMS")
 	for _, r := range all.Value {
 		t.Row(command.Dash(r.Host), command.Dash(r.Listen), r.State, command.Dash(r.Version), when(r.Started),
 			when(r.Seen), galleries(r.Galleries), command.Dash(strings.Join(r.Claims, " ")))

@@ -121,7 +121,7 @@ var table = []setting{
 	{
 		name: "pack",
 		usage: "model `PACK`, by name or folder, for recognition models that the setting model does not " +
-			"name (default: the pack that the store uses; for a new store, the one that \"make setup\" makes)",
+			"name (default: the pack that the store uses; for a new store, mobileface)",
 		allowed: "the name or folder of a model pack",
 		set:     text(func(c *Settings) *string { return &c.Server.Pack }),
 	},
@@ -139,7 +139,7 @@ var table = []setting{
 	},
 	{
 		name:    "library",
-		usage:   "ONNX Runtime shared library `FILE` (default: the one that npm installed below models/)",
+		usage:   "ONNX Runtime shared library `FILE` (default: found below models/ or, in a package, in lib/visage)",
 		allowed: "a path",
 		set:     text(func(c *Settings) *string { return &c.Server.Library }),
 	},

@@ -68,13 +68,13 @@ func writePlan(s command.Streams, p sizing.Plan, form string) error {
 		return command.WriteJSON(s.Out, p)
 	}
 	var t command.Table
-	t.Row("nodes", fmt.Sprintf("%d, by their %s", p.Nodes, p.Bound))
+	t.Row("nodes", fmt.Sprintf("%d (limited by %s)", p.Nodes, p.Bound))
 	t.Row("each node", fmt.Sprintf("%d processors, %s of memory, up to %s of it for galleries", p.NodeCores,
 		bytes(p.NodeMemory), bytes(p.NodeGallery)))
 	if p.Partitions > 1 {
 		t.Row("partitions", fmt.Sprintf("%d, on %d nodes each", p.Partitions, p.Replicas))
 	} else {
-		t.Row("partitions", "1: every node has the collection")
+		t.Row("partitions", "1: every node holds the whole collection")
 	}
 	t.Row("galleries", bytes(p.Galleries)+" on all nodes together")
 	t.Row("processors", fmt.Sprintf("%.1f busy on average, on all nodes together", p.Cores))
@@ -129,7 +129,7 @@ func writeSimulated(s command.Streams, of sizing.Simulation, r sizing.Simulated,
 		"%d faces in %d partitions, each on %d of %d nodes; %g identifications a second; nodes busy for %.0f %%\n\n",
 		of.Faces, r.Partitions, r.Replicas, r.Nodes, of.Rate, 100*r.Busy)
 	t := command.Table{Gap: 3}
-	t.Row("QUERIES", "NUMBER", "P50", "P95", "P99", "MOST")
+	t.Row("QUERIES", "COUNT", "P50", "P95", "P99", "MAX")
 	for _, line := range []struct {
 		what string
 		sizing.Times
