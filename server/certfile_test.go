@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -52,7 +53,9 @@ func TestRenewedCertificateIsServed(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writeCertificate(t, cert, key, 90)
-	s := servertest.Start(t, server.Config{CertFile: cert, KeyFile: key, Domain: "localhost"})
+	var log servertest.Tail
+	s := servertest.Start(t, server.Config{CertFile: cert, KeyFile: key, Domain: "localhost",
+		Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	address := strings.TrimPrefix(s.Operator().Listen, "https://")
 	serial := func() int64 {
 		t.Helper()
@@ -71,8 +74,15 @@ func TestRenewedCertificateIsServed(t *testing.T) {
 	if err := os.WriteFile(cert, []byte("half of it"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// The files are looked at only now and then: the log says when half of one was read.
+	soon(t, "reading half a certificate", func() bool {
+		if got := serial(); got != 90 {
+			t.Fatalf("the certificate %d is served while the files are replaced", got)
+		}
+		return strings.Contains(log.String(), "the certificate was not read again")
+	})
 	if got := serial(); got != 90 {
-		t.Errorf("the certificate %d is served while the files are replaced", got)
+		t.Errorf("the certificate %d is served after half of one was read", got)
 	}
 	writeCertificate(t, cert, key, 180)
 	soon(t, "the renewed certificate", func() bool { return serial() == 180 })

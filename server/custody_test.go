@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +174,19 @@ func (o *officer) page(t *testing.T, path string) string {
 		t.Fatalf("%s: %d, %v", path, res.StatusCode, err)
 	}
 	return string(raw)
+}
+
+// metric returns the value of a series of the server's metrics, which must be there.
+func (o *officer) metric(t *testing.T, series string) float64 {
+	t.Helper()
+	page := o.page(t, "/metrics")
+	_, rest, found := strings.Cut("\n"+page, "\n"+series+" ")
+	text, _, _ := strings.Cut(rest, "\n")
+	value, err := strconv.ParseFloat(text, 64)
+	if !found || err != nil {
+		t.Fatalf("no value of %s in\n%s", series, page)
+	}
+	return value
 }
 
 // TestCustomerKey covers the life of a customer's key in a vault of this instance, with the official client for keys on

@@ -35,10 +35,11 @@ func replicas(t *testing.T) (a, b *officer) {
 // soon waits for what a replica does after another one.
 func soon(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second) // a second, on a machine that has nothing else to do
+	waiting, forget := servertest.Patience(t)
+	defer forget()
 	for !is() {
 		select {
-		case <-deadline:
+		case <-waiting.Done():
 			t.Fatalf("%s did not happen in time", what)
 		case <-time.After(10 * time.Millisecond):
 		}
