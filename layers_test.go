@@ -57,7 +57,7 @@ thisformat nextformat                        : the next version's format, for te
 portable reserve migrate openkeys            : values for elsewhere; free disk space; migrations; the root's keys
 space                                        : a space: its lease, its transactions
 tx lifecycle                                 : what rooms read and write with; create and drop spaces
-claim                                        : what one process of several may do
+claim longview                               : what one process of several may do; snapshots that last
 upgrade                                      : another format of a store that is at work
 table turn fold verify                       : typed tables; turns; folds; verification
 bundle each maintenance                      : the keys of a space; what the background does

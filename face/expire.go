@@ -154,7 +154,7 @@ func (e *expiry) faceEnrolledAt(f faceRecord) time.Time {
 func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expired) error {
 	var gone []string
 	held := 0
-	err := s.view(ctx, e.res, func(r sealed.Reader) error {
+	err := s.viewMany(ctx, e.res, manyRecords, func(r sealed.Reader) error { // or fewer: nobody waits for it
 		gone, held = nil, 0
 		return e.each(r, func(id uuid) error {
 			kept, err := isHeld(r, e.of, id.String())

@@ -174,7 +174,7 @@ func (s *Service) searchIndex(
 	lease := s.space(res).Lease()
 	k, err := s.names.of(lease, contentsOrder(res, c), st.Persons,
 		func(ctx context.Context, add func(uuid, string) error) (uint64, error) {
-			return s.eachName(ctx, res, group, c, add)
+			return s.eachName(ctx, res, group, c, st.Persons, add)
 		},
 		func(ctx context.Context, k *nameIndex) error {
 			return s.followNames(ctx, res, group, c, k, math.MaxUint64)
@@ -211,11 +211,11 @@ func (s *Service) searchIndex(
 	return found, k.isReady(), nil // what is not ready now may have been wiped during the search
 }
 
-// eachName calls add with every person of a group, and returns the number of the last change.
+// eachName calls add with every person of a group that has about so many, and returns the number of the last change.
 func (s *Service) eachName(
-	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, add func(uuid, string) error,
+	ctx context.Context, res visage.Resource, group Ref, c collectionRecord, about int, add func(uuid, string) error,
 ) (at uint64, err error) {
-	err = s.view(ctx, res, func(r sealed.Reader) error {
+	err = s.viewMany(ctx, res, about, func(r sealed.Reader) error {
 		_, st, err := findSame(r, group, c)
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ func (s *Service) withGallery(
 	src := gallery.Source{Lease: lease, Dim: m.Dim(), At: st.Changes.last(),
 		Load: func(ctx context.Context, g *gallery.Gallery) (at uint64, err error) {
 			var trained uint64
-			err = space.View(ctx, func(r sealed.Reader) error {
+			err = readMany(ctx, space, st.Faces, func(r sealed.Reader) error {
 				at, trained, err = load(ctx, r, ref, c, upTo, g.Expect, func(f faceRecord) error {
 					return g.Add(f.entry())
 				})

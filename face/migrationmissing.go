@@ -94,7 +94,7 @@ func missingOf(r sealed.Reader, ref Ref, c collectionRecord, id string) (Missing
 // dropMissing deletes the missing faces, unless one of them is held.
 func (s *Service) dropMissing(ctx context.Context, res visage.Resource, ref Ref) error {
 	var items []string
-	err := s.view(ctx, res, func(r sealed.Reader) error {
+	err := s.viewMany(ctx, res, manyRecords, func(r sealed.Reader) error { // or fewer
 		items = nil
 		c, _, err := findMigrating(r, ref)
 		if err != nil {

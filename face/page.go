@@ -72,7 +72,7 @@ func (s *Service) contents(
 	return listing{
 		lease: s.space(res).Lease(), name: contentsOrder(res, c), text: rawText, at: st.Changes.last(),
 		scan: func(add func(string)) (at uint64, err error) {
-			err = s.view(ctx, res, func(r sealed.Reader) error {
+			err = s.viewMany(ctx, res, max(st.Persons, st.Faces), func(r sealed.Reader) error {
 				now, st, err := findSame(r, ref, c) // a migration may have ended since and left c partly dropped
 				if err != nil {
 					return err

@@ -146,7 +146,7 @@ func (s *Service) partSource(
 // partReader says how a collection is read for its parts.
 func (s *Service) partReader(space *sealed.Space, of partOf, all passOf) partReader {
 	return func(ctx context.Context, begin func() []*partLoad) (at, trained uint64, err error) {
-		err = space.View(ctx, func(r sealed.Reader) error {
+		err = space.LongView(ctx, func(r sealed.Reader) error {
 			c, err := of.side(r)
 			if err != nil {
 				return err

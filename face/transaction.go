@@ -16,6 +16,23 @@ func (s *Service) view(ctx context.Context, res visage.Resource, fn func(sealed.
 	return outcome(s.space(res).View(ctx, fn))
 }
 
+// manyRecords is how many records a snapshot reads for so long, about 70 ms, that it counts as one that lasts.
+const manyRecords = 20_000
+
+// viewMany is view for a function that reads about so many records.
+func (s *Service) viewMany(
+	ctx context.Context, res visage.Resource, records int, fn func(sealed.Reader) error,
+) error {
+	return outcome(readMany(ctx, s.space(res), records, fn))
+}
+
+func readMany(ctx context.Context, space *sealed.Space, records int, fn func(sealed.Reader) error) error {
+	if records < manyRecords {
+		return space.View(ctx, fn)
+	}
+	return space.LongView(ctx, fn)
+}
+
 // update changes a resource's space: all or nothing, durable when it returns nil. fn may run twice.
 func (s *Service) update(ctx context.Context, res visage.Resource, fn func(sealed.Tx) error) error {
 	return outcome(s.space(res).Update(ctx, fn))

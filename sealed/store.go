@@ -104,7 +104,8 @@ type Store struct {
 	env *tree.Env // of trees; nil: the root is not open yet
 
 	clock    clock
-	shared   bool // other processes may have the store open
+	shared   bool          // other processes may have the store open
+	long     chan struct{} // filled by snapshots that last; nil: they need no place
 	leases   *lease.Leases
 	folds    *folds
 	erasures *erasures

@@ -56,9 +56,14 @@ func (v *verification) tell(f Finding) {
 }
 
 func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) error {
+	leave, err := s.enterLongView(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	v.tally.Spaces++
 	var tally tree.Counts
-	err := s.Space(id).view(ctx, func(t *tree.Tx) error {
+	err = s.Space(id).view(ctx, func(t *tree.Tx) error {
 		tally = tree.Counts{} // it may run again
 		return t.Verify(ctx, &tally, func(err error) { v.found(id, err) })
 	})
@@ -90,6 +95,11 @@ func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) er
 // verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces
 // without a bundle.
 func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
+	leave, err := s.enterLongView(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	defer s.root.Hold()()
 	if _, err := s.root.Read(ctx); event.IsCorrupt(err) {
 		found(SpaceID{}, err)

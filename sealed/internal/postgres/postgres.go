@@ -170,6 +170,13 @@ func (e *Engine) prepare(ctx context.Context, admit func(engine.Reader) error) e
 	return err
 }
 
+// longShare is which part of the snapshots may last for seconds, as loads of galleries and backups do: all of them need
+// connections for as long, and the rest is left to those that end soon.
+const longShare = 3
+
+// LongViews returns how many snapshots at a time may last for seconds.
+func (e *Engine) LongViews() int { return max(1, cap(e.views)/longShare) }
+
 // Shared reports that other processes may have the same rows open.
 func (e *Engine) Shared() bool { return true }
 
