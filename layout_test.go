@@ -41,7 +41,7 @@ keysource/helper          : keysource
 keysource/kmip            : . keysource
 keysource/pkcs11          : . keysource internal/weakkey
 keysource/gcpkms          : . keysource keysource/internal/answer
-keysource/stores          : . keysource keysource/azure keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/kmip keysource/pkcs11
+keysource/stores          : . keysource keysource/azure keysource/hashivault keysource/awskms keysource/gcpkms keysource/helper keysource/internal/answer keysource/kmip keysource/pkcs11
 keysource/env             : keysource keysource/internal/local internal/arena
 keysource/passphrase      : keysource keysource/internal/local internal/arena
 keysource/recovery        : keysource keysource/internal/local

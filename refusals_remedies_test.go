@@ -70,10 +70,10 @@ var remedies = map[string]string{
 
 	// management
 	"InvalidKeyStore":      "Correct the description, whose fields docs/operations/key-stores.md has.",
-	"KeyStoreExists":       "Remove the store first, to add it with another description.",
+	"KeyStoreExists":       "Change the description of the store that is there.",
 	"KeyStoreFromSettings": "Change or remove it in the settings, and restart the service.",
 	"KeyStoreNotFound":     "List the key stores, and use an id from there.",
-	"KeyStoreNotUsable":    "Mend it and restart the service, or remove the store and add it again.",
+	"KeyStoreNotUsable":    "Mend it, and save the description again or restart the service.",
 
 	"AccessRequestNotFound":               "List the access requests, and use a name from there.",
 	"AccountAlreadyExists":                "Choose another name.",

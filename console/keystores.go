@@ -20,9 +20,9 @@ type KeyStores interface {
 	Stores(ctx context.Context, by visage.Caller) ([]KeyStore, error)
 	// Add adds the store at an address; fields has its description. Refusals: InvalidKeyStore, KeyStoreExists.
 	Add(ctx context.Context, by visage.Caller, address string, fields map[string]string) (KeyStore, error)
-	// Restrict changes which resources may use a store: management paths with commas between them, or "*" for all.
-	// Refusals: KeyStoreNotFound, KeyStoreFromSettings, InvalidKeyStore, KeyStoreInUse.
-	Restrict(ctx context.Context, by visage.Caller, id, resources string) error
+	// Change changes fields of the description of a store, by their names; an empty value takes a field away. Refusals:
+	// KeyStoreNotFound, KeyStoreFromSettings, InvalidKeyStore, KeyStoreInUse, RequestConflict.
+	Change(ctx context.Context, by visage.Caller, id string, fields map[string]string) error
 	// Remove removes a store. Refusals: KeyStoreNotFound, KeyStoreFromSettings, KeyStoreInUse.
 	Remove(ctx context.Context, by visage.Caller, id string) error
 	// Try connects to a store and, if a key is named, describes it as the identity of a resource; nothing changes.
@@ -98,8 +98,8 @@ func (c *Console) keyStoreRoutes() []route {
 		send(newStore, freshly(operator), c.addKeyStore),
 		page(oneStore, operator, c.keyStore),
 		send(oneStore+"/test", operator, c.testKeyStore),
-		page(oneStore+"/resources", freshly(operator), c.storeResourcesPage),
-		send(oneStore+"/resources", freshly(operator), c.restrictStore),
+		page(oneStore+"/change", freshly(operator), c.changeKeyStorePage),
+		send(oneStore+"/change", freshly(operator), c.changeKeyStore),
 		page(oneStore+"/remove", freshly(operator), c.removeKeyStorePage),
 		send(oneStore+"/remove", freshly(operator), c.removeKeyStore),
 	}
@@ -197,7 +197,7 @@ type keyStoreData struct {
 	Trial  *KeyStoreTrial // nil: none was made
 	Steps  []trialStep
 	Took   string
-	Change string // the page that changes which resources may use it; empty: it cannot be changed here
+	Change string // the page that changes its description; empty: it cannot be changed here
 	Remove string // the page that asks; empty: the store cannot be removed here
 }
 
@@ -269,7 +269,7 @@ func (c *Console) keyStoreData(v *visit, s KeyStore) *keyStoreData {
 		d.Try.Fields[0].Value = s.Resources[0]
 	}
 	if !s.Settings {
-		d.Change, d.Remove = storePath(s.ID, resourcesName), storePath(s.ID, "remove")
+		d.Change, d.Remove = storePath(s.ID, "change"), storePath(s.ID, "remove")
 	}
 	return d
 }
@@ -369,8 +369,7 @@ func (c *Console) newKeyStorePage(v *visit) (*view, *form, error) {
 	return w, f, nil
 }
 
-// The fields of a description with the method of login, and with the resources that may use the store. The latter is
-// the name of the page for it, too.
+// The fields of a description with the method of login, and with the resources that may use the store.
 const (
 	methodField   = "login.method"
 	resourcesName = "resources"
@@ -390,38 +389,54 @@ func (v *visit) storeInput(name, scheme string) *field {
 	return f
 }
 
-func (c *Console) storeResourcesPage(v *visit) (*view, error) {
-	w, _, err := c.restrictionPage(v)
+func (c *Console) changeKeyStorePage(v *visit) (*view, error) {
+	w, _, err := c.storeChangePage(v)
 	return w, err
 }
 
-func (c *Console) restrictionPage(v *visit) (*view, *form, error) {
+// storeChangePage is the form with the fields that the store's method of login has.
+func (c *Console) storeChangePage(v *visit) (*view, *form, error) {
 	s, err := c.storeOf(v)
 	if err != nil {
 		return nil, nil, err
 	}
-	input := v.storeInput(resourcesName, s.Kind)
-	input.Value, input.Required = s.Fields[resourcesName], true
-	f := v.form(storePath(s.ID, resourcesName), v.text("stores.restrict.submit"), input)
+	var fields []*field
+	for _, k := range c.cfg.KeyStores.Kinds() {
+		i := slices.IndexFunc(k.Methods, func(m KeyStoreMethod) bool { return m.Name == s.Login })
+		if k.Scheme != s.Kind || i < 0 {
+			continue
+		}
+		for _, name := range k.Methods[i].Fields {
+			input := v.storeInput(name, s.Kind)
+			input.Value, input.Required = s.Fields[name], slices.Contains(k.Methods[i].Needs, name)
+			fields = append(fields, input)
+		}
+	}
+	f := v.form(storePath(s.ID, "change"), v.text("stores.change.submit"), fields...)
 	f.Cancel = storePath(s.ID, "")
-	w := v.page("vaultform", v.text("stores.restrict"), formPage{Form: f,
-		Intro: []string{v.text("stores.restrict.intro", isolated(s.Address))}})
+	w := v.page("vaultform", v.text("stores.change"), formPage{Form: f,
+		Intro: []string{v.text("stores.change.intro", isolated(s.Address)), v.text("stores.change.resources"),
+			v.text("stores.add.files")}})
 	w.crumbs = []link{{v.text("stores.title"), storesPath},
 		{v.text("stores.one", v.text("stores.kind."+s.Kind)), storePath(s.ID, "")}}
 	return w, f, nil
 }
 
-func (c *Console) restrictStore(v *visit) (*view, error) {
-	id := v.Path("store")
-	refused := c.cfg.KeyStores.Restrict(v.Context(), v.Caller(), id, v.field(resourcesName))
-	if refused == nil {
-		return v.done(storePath(id, ""), "stores.restricted"), nil
-	}
-	w, f, err := c.restrictionPage(v)
+func (c *Console) changeKeyStore(v *visit) (*view, error) {
+	w, f, err := c.storeChangePage(v)
 	if err != nil {
 		return nil, err
 	}
-	if !v.refused(f, refused, map[string]string{"InvalidKeyStore": resourcesName, "KeyStoreInUse": resourcesName}) {
+	given := map[string]string{}
+	for _, x := range f.Fields {
+		given[x.Name] = strings.TrimSpace(v.field(x.Name))
+	}
+	id := v.Path("store")
+	refused := c.cfg.KeyStores.Change(v.Context(), v.Caller(), id, given)
+	if refused == nil {
+		return v.done(storePath(id, ""), "stores.changed"), nil
+	}
+	if !v.refused(f, refused, map[string]string{"KeyStoreInUse": resourcesName}) {
 		return nil, refused
 	}
 	return v.again(w, f.Error), nil

@@ -101,19 +101,22 @@ func TestStorePages(t *testing.T) {
 	want(t, "a test as an unknown resource", b.Submit(one, one+"/test", url.Values{"resource": {"none"},
 		"key": {"faces"}}), 404, "ResourceNotFound")
 
-	want(t, "the resources of its page", b.Get(one+"/resources"), 200, "Resources that may use it")
-	want(t, "resources that are none", b.Submit(one+"/resources", one+"/resources", url.Values{"resources": {"vip"}}),
-		400, "InvalidKeyStore", `id="e-resources"`)
-	if p := b.Submit(one+"/resources", one+"/resources", url.Values{"resources": {"*"}}); p.Status != 303 {
+	want(t, "the description of its page", b.Get(one+"/change"), 200, "Resources that may use it", "vault.example")
+	want(t, "resources that are none", b.Submit(one+"/change", one+"/change", url.Values{"resources": {"vip"}}),
+		400, "InvalidKeyStore")
+	want(t, "our own audience", b.Submit(one+"/change", one+"/change", url.Values{
+		"login.audience": {"https://management.azure.com"}}), 400, "of this inst")
+	if p := b.Submit(one+"/change", one+"/change", url.Values{"resources": {"*"}, "login.mount": {"elsewhere"},
+		"login.audience": {"other.example"}}); p.Status != 303 {
 		t.Errorf("all resources: %d %s", p.Status, p.Body)
 	}
-	want(t, "its page after that", b.Get(one), 200, "The resources that may use the key store are changed", ">*<")
+	want(t, "its page after that", b.Get(one), 200, "The key store is changed", ">*<", "elsewhere", "other.example")
 
 	fixed := regexp.MustCompile(storePages + `/[0-9a-f]{16}`)
 	for _, at := range fixed.FindAllString(list.Body, -1) {
 		want(t, "the page of a store of the settings", b.Get(at), 200, "changed or removed there")
 		want(t, "its removal", b.Submit(at+"/remove", at+"/remove", nil), 409, "KeyStoreFromSettings")
-		want(t, "its resources", b.Submit(at+"/resources", at+"/resources", url.Values{"resources": {"*"}}), 409,
+		want(t, "its description", b.Submit(at+"/change", at+"/change", url.Values{"resources": {"*"}}), 409,
 			"KeyStoreFromSettings")
 	}
 	want(t, "the question", b.Get(one+"/remove"), 200, "Keys in the store stay as they are")
@@ -125,7 +128,7 @@ func TestStorePages(t *testing.T) {
 	want(t, "its page afterwards", b.Get(one), 404)
 
 	owner := s.As(t, "Olga Owner", identity.Owner)
-	for _, at := range []string{storePages, form, one, one + "/remove", one + "/resources"} {
+	for _, at := range []string{storePages, form, one, one + "/remove", one + "/change"} {
 		want(t, at+" for an owner", owner.Get(at), 403)
 	}
 	want(t, "adding by an owner", owner.Send(form, url.Values{"token": {owner.Token()}}), 403)

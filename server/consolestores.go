@@ -113,9 +113,9 @@ func (c consoleStores) Add(
 	return c.shown(ctx, by, e)
 }
 
-// Restrict implements console.KeyStores.
-func (c consoleStores) Restrict(ctx context.Context, by visage.Caller, id, resources string) error {
-	_, err := c.SetResources(ctx, by, id, stores.SplitResources(resources))
+// Change implements console.KeyStores.
+func (c consoleStores) Change(ctx context.Context, by visage.Caller, id string, fields map[string]string) error {
+	_, err := c.managedStores.Change(ctx, by, id, fields)
 	return err
 }
 

@@ -148,11 +148,25 @@ func (m managedStores) AddStore(ctx context.Context, by visage.Caller, descripti
 	return m.told(ctx, by, e)
 }
 
-// SetStoreResources implements armapi.KeyStores.
-func (m managedStores) SetStoreResources(
-	ctx context.Context, by visage.Caller, id string, resources []string,
+// ChangeStore implements armapi.KeyStores.
+func (m managedStores) ChangeStore(
+	ctx context.Context, by visage.Caller, id string, change armwire.KeyStoreChange,
 ) (armwire.KeyStore, error) {
-	e, err := m.SetResources(ctx, by, id, resources)
+	fields := map[string]string{}
+	for name, value := range map[string]*string{
+		"endpoint": change.Endpoint, "loginEndpoint": change.LoginEndpoint, "caFile": change.CAFile,
+	} {
+		if value != nil {
+			fields[name] = *value
+		}
+	}
+	for name, value := range change.Login {
+		fields["login."+name] = value
+	}
+	if change.Resources != nil {
+		fields[stores.ResourcesField] = strings.Join(change.Resources, ",")
+	}
+	e, err := m.Change(ctx, by, id, fields)
 	if err != nil {
 		return armwire.KeyStore{}, err
 	}

@@ -35,6 +35,11 @@ func oneToken(t *testing.T, vault *keystores.Vault, folder string, resources ...
 		Login: stores.Login{Method: "token", SecretFile: secret}}
 }
 
+// only is the change of a description that lets these resources alone use the store.
+func only(resources ...string) map[string]string {
+	return map[string]string{stores.ResourcesField: strings.Join(resources, ",")}
+}
+
 // TestStoreOfOneLoginNamesItsResources: a resource that the operator has not named reaches no key in a store in which
 // all resources log in alike, and one that has a key in it stays named.
 func TestStoreOfOneLoginNamesItsResources(t *testing.T) {
@@ -85,11 +90,11 @@ func TestStoreOfOneLoginNamesItsResources(t *testing.T) {
 	w.until(t, "the active key", active)
 
 	others := []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"}
-	_, err = list.SetResources(t.Context(), by, e.ID, others)
+	_, err = list.Change(t.Context(), by, e.ID, only(others...))
 	refusedAs(t, "KeyStoreInUse", "vip", err)
-	_, err = list.SetResources(t.Context(), by, e.ID, nil)
+	_, err = list.Change(t.Context(), by, e.ID, only())
 	refusedAs(t, "InvalidKeyStore", "missing or empty", err)
-	if e, err = list.SetResources(t.Context(), by, e.ID, []string{group}); err != nil ||
+	if e, err = list.Change(t.Context(), by, e.ID, only(group)); err != nil ||
 		e.Store.Resources[0] != group {
 		t.Fatalf("for the whole group: %+v, %v", e, err)
 	}
@@ -224,9 +229,9 @@ func TestStoreOfADamagedResourceStays(t *testing.T) {
 	const cannotBeRead = "damaged and cannot be read: vip."
 	refusedAs(t, "KeyStoreInUse", cannotBeRead, list.Remove(t.Context(), by, e.ID))
 	others := []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"}
-	_, err = list.SetResources(t.Context(), by, e.ID, others)
+	_, err = list.Change(t.Context(), by, e.ID, only(others...))
 	refusedAs(t, "KeyStoreInUse", cannotBeRead, err)
-	if _, err := list.SetResources(t.Context(), by, e.ID, []string{stores.Everybody}); err != nil {
+	if _, err := list.Change(t.Context(), by, e.ID, only(stores.Everybody)); err != nil {
 		t.Errorf("for all resources: %v", err)
 	}
 	if status, body := w.armed(t, http.MethodDelete, "vip", ""); status/100 != 2 {

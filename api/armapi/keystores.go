@@ -16,9 +16,10 @@ type KeyStores interface {
 	Store(ctx context.Context, by visage.Caller, id string) (armwire.KeyStore, error)
 	// AddStore adds the store of a description in JSON. Refusals: InvalidKeyStore, KeyStoreExists.
 	AddStore(ctx context.Context, by visage.Caller, description []byte) (armwire.KeyStore, error)
-	// SetStoreResources changes which resources may use a store. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
-	// InvalidKeyStore, KeyStoreInUse.
-	SetStoreResources(ctx context.Context, by visage.Caller, id string, resources []string) (armwire.KeyStore, error)
+	// ChangeStore changes the description of a store. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
+	// InvalidKeyStore, KeyStoreInUse, RequestConflict.
+	ChangeStore(ctx context.Context, by visage.Caller, id string, change armwire.KeyStoreChange) (armwire.KeyStore,
+		error)
 	// RemoveStore removes a store that no resource uses. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
 	// KeyStoreInUse.
 	RemoveStore(ctx context.Context, by visage.Caller, id string) error
@@ -43,8 +44,8 @@ func (p *plane) keyStoreRoutes(route routeMaker) []api.Route {
 		route(http.MethodGet, store, p.forOperator(p.getKeyStore),
 			api.Doc{Summary: "Get a key store", Answer: armwire.KeyStore{}}),
 		route(http.MethodPatch, store, p.forOperator(p.changeKeyStore),
-			api.Doc{Summary: "Change which resources may use a key store", Body: armwire.KeyStoreChange{},
-				Answer: armwire.KeyStore{}}),
+			api.Doc{Summary: "Change the description of a key store, also while resources use it",
+				Body: armwire.KeyStoreChange{}, Answer: armwire.KeyStore{}}),
 		route(http.MethodDelete, store, p.forOperator(p.removeKeyStore),
 			api.Doc{Summary: "Remove a key store that no resource uses", Status: http.StatusNoContent}),
 		route(http.MethodPost, store+"/test", p.forOperator(p.testKeyStore),
@@ -78,7 +79,7 @@ func (p *plane) changeKeyStore(r *api.Request) (any, error) {
 	if err := read(r, &change); err != nil {
 		return nil, err
 	}
-	return p.KeyStores.SetStoreResources(r.Context(), r.Caller(), r.Path("store"), change.Resources)
+	return p.KeyStores.ChangeStore(r.Context(), r.Caller(), r.Path("store"), change)
 }
 
 func (p *plane) removeKeyStore(r *api.Request) (any, error) {

@@ -273,7 +273,7 @@ func (c *client) send(ctx context.Context, token, method, path string, request, 
 	if c.at.namespace != "" {
 		req.Header.Set("X-Vault-Namespace", c.at.namespace)
 	}
-	res, err := c.servers.http.Do(req)
+	res, err := c.servers.http.Load().Do(req)
 	if err != nil {
 		return errors.New(withoutURL(err))
 	}

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -49,7 +50,7 @@ type Config struct {
 
 // Servers opens sources that share the connections to each server. It is safe for concurrent use.
 type Servers struct {
-	http      *http.Client
+	http      atomic.Pointer[http.Client]
 	limit     int64 // bytes of an answer
 	tokenLife time.Duration
 	refusals  *Refusals
@@ -61,7 +62,9 @@ func NewServers(cfg Config) *Servers {
 }
 
 func newServers(cfg Config, limit int64) *Servers {
-	return &Servers{answer.Client(cfg.Roots, cfg.Dial, limit), limit, tokenLife, cfg.Refusals}
+	s := &Servers{limit: limit, tokenLife: tokenLife, refusals: cfg.Refusals}
+	s.http.Store(answer.Client(cfg.Roots, cfg.Dial, limit))
+	return s
 }
 
 // Source is a keysource.Source over one key. It has tokens of its own, and the shared connections of its Servers.

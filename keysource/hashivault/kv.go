@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/visage-face/visage/keysource"
@@ -37,7 +37,10 @@ const KVForm = "hashivault://HOST/MOUNT/FOLDER?login=METHOD, where METHOD is tok
 type KV struct {
 	*client
 	folder  string
-	appRole bool // it logs in with a secret id
+	appRole bool         // it logs in with a secret id
+	ca      *answer.File // the authorities of the server's certificate; nil: the system's
+	caPath  string
+	caFault atomic.Pointer[error] // why ca was not read again; nil: it was
 }
 
 // kvAddress is an address of a KV engine in parts.
@@ -119,7 +122,7 @@ func kvSegment(s string) bool {
 
 // OpenKV returns the folder at an address, which is as KVForm says. The first line of secretFile is what the login
 // needs: a token, the secret id of an AppRole, or the JWT of a workload, as Kubernetes puts it there. It is read with
-// every login, so that it can be replaced. Nothing is sent yet.
+// every login, so that it can be replaced; so can the file of ca. Nothing is sent yet.
 func OpenKV(address, secretFile string) (*KV, error) {
 	a, err := parseKV(address)
 	if err != nil {
@@ -129,13 +132,11 @@ func OpenKV(address, secretFile string) (*KV, error) {
 		return nil, errors.New("open the KV engine: a file with the secret of the login is needed")
 	}
 	var roots *x509.CertPool
+	var ca *answer.File
 	if a.caFile != "" {
-		pem, err := os.ReadFile(a.caFile)
-		if err != nil {
+		ca = answer.Watch(a.caFile)
+		if roots, err = answer.ReadRoots(a.caFile); err != nil {
 			return nil, fmt.Errorf("open the KV engine: read the file of ca: %w", err)
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("open the KV engine: the file %s has no certificate in PEM", a.caFile)
 		}
 	}
 	login := Token(secretFile)
@@ -153,7 +154,7 @@ func OpenKV(address, secretFile string) (*KV, error) {
 		refusals.long = loginRest
 	}
 	c := newServers(Config{Roots: roots, Refusals: refusals}, maxList).client(a.at, login, kvTokenLife)
-	return &KV{c, a.folder, a.method == "approle"}, nil
+	return &KV{client: c, folder: a.folder, appRole: a.method == "approle", ca: ca, caPath: a.caFile}, nil
 }
 
 // Name is the address without parameters.
@@ -262,6 +263,7 @@ func (k *KV) List(ctx context.Context, path string) ([]string, error) {
 }
 
 func (k *KV) do(ctx context.Context, method, what, path string, request, want any) error {
+	k.renewRoots()
 	ctx, cancel := timed(ctx)
 	defer cancel()
 	err := k.ask(ctx, method, k.at.mount+"/"+what+"/"+k.folder+"/"+path, request, want)
@@ -269,6 +271,20 @@ func (k *KV) do(ctx context.Context, method, what, path string, request, want an
 		return ended{cause}
 	}
 	return err
+}
+
+// renewRoots reads the authorities again if their file has changed. What cannot be read leaves the former ones.
+func (k *KV) renewRoots() {
+	if k.ca == nil || !k.ca.Changed() {
+		return
+	}
+	roots, err := answer.ReadRoots(k.caPath)
+	if err != nil {
+		k.caFault.Store(&err)
+		return
+	}
+	k.caFault.Store(nil)
+	k.servers.http.Store(answer.Client(roots, nil, k.servers.limit))
 }
 
 // isNothing reports whether an error is the server's word that there is nothing at a path.
@@ -298,6 +314,9 @@ func (k *KV) failed(verb, path string, err error) error {
 		class, text = keysource.ErrDenied, text+"; its policy has to permit this"
 	case refused && e.status == http.StatusNotFound:
 		text = "there is no KV engine at " + k.at.mount + ": " + text
+	}
+	if fault := k.caFault.Load(); fault != nil && class == keysource.ErrUnknown {
+		text += fmt.Sprintf("; the file of ca has changed and was not read again: %.200s", *fault)
 	}
 	return &keysource.Error{Class: class, Text: fmt.Sprintf("%s %s/%s: %s", verb, k.Name(), path, text)}
 }

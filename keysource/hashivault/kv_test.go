@@ -14,6 +14,7 @@ import (
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/hashivault"
+	"github.com/visage-face/visage/test/keystores"
 )
 
 // TestLongLists: a folder with the names of many resources is listed, although no other answer is so long.
@@ -77,4 +78,40 @@ func TestRefusedLoginRests(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask(2)
+}
+
+// TestAuthoritiesOfKVAreReadAgain: when the file of ca changes, the engine is reached with the new authorities, without
+// a restart; what cannot be read leaves the former ones.
+func TestAuthoritiesOfKVAreReadAgain(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"data":{"keys":["one"]}}`))
+	}))
+	defer server.Close()
+	other := keystores.StartVault(t)
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
+	right := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(token, "token")
+	write(ca, other.CA)
+	kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?ca="+ca, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.List(t.Context(), "epochs"); !errors.Is(err, keysource.ErrUnknown) {
+		t.Errorf("with the authority of another server: %v", err)
+	}
+	write(ca, "no certificate")
+	if _, err := kv.List(t.Context(), "epochs"); err == nil || !strings.Contains(err.Error(), "was not read again") {
+		t.Errorf("with a file that has no certificate: %v", err)
+	}
+	write(ca, right)
+	if _, err := kv.List(t.Context(), "epochs"); err != nil {
+		t.Errorf("with its own authority: %v", err)
+	}
 }

@@ -78,6 +78,26 @@ func Described(address string, values map[string]string) (Store, error) {
 	return s, nil
 }
 
+// With returns the description with other values of some fields, by the names of Fields. An empty value takes a field
+// away.
+func (s Store) With(values map[string]string) (Store, error) {
+	all := s.Values()
+	for name, value := range values {
+		if all[name] = value; value == "" {
+			delete(all, name)
+		}
+	}
+	changed, err := Described(s.Address, all)
+	changed.Helper = s.Helper
+	return changed, err
+}
+
+// Equal reports whether two descriptions say the same.
+func (s Store) Equal(other Store) bool {
+	return s.Address == other.Address && maps.Equal(s.Values(), other.Values()) &&
+		reflect.DeepEqual(s.Helper, other.Helper)
+}
+
 // ResourcesField is the name of Store.Resources in Fields. Its value has commas between the entries.
 const ResourcesField = "resources"
 

@@ -185,11 +185,7 @@ func (a admitted) Describe(ctx context.Context, ref keysource.Ref) (d keysource.
 // OpenForInstance opens a key that protects the instance itself, which is no resource. object stands for the identity
 // where the names of keys have one. It calls no store.
 func (s *Set) OpenForInstance(key visage.KeyRef, object visage.PrincipalID) (keysource.Source, error) {
-	store := s.store(key)
-	if store == nil {
-		return nil, s.missing(key)
-	}
-	return store.kind.connect(*store, noIdentity)(key, object)
+	return s.Connect(noIdentity, nil).open(key, object)
 }
 
 // noIdentity asserts no identity: the instance is not a resource.

@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,11 +25,14 @@ type Set struct {
 	removed int // how many were removed or changed, so that connections know of it
 }
 
-// NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write.
-// memory is that of the process; nil: the set has one of its own.
+// NewSet checks descriptions of stores and reads their certificates. The log gets what the helpers of stores write;
+// nil: it is discarded. memory is that of the process; nil: the set has one of its own.
 func NewSet(stores []Store, log *slog.Logger, memory *Memory) (*Set, error) {
 	if memory == nil {
 		memory = &Memory{}
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	set := &Set{log: log, memory: memory, all: map[string]*Store{}, faulty: map[string]Store{}}
 	for _, store := range stores {
@@ -59,6 +63,50 @@ func (s *Set) Add(store Store, own func(audience string) bool) (Store, error) {
 	}
 	delete(s.faulty, store.Address)
 	return store, nil
+}
+
+// CheckChange refuses what Change would.
+func (s *Set) CheckChange(store Store, own func(audience string) bool) error {
+	_, err := s.change(store, own, false)
+	return err
+}
+
+// Change puts another description in the place of that with the same address, which is in the set or was reserved. The
+// store is reached over new connections from the next call on, also by sources that are open. It does what Add does.
+func (s *Set) Change(store Store, own func(audience string) bool) error {
+	before, err := s.change(store, own, true)
+	if before != nil && before.process != nil {
+		before.process.Close()
+	}
+	return err
+}
+
+// change returns the description that another one has replaced; nil: none.
+func (s *Set) change(store Store, own func(audience string) bool, stays bool) (*Store, error) {
+	if err := store.open(s.log, s.memory); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, was := s.all[store.Address]
+	faulty, reserved := s.faulty[store.Address]
+	s.all[store.Address] = &store
+	delete(s.faulty, store.Address)
+	var err error
+	if own != nil {
+		err = s.checkAudiencesLocked(own)
+	}
+	if err == nil && stays {
+		s.removed++
+		return before, nil
+	}
+	if delete(s.all, store.Address); was {
+		s.all[store.Address] = before
+	}
+	if reserved {
+		s.faulty[store.Address] = faulty
+	}
+	return nil, err
 }
 
 // Reserve notes a store that cannot be used now, such as one whose files are missing, until it is added or removed. It
@@ -117,11 +165,41 @@ func (s *Set) All() []Store {
 	return all
 }
 
-// store returns the configured store that a key is in; nil: there is none.
+// store returns the configured store that a key is in; nil: there is none. If the file with the authorities of its
+// certificate has changed, that is read again.
 func (s *Set) store(key visage.KeyRef) *Store {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.all[key.Vault]
+	now := s.all[key.Vault]
+	s.mu.RUnlock()
+	if now != nil && now.ca != nil && now.ca.Changed() {
+		return s.renew(now)
+	}
+	return now
+}
+
+// renew opens a store again whose authorities have changed, and returns it. What cannot be read leaves the former ones.
+func (s *Set) renew(now *Store) *Store {
+	next := *now
+	if err := next.open(s.log, s.memory); err != nil {
+		s.log.Warn("the authorities of a key store were not read again; the former ones stay", "store", now.Address,
+			"err", err)
+		return now
+	}
+	s.mu.Lock()
+	current := s.all[now.Address]
+	if current == now {
+		s.all[now.Address], current = &next, &next
+		s.removed++
+	}
+	s.mu.Unlock()
+	if current != &next { // it was changed or removed meanwhile
+		return current
+	}
+	s.log.Info("the authorities of a key store were read again", "store", now.Address)
+	if now.process != nil {
+		now.process.Close()
+	}
+	return current
 }
 
 // removals returns how many stores were removed or changed.
@@ -238,16 +316,69 @@ func (c *Connections) Open(key visage.KeyRef, as visage.PrincipalID) (keysource.
 
 // open is Open without the question whether the identity's resource may use the store.
 func (c *Connections) open(key visage.KeyRef, as visage.PrincipalID) (keysource.Source, error) {
-	store := c.set.store(key)
-	if store == nil {
-		return nil, c.set.missing(key)
+	f := &following{connections: c, key: key, as: as}
+	if _, err := f.now(); err != nil {
+		return nil, err
 	}
-	src, err := c.to(store)(key, as)
+	return f, nil
+}
+
+// following is a source over a key that is opened again when the description of its store has changed.
+type following struct {
+	connections *Connections
+	key         visage.KeyRef
+	as          visage.PrincipalID
+
+	mu  sync.Mutex // guards the fields below
+	of  *Store
+	src keysource.Source // over of
+}
+
+// now returns the source over the store as it is described now.
+func (f *following) now() (keysource.Source, error) {
+	store := f.connections.set.store(f.key)
+	if store == nil {
+		return nil, f.connections.set.missing(f.key)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.of == store {
+		return f.src, nil
+	}
+	src, err := f.connections.to(store)(f.key, f.as)
 	if err != nil {
-		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", key,
+		return nil, visage.Refuse(visage.Invalid, "InvalidKeyVaultProperties", "The key %s cannot be used: %v.", f.key,
 			err)
 	}
+	f.of, f.src = store, src
 	return src, nil
+}
+
+// Wrap implements keysource.Source.
+func (f *following) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	src, err := f.now()
+	if err != nil {
+		return nil, keysource.Ref{}, err
+	}
+	return src.Wrap(ctx, inner)
+}
+
+// Unwrap implements keysource.Source.
+func (f *following) Unwrap(ctx context.Context, ref keysource.Ref, blob []byte) ([]byte, error) {
+	src, err := f.now()
+	if err != nil {
+		return nil, err
+	}
+	return src.Unwrap(ctx, ref, blob)
+}
+
+// Describe implements keysource.Source.
+func (f *following) Describe(ctx context.Context, ref keysource.Ref) (keysource.Description, error) {
+	src, err := f.now()
+	if err != nil {
+		return keysource.Description{}, err
+	}
+	return src.Describe(ctx, ref)
 }
 
 // to returns what opens keys of a store. It forgets the connections to stores that were removed or changed.

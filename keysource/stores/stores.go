@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/helper"
+	"github.com/visage-face/visage/keysource/internal/answer"
 )
 
 // Store is a store of customers' keys outside this instance, and the way in which the identities of resources log in to
@@ -32,7 +32,8 @@ type Store struct {
 	// for the name of each service.
 	Endpoint      string `json:"endpoint,omitempty"`
 	LoginEndpoint string `json:"loginEndpoint,omitempty"`
-	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's.
+	// CAFile holds the authorities that may sign the store's certificate, in PEM. Default: the system's. It is read
+	// again when it has changed.
 	CAFile string `json:"caFile,omitempty"`
 	Login  Login  `json:"login"`
 	// Resources are the resources that may use the store: the management paths of subscriptions, resource groups or
@@ -45,6 +46,7 @@ type Store struct {
 	// set by open
 	kind    kind
 	roots   *x509.CertPool // of CAFile; nil: the system's
+	ca      *answer.File   // CAFile, when it was read; nil: there is none
 	process *helper.Process
 	known   *remembered
 }
@@ -220,6 +222,10 @@ func (s *Store) open(log *slog.Logger, memory *Memory) error {
 		return err
 	}
 	s.known = memory.of(s.Address)
+	s.roots, s.ca, s.process = nil, nil, nil
+	if s.CAFile != "" {
+		s.ca = answer.Watch(s.CAFile)
+	}
 	if s.kind.helped != nil {
 		cfg, err := s.kind.helped(*s)
 		if err != nil {
@@ -234,13 +240,9 @@ func (s *Store) open(log *slog.Logger, memory *Memory) error {
 	if s.CAFile == "" {
 		return nil
 	}
-	raw, err := os.ReadFile(s.CAFile)
-	if err != nil {
+	var err error
+	if s.roots, err = answer.ReadRoots(s.CAFile); err != nil {
 		return fmt.Errorf("read the authorities of key store %s: %w", s.Address, err)
-	}
-	s.roots = x509.NewCertPool()
-	if !s.roots.AppendCertsFromPEM(raw) {
-		return fmt.Errorf("read the authorities of key store %s: %s has no certificate in PEM", s.Address, s.CAFile)
 	}
 	return nil
 }

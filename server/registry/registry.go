@@ -202,13 +202,32 @@ func (r *Registry) adoptLocked() {
 		switch a := r.added[address]; {
 		case a == nil:
 			r.added[address] = r.admitLocked(rec)
-		case !slices.Equal(a.Store.Resources, rec.Store.Resources):
-			a.record = rec
-			if a.fault != "" { // at its address in the set is none, or that of the settings
-				continue
-			}
-			r.set.SetResources(address, rec.Store.Resources)
+		case !a.Store.Equal(rec.Store):
+			r.changeLocked(a, rec)
 		}
+	}
+}
+
+// changeLocked brings the changed description of an added store into use. mu is held.
+func (r *Registry) changeLocked(a *added, rec record) {
+	before := a.Store
+	a.record = rec
+	if a.fault != "" { // at its address in the set is none, or that of the settings
+		r.set.Release(rec.Store.Address)
+		*a = *r.admitLocked(rec)
+		return
+	}
+	if before.Resources = rec.Store.Resources; before.Equal(rec.Store) {
+		r.set.SetResources(rec.Store.Address, rec.Store.Resources)
+		return
+	}
+	err := rec.Store.FilesIn(r.cfg.Files)
+	if err == nil {
+		err = r.set.Change(rec.Store, r.own)
+	}
+	if err != nil {
+		r.set.Remove(rec.Store.Address)
+		r.faultLocked(a, err)
 	}
 }
 
@@ -241,12 +260,17 @@ func (r *Registry) admitLocked(rec record) *added {
 	a := &added{record: rec}
 	r.warnUnnamed(rec.Store)
 	if err := r.use(rec.Store); err != nil {
-		r.set.Reserve(rec.Store)
-		a.fault = err.Error()
-		r.cfg.Logger.Warn("a key store that was added cannot be used: resources with a key in it go on within "+
-			"their grace only", "store", rec.Store.Address, "err", err)
+		r.faultLocked(a, err)
 	}
 	return a
+}
+
+// faultLocked notes that an added store cannot be used. mu is held.
+func (r *Registry) faultLocked(a *added, err error) {
+	r.set.Reserve(a.Store)
+	a.fault = err.Error()
+	r.cfg.Logger.Warn("a key store that was added cannot be used: resources with a key in it go on within their "+
+		"grace only", "store", a.Store.Address, "err", err)
 }
 
 // use brings a store into use.
@@ -362,7 +386,7 @@ func (r *Registry) add(ctx context.Context, s stores.Store) (Entry, error) {
 
 func refuseExisting(address string) error {
 	return visage.Refuse(visage.Conflict, "KeyStoreExists", "The key store %s is configured already: "+
-		"remove it first to change its description.", address)
+		"change its description instead.", address)
 }
 
 // Remove removes a store that was added. It is refused while a resource has a key in it, whatever state that is in, or
@@ -400,16 +424,25 @@ func refuseSettings(e Entry) error {
 		"service: remove or change it there, and restart the service.", e.Store.Address)
 }
 
-// SetResources changes which resources may use a store that was added. It is refused if one that has a key in the store
-// would not be among them. Refusals: KeyStoreNotFound, KeyStoreFromSettings, InvalidKeyStore, KeyStoreInUse.
-func (r *Registry) SetResources(
-	ctx context.Context, by visage.Caller, id string, resources []string,
+// Change changes fields of the description of a store that was added, by the names of stores.Fields; an empty value
+// takes a field away. Resources go on to use the store, over new connections. It is refused if one that has a key in
+// the store would not be among those that may use it. Refusals: KeyStoreNotFound, KeyStoreFromSettings,
+// InvalidKeyStore, KeyStoreInUse, RequestConflict.
+func (r *Registry) Change(
+	ctx context.Context, by visage.Caller, id string, fields map[string]string,
 ) (Entry, error) {
 	r.changes.Lock()
 	defer r.changes.Unlock()
 	e, err := r.Find(id)
 	if err == nil {
-		err = r.setResources(ctx, by, e, resources)
+		err = r.change(ctx, by, e, fields)
+	}
+	if err == nil && e.Fault != "" { // what it lacked may be there now, though nothing of the description has changed
+		r.mu.Lock()
+		if a := r.added[e.Store.Address]; a != nil && a.fault != "" {
+			r.changeLocked(a, a.record)
+		}
+		r.mu.Unlock()
 	}
 	if err = r.recorded(ctx, by, "key-store-update", e.Store.Address, err); err != nil {
 		return Entry{}, err
@@ -417,23 +450,19 @@ func (r *Registry) SetResources(
 	return r.Find(id)
 }
 
-func (r *Registry) setResources(ctx context.Context, by visage.Caller, e Entry, resources []string) error {
+func (r *Registry) change(ctx context.Context, by visage.Caller, e Entry, fields map[string]string) error {
 	if e.Origin == FromSettings {
 		return refuseSettings(e)
 	}
-	if len(resources) == 0 {
-		return visage.Refuse(visage.Invalid, "InvalidKeyStore", "The key store cannot be changed: the list of "+
-			"resources that may use it is missing or empty. Give their management paths, or %q for all.",
-			stores.Everybody)
-	}
-	s := e.Store
-	s.Resources = resources
-	err := s.Check()
+	s, err := changed(e.Store, fields)
 	if err == nil {
-		err = s.RequireResources()
+		err = s.FilesIn(r.cfg.Files)
+	}
+	if err == nil {
+		err = r.set.CheckChange(s, r.own)
 	}
 	if err != nil {
-		return visage.Refuse(visage.Invalid, "InvalidKeyStore", "The key store cannot be changed: %v.", err)
+		return refuseChange(err)
 	}
 	return r.alter(ctx, by, e, func(users []User) error {
 		users = slices.DeleteFunc(users, func(u User) bool {
@@ -450,9 +479,36 @@ func (r *Registry) setResources(ctx context.Context, by visage.Caller, e Entry, 
 		}
 		return nil
 	}, func(tx sealed.Tx, rec record) error {
-		rec.Store.Resources = resources
+		if !rec.Store.Equal(e.Store) { // another process has changed it since
+			return visage.Refuse(visage.Conflict, "RequestConflict", "The key store %s has just been changed by "+
+				"somebody else: read its description, and try again.", s.Address)
+		}
+		rec.Store = s
 		return records.In().Put(tx, s.Address, rec)
 	})
+}
+
+// changed returns a description with other values of some fields, and checks it.
+func changed(now stores.Store, fields map[string]string) (stores.Store, error) {
+	if len(fields) == 0 {
+		return stores.Store{}, fmt.Errorf("no field is given: a key store has %s", strings.Join(stores.Fields(), ", "))
+	}
+	s, err := now.With(fields)
+	if err != nil {
+		return stores.Store{}, err
+	}
+	if len(now.Resources) > 0 && len(s.Resources) == 0 {
+		return stores.Store{}, fmt.Errorf("the list of resources that may use it is missing or empty: give their "+
+			"management paths, or %q for all", stores.Everybody)
+	}
+	if err := s.Check(); err != nil {
+		return stores.Store{}, err
+	}
+	return s, s.RequireResources()
+}
+
+func refuseChange(err error) error {
+	return visage.Refuse(visage.Invalid, "InvalidKeyStore", "The key store cannot be changed: %v.", err)
 }
 
 // split returns the users that have a key in a store, and those that may have one.
@@ -587,7 +643,7 @@ func (r *Registry) Try(ctx context.Context, by visage.Caller, id string, trial T
 func (r *Registry) try(ctx context.Context, e Entry, trial Trial) (stores.Trial, error) {
 	if e.Fault != "" {
 		return stores.Trial{}, visage.Refuse(visage.Conflict, "KeyStoreNotUsable", "The key store %s cannot be used: "+
-			"%s. Mend that and restart the service, or remove the store and add it again.", e.Store.Address, e.Fault)
+			"%s. Mend that, then change its description or restart the service.", e.Store.Address, e.Fault)
 	}
 	key := visage.KeyRef{Vault: e.Store.Address}
 	var as visage.PrincipalID

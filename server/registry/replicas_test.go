@@ -2,7 +2,11 @@ package registry_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +87,7 @@ type process struct {
 	users    func()
 	changing bool // keys of resources change before each transaction
 	settings []stores.Store
+	files    string // the folder of the files of stores
 }
 
 func start(t *testing.T, cfg sealed.Config, k *key) *process {
@@ -117,8 +122,9 @@ func start(t *testing.T, cfg sealed.Config, k *key) *process {
 func (p *process) open(t *testing.T) {
 	t.Helper()
 	var err error
+	p.files = t.TempDir()
 	p.list, err = registry.Open(t.Context(), registry.Config{
-		Store: p.store, Settings: p.settings, Files: t.TempDir(), Audit: unheard{}, Calls: registry.NewCalls(),
+		Store: p.store, Settings: p.settings, Files: p.files, Audit: unheard{}, Calls: registry.NewCalls(),
 		Uses: func(context.Context, visage.Caller, string) ([]string, int, error) { return nil, 0, nil },
 		Users: func(ctx context.Context, _ visage.Caller, address string) (
 			users []registry.User, unchanged func(sealed.Reader) (bool, error), err error,
@@ -176,6 +182,11 @@ func startTwo(t *testing.T, engine string) two {
 	return r
 }
 
+// only is the change of a description that lets these resources alone use the store.
+func only(resources ...string) map[string]string {
+	return map[string]string{stores.ResourcesField: strings.Join(resources, ",")}
+}
+
 // TestListChangesDuringAStart: another process adds a store after a starting one has read the list, and before that one
 // admits the stores, which takes so long that it looks at the list again.
 func TestListChangesDuringAStart(t *testing.T) {
@@ -202,7 +213,7 @@ func TestListChangesDuringAStart(t *testing.T) {
 func TestResourcesAreNotEmptied(t *testing.T) {
 	r := startTwo(t, "memory:"+t.Name())
 	for _, empty := range [][]string{nil, {}} {
-		_, err := r.a.list.SetResources(t.Context(), visage.Caller{}, r.id, empty)
+		_, err := r.a.list.Change(t.Context(), visage.Caller{}, r.id, only(empty...))
 		if codeOf(err) != "InvalidKeyStore" {
 			t.Errorf("an empty list: %v", err)
 		}
@@ -261,7 +272,7 @@ func TestSettingsGoBeforeWhatWasAdded(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := []string{stores.Everybody}
-	if _, err := r.a.list.SetResources(t.Context(), visage.Caller{}, r.id, all); err != nil {
+	if _, err := r.a.list.Change(t.Context(), visage.Caller{}, r.id, only(all...)); err != nil {
 		t.Fatal(err)
 	}
 	next := stores.Store{Address: "awskms://eu-west-1/111122223333", Login: stores.Login{Method: "web-identity"}}
@@ -271,6 +282,70 @@ func TestSettingsGoBeforeWhatWasAdded(t *testing.T) {
 	e, err := r.b.list.Find(r.id)
 	if err != nil || len(e.Store.Resources) != 1 || e.Store.Resources[0] != path {
 		t.Errorf("the store of the settings: %+v, %v", e, err)
+	}
+}
+
+// TestChangeReachesOtherProcesses: another process uses a changed description, and says so if it cannot because its own
+// files are others; a change of two processes at the same time is refused to one of them.
+func TestChangeReachesOtherProcesses(t *testing.T) {
+	authority := certificate(t)
+	synctest.Test(t, func(t *testing.T) { changeReachesOthers(t, authority) })
+}
+
+func changeReachesOthers(t *testing.T, authority []byte) {
+	r := startTwo(t, "memory:"+t.Name())
+	roleOf := func() (role, fault string) {
+		t.Helper()
+		time.Sleep(2 * time.Second) // Current accepts what is a second old
+		if err := r.b.list.Current(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e, err := r.b.list.Find(r.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Store.Login.Role, e.Fault
+	}
+	change := func(p *process, fields map[string]string) error {
+		_, err := p.list.Change(t.Context(), visage.Caller{}, r.id, fields)
+		return err
+	}
+	if err := change(r.a, map[string]string{"login.role": "faces-{principal}"}); err != nil {
+		t.Fatal(err)
+	}
+	if role, fault := roleOf(); role != "faces-{principal}" || fault != "" {
+		t.Errorf("another process has the role %q, fault %q", role, fault)
+	}
+	authorities := filepath.Join(r.a.files, "ca.pem") // of the first one alone
+	if err := os.WriteFile(authorities, authority, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := change(r.a, map[string]string{"caFile": authorities}); err != nil {
+		t.Fatal(err)
+	}
+	if _, fault := roleOf(); !strings.Contains(fault, "must be in") {
+		t.Errorf("without its file, another process has the fault %q", fault)
+	}
+	if !r.b.list.Set().Describes(r.key.of) || r.b.list.Set().Require(r.key.of) == nil {
+		t.Error("another process uses the former description")
+	}
+	if err := change(r.a, map[string]string{"caFile": ""}); err != nil {
+		t.Fatal(err)
+	}
+	if _, fault := roleOf(); fault != "" || r.b.list.Set().Require(r.key.of) != nil {
+		t.Errorf("with a description that it can use: fault %q", fault)
+	}
+	r.b.users = func() {
+		r.b.users = nil
+		if err := change(r.a, map[string]string{"login.role": "a-{principal}"}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := change(r.b, map[string]string{"login.role": "b-{principal}"}); codeOf(err) != "RequestConflict" {
+		t.Errorf("the second of two changes: %v", err)
+	}
+	if role, _ := roleOf(); role != "a-{principal}" {
+		t.Errorf("after both, the role is %q", role)
 	}
 }
 
@@ -372,7 +447,8 @@ func TestStoreInUseElsewhereStays(t *testing.T) {
 			t.Errorf("remove a store that another process is about to use: %v", err)
 		}
 		nobody := []string{group + "/providers/Microsoft.CognitiveServices/accounts/other"}
-		if _, err := r.a.list.SetResources(t.Context(), visage.Caller{}, r.id, nobody); codeOf(err) != "KeyStoreInUse" {
+		_, err = r.a.list.Change(t.Context(), visage.Caller{}, r.id, only(nobody...))
+		if codeOf(err) != "KeyStoreInUse" {
 			t.Errorf("leave out a resource that another process is about to protect: %v", err)
 		}
 	}
@@ -444,4 +520,12 @@ func exclude(t *testing.T, rounds int, engine func(*testing.T) string) {
 		}
 	}
 	t.Logf("won: %v", won)
+}
+
+// certificate returns one in PEM.
+func certificate(t *testing.T) []byte {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 }

@@ -68,7 +68,7 @@ const list = [
   { name: 'store', path: '/console/stores/{store}' },
   { name: 'store-new', path: '/console/stores/-/new/hashivault' },
   { name: 'store-new-kmip', path: '/console/stores/-/new/kmip' },
-  { name: 'store-resources', path: '/console/stores/{store}/resources' },
+  { name: 'store-change', path: '/console/stores/{store}/change' },
   { name: 'store-remove', path: '/console/stores/{store}/remove' },
   { name: 'vaults', path: '/console/vaults' },
   { name: 'vault-new', path: '/console/vaults/-/new' },

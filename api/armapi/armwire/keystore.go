@@ -53,10 +53,15 @@ type KeyStoreBody struct {
 	Resources []string          `json:"resources,omitempty"`
 }
 
-// KeyStoreChange changes the description of a key store.
+// KeyStoreChange changes the description of a key store: all fields but its address and its helper. What is missing
+// stays as it is, and an empty text takes a field away.
 type KeyStoreChange struct {
+	Endpoint      *string           `json:"endpoint,omitempty"`
+	LoginEndpoint *string           `json:"loginEndpoint,omitempty"`
+	CAFile        *string           `json:"caFile,omitempty"`
+	Login         map[string]string `json:"login,omitempty"`
 	// Resources that may use the store: management paths of subscriptions, resource groups or resources, or "*" alone.
-	Resources []string `json:"resources"`
+	Resources []string `json:"resources,omitzero"`
 }
 
 // KeyStoreTest says how a key store is to be tried: without a key, only the connection is.

@@ -1,4 +1,5 @@
-// Package answer calls key stores over HTTP, and reads what they say, for sources whose stores speak JSON.
+// Package answer calls key stores over HTTP, and reads what they say, for sources whose stores speak JSON. It reads the
+// authorities of their certificates.
 package answer
 
 import (

@@ -59,26 +59,40 @@ func add() *cobra.Command {
 
 // describe makes and checks the description of the store at an address.
 func describe(address string, fields []string) (stores.Store, error) {
-	given := map[string]string{}
-	for _, field := range fields {
-		name, value, found := strings.Cut(field, "=")
-		if !found || value == "" {
-			return stores.Store{}, fmt.Errorf("fields are given as NAME=VALUE; got %q", field)
+	given, err := fieldsOf(fields)
+	if err != nil {
+		return stores.Store{}, err
+	}
+	for name, value := range given {
+		if value == "" {
+			return stores.Store{}, fmt.Errorf("the field %s has no value: leave it out", name)
 		}
-		if strings.HasSuffix(name, "File") {
-			file, err := filepath.Abs(value)
-			if err != nil {
-				return stores.Store{}, err
-			}
-			value = file
-		}
-		given[name] = value
 	}
 	s, err := stores.Described(address, given)
 	if err == nil {
 		err = s.Check()
 	}
 	return s, err
+}
+
+// fieldsOf reads fields that are given as NAME=VALUE. Files get their absolute paths.
+func fieldsOf(args []string) (map[string]string, error) {
+	given := map[string]string{}
+	for _, field := range args {
+		name, value, found := strings.Cut(field, "=")
+		if !found || name == "" {
+			return nil, fmt.Errorf("fields are given as NAME=VALUE; got %q", field)
+		}
+		if strings.HasSuffix(name, "File") && value != "" {
+			file, err := filepath.Abs(value)
+			if err != nil {
+				return nil, err
+			}
+			value = file
+		}
+		given[name] = value
+	}
+	return given, nil
 }
 
 func list() *cobra.Command {
@@ -117,27 +131,62 @@ func show() *cobra.Command {
 }
 
 func update() *cobra.Command {
-	c := command.New("update ADDRESS|ID resources=PATH,...", "Change which resources may use a key store",
-		"visage store update hashivault://vault.example.org/transit resources=/subscriptions/ID")
-	c.Long = "Change which resources may use a key store that was added: those whose management paths are given, and " +
-		"those in the resource groups and subscriptions whose paths are given; \"*\" stands for all. Resources that " +
-		"have a key in the store must be among them."
-	operator.Complete(c, operator.KeyStoreAddresses)
+	c := command.New("update ADDRESS|ID FIELD=VALUE [FIELD=VALUE...]",
+		"Change a key store that was added, also while resources use it",
+		"visage store update awskms://eu-central-1/111122223333 login.accessKeyId=AKIA...")
+	c.Long = "Change a key store that was added, also while resources use it: all fields but its address. " +
+		"FIELD= takes a field away. Resources go on over new connections with what is given, so a wrong login " +
+		"closes their data: try it with \"visage store test\" at once. resources=PATH,... changes which resources " +
+		"may use the store: those whose management paths are given, and those in the resource groups and " +
+		"subscriptions whose paths are given; \"*\" stands for all. Resources that have a key in the store must " +
+		"be among them."
+	operator.Complete(c, operator.KeyStoreAddresses, func(
+		context.Context, *operator.Client, *cobra.Command,
+	) ([]string, error) {
+		var all []string
+		for _, field := range stores.Fields() {
+			all = append(all, field+"=")
+		}
+		return all, nil
+	})
 	return operator.Show(c, func(ctx context.Context, o *operator.Client, args []string) ([]armwire.KeyStore, error) {
-		name, value, _ := strings.Cut(args[1], "=")
-		if name != stores.ResourcesField || value == "" {
-			return nil, command.Misuse("give resources=PATH[,PATH...]; other fields change when the store is removed " +
-				"and added again")
+		given, err := fieldsOf(args[1:])
+		if err == nil {
+			_, err = stores.Described("", given) // which knows the fields
+		}
+		if err != nil {
+			return nil, command.Misuse("%v", err)
 		}
 		s, err := o.KeyStore(ctx, args[0])
 		if err != nil {
 			return nil, err
 		}
 		var changed armwire.KeyStore
-		err = o.ARM(ctx, http.MethodPatch, path(s), armwire.KeyStoreChange{Resources: stores.SplitResources(value)},
-			&changed)
+		err = o.ARM(ctx, http.MethodPatch, path(s), changeOf(given), &changed)
 		return []armwire.KeyStore{changed}, err
 	}, table)
+}
+
+// changeOf returns the change of a description to other values of some fields.
+func changeOf(given map[string]string) (change armwire.KeyStoreChange) {
+	own := map[string]**string{
+		"endpoint": &change.Endpoint, "loginEndpoint": &change.LoginEndpoint, "caFile": &change.CAFile,
+	}
+	for name, value := range given {
+		login, isLogin := strings.CutPrefix(name, "login.")
+		switch field := own[name]; {
+		case field != nil:
+			*field = &value
+		case isLogin:
+			if change.Login == nil {
+				change.Login = map[string]string{}
+			}
+			change.Login[login] = value
+		case name == stores.ResourcesField:
+			change.Resources = append([]string{}, stores.SplitResources(value)...)
+		}
+	}
+	return change
 }
 
 func remove() *cobra.Command {

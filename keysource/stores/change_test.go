@@ -1,0 +1,128 @@
+package stores_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/visage-face/visage"
+	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/stores"
+	"github.com/visage-face/visage/test/keystores"
+)
+
+// opened is a source over the key "faces" of a transit engine that one token logs in to, with the files of its store.
+type opened struct {
+	keysource.Source
+	set        *stores.Set
+	store      stores.Store
+	ca, secret string
+	log        *bytes.Buffer
+}
+
+func openTransit(t *testing.T, v *keystores.Vault) *opened {
+	t.Helper()
+	v.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
+	dir := t.TempDir()
+	o := &opened{ca: filepath.Join(dir, "ca.pem"), secret: filepath.Join(dir, "token"), log: &bytes.Buffer{}}
+	o.write(t, o.ca, v.CA)
+	o.write(t, o.secret, v.Root)
+	o.store = stores.Store{Address: "hashivault://" + v.Address + "/transit", CAFile: o.ca,
+		Resources: []string{stores.Everybody}, Login: stores.Login{Method: "token", SecretFile: o.secret}}
+	var err error
+	if o.set, err = stores.NewSet([]stores.Store{o.store}, slog.New(slog.NewTextHandler(o.log, nil)), nil); err != nil {
+		t.Fatal(err)
+	}
+	asker := func(visage.KeyRef, visage.PrincipalID) stores.Asker { return stores.Asker{Path: "/subscriptions/1"} }
+	assert := func(context.Context, visage.PrincipalID, string) (token string, _ time.Time, err error) { return }
+	key := visage.KeyRef{Vault: o.store.Address, Name: "faces"}
+	if o.Source, err = o.set.Connect(assert, asker).Open(key, "p"); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func (o *opened) write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (o *opened) describe(t *testing.T) error {
+	t.Helper()
+	_, err := o.Describe(t.Context(), keysource.Ref{})
+	return err
+}
+
+// TestAuthoritiesAreReadAgain: when the file with the authorities of a store's certificate changes, an open source goes
+// on with the new ones; what cannot be read leaves the former ones.
+func TestAuthoritiesAreReadAgain(t *testing.T) {
+	v := keystores.StartVault(t)
+	other := keystores.StartVault(t)
+	o := openTransit(t, v)
+	if err := o.describe(t); err != nil {
+		t.Fatal(err)
+	}
+	o.write(t, o.ca, "no certificate")
+	if err := o.describe(t); err != nil || !strings.Contains(o.log.String(), "were not read again") {
+		t.Errorf("with a file that has no certificate: %v, log %s", err, o.log)
+	}
+	o.write(t, o.ca, other.CA+"\n")
+	if err := o.describe(t); !errors.Is(err, keysource.ErrUnknown) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("with the authority of another server: %v", err)
+	}
+	o.write(t, o.ca, other.CA+v.CA)
+	if err := o.describe(t); err != nil {
+		t.Errorf("with both authorities: %v", err)
+	}
+}
+
+// TestChangedDescriptionIsUsed: a source that is open goes on with the login of a description that was changed, and a
+// change that cannot be used changes nothing.
+func TestChangedDescriptionIsUsed(t *testing.T) {
+	v := keystores.StartVault(t)
+	o := openTransit(t, v)
+	ours := func(audience string) bool { return audience == "ours" }
+	wrong := o.store
+	wrong.CAFile = filepath.Join(t.TempDir(), "missing")
+	federated := o.store
+	federated.Login = stores.Login{Method: "jwt", Audience: "ours"}
+	for name, bad := range map[string]stores.Store{"a missing file": wrong, "our own audience": federated} {
+		if o.set.CheckChange(bad, ours) == nil || o.set.Change(bad, ours) == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	if err := o.describe(t); err != nil {
+		t.Errorf("after changes that were refused: %v", err)
+	}
+	changed := o.store
+	changed.Login.SecretFile = filepath.Join(t.TempDir(), "next")
+	o.write(t, changed.Login.SecretFile, "not-a-token")
+	if err := o.set.CheckChange(changed, ours); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.describe(t); err != nil {
+		t.Errorf("after a change was checked: %v", err)
+	}
+	if err := o.set.Change(changed, ours); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.describe(t); err == nil {
+		t.Error("the former token is used")
+	}
+	o.write(t, changed.Login.SecretFile, v.Root)
+	o.write(t, o.secret, "revoked")
+	if err := o.set.Change(changed, ours); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.describe(t); err != nil {
+		t.Errorf("with the next token: %v", err)
+	}
+}
