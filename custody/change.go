@@ -86,6 +86,7 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "before")
 	}
+	begun := time.Now()
 	if err == nil {
 		err = repeat(ctx, func() error {
 			return steps[at].run(&attempt{c, sp, f, c.keySources(sp, f)}, keysource.WithTrace(ctx))
@@ -94,8 +95,8 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	if err == nil {
 		err = c.failPoint(string(f.Kind), f.Step, "after")
 	}
-	if err == nil && steps[at].asks {
-		c.applyEvent(ctx, sp, event{kind: stepAnswered, store: f.Opens})
+	if err == nil && steps[at].asks && len(f.After) > 0 {
+		c.applyEvent(ctx, sp, event{kind: stepAnswered, store: f.Opens, asked: begun})
 	}
 	if err != nil || at == len(steps)-1 {
 		return err

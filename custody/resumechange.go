@@ -12,8 +12,8 @@ import (
 )
 
 // resumeChange finishes or undoes a change that a start has found, or that beginChange has left. It waits while a key
-// does not answer. Every attempt asks the keys, which renews the resource's lease: no watch asks them during a change.
-// It returns early when the claim among processes is lost. The caller has claimed the space.
+// does not answer. It returns early when the claim among processes is lost. The caller has claimed the space, and has
+// the keys asked meanwhile: see askBeside.
 func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 	defer sp.release()
 	for failures := 0; ctx.Err() == nil; {
@@ -44,15 +44,12 @@ func (c *Custody) resumeChange(ctx context.Context, sp *space) {
 		wait := pollInterval
 		if !errors.Is(err, errNeedsUnlock) && !errors.Is(err, errClosedByOwner) {
 			c.log.WarnContext(ctx, "change of keys waits", "resource", sp.id.String(), "step", f.Step, "err", err)
-			switch {
-			case f.committed() && isKeyAnswer(err):
+			if f.committed() && isKeyAnswer(err) {
 				reply := answer{err: err, round: round}
 				if failed, ok := errors.AsType[*storeError](err); ok {
 					reply.store = storeOf(failed.of.Key.Unversioned(), f, sp.stores())
 				}
 				c.applyAnswer(ctx, sp, nil, reply)
-			default:
-				c.askDuringChange(ctx, sp, *n.Flow)
 			}
 			if classOf(err) == classUnknown {
 				wait = min(time.Second<<min(failures, 5), pollInterval)
@@ -121,33 +118,4 @@ func storeOf(uri string, f flow, present []storeKey) int {
 		return 0
 	}
 	return max(0, slices.IndexFunc(present, func(k storeKey) bool { return k.uri() == uri }))
-}
-
-// askDuringChange asks the keys of an open resource whose change fails for another reason, such as a full disk. No
-// watch asks them during a change, so without this a refusal would go unnoticed, and the lease would run out.
-func (c *Custody) askDuringChange(ctx context.Context, sp *space, f flow) {
-	keys, err := sp.bundle.Keys(ctx)
-	if err != nil {
-		return
-	}
-	present := sp.stores()
-	for _, s := range keys.Slots { // none is of a customer: the service's key needs no question
-		at := sp.stateNow()
-		if !s.Current || s.Role != sealed.Customer || at.DataLocked {
-			continue // the next attempt opens locked data, which asks the key
-		}
-		ask := func() (*changeSource, error) {
-			src := c.keySources(sp, &f)
-			src.skip = "" // the first key is asked however long it has been silent
-			return src, sp.bundle.Probe(ctx, s.Ref.URI, src)
-		}
-		src, err := ask()
-		if classOf(err) == classDenied && waitFor(ctx, confirmDelay) {
-			src, err = ask()
-		}
-		if ctx.Err() != nil || err != nil && !isKeyAnswer(err) {
-			continue
-		}
-		c.applyAnswer(ctx, sp, src, answer{err: err, round: at.Round, store: storeOf(s.Ref.URI, f, present)})
-	}
 }

@@ -100,6 +100,7 @@ func (c *Custody) startWork(ctx context.Context, work *sync.WaitGroup) {
 	for _, sp := range c.spaces {
 		if sp.claimFlow() {
 			work.Go(func() {
+				defer c.askBeside(ctx, sp)()
 				for c.claimedFlow(ctx, sp) {
 					if c.resumeChange(ctx, sp); !sp.claimFlow() {
 						return

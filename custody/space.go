@@ -18,6 +18,7 @@ type space struct {
 	id     sealed.SpaceID
 	bundle *sealed.Bundle
 	wake   chan struct{} // wakes the goroutine of its change
+	ask    chan struct{} // has the goroutine beside it ask the keys at once
 
 	// guarded by Custody.mu
 	watches  []*watch    // of its keys, the first one first; none during a change

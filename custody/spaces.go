@@ -15,7 +15,8 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 	if sp != nil {
 		return sp, nil
 	}
-	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), wake: make(chan struct{}, 1)}
+	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), wake: make(chan struct{}, 1),
+		ask: make(chan struct{}, 1)}
 	if err := sp.read(ctx); err != nil {
 		return nil, err
 	}

@@ -114,7 +114,7 @@ type event struct {
 	store       int              // whose key it is about, 0 the first: keyAnswered, stepAnswered, opened, openingFailed
 	round       uint64           // in which the key was asked: keyAnswered, openingFailed
 	lockCount   uint64           // state.LockCount when loading began: opened, openingFailed
-	asked       time.Time        // when loading began: opened
+	asked       time.Time        // when loading, or the step, began: opened, stepAnswered
 	expired     bool             // the key's expiry date has passed: opened
 	subject     string           // of a sentence about the key
 	notAsked    bool             // this instance has not asked the key, see notAsked; the class is unknown: keyAnswered
@@ -501,12 +501,21 @@ func (t *transition) onStepAnswered(e event) {
 	if t.DataLocked || !t.customerDecides() || e.store > 0 && t.Serving != e.store {
 		return
 	}
-	t.LastOK = t.now
+	t.LastOK = later(t.LastOK, e.asked) // the key may have been silent since
 	if e.store == 0 {
-		t.FirstOK, t.Heard = t.now, t.now
-		t.returnToFirst()
+		t.FirstOK, t.Heard = later(t.FirstOK, e.asked), later(t.Heard, e.asked)
+		if !t.firstSilent(t.now) {
+			t.returnToFirst()
+		}
 	}
 	t.renewUntilGrace()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // onLockRequested locks the data for the owner, first in memory and then on disk.
@@ -646,6 +655,7 @@ func (t *transition) onOpeningFailed(e event) {
 // onFinishedCustomer puts a customer's key in charge, or several.
 func (t *transition) onFinishedCustomer(e event) {
 	t.Holder, t.Change = byCustomer, noChange
+	t.Round++    // what the keys before are still asked says nothing any more
 	if !e.kept { // the stores have changed, and all are asked anew
 		if t.Serving > 0 { // it has taken the place of the first
 			t.Answer, t.Cause = t.Others[t.Serving-1].Answer, ""
@@ -668,6 +678,7 @@ func (t *transition) onFinishedCustomer(e event) {
 // onFinishedService puts the service's key in charge. Data that a refusal has locked meanwhile opens.
 func (t *transition) onFinishedService() {
 	t.Holder, t.Change, t.Opening = byService, noChange, false
+	t.Round++
 	t.Stores, t.Others, t.RefusedBy = 0, [MaxStores - 1]otherStore{}, noStore
 	t.returnToFirst()
 	if !t.DataLocked {

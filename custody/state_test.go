@@ -57,7 +57,7 @@ func allEvents() []event {
 	for _, kind := range []eventKind{stepAnswered, lockRequested, unlockRequested, unlocked, resourceDeleted,
 		resourceRecovered, changeBegun, changeCommitted, finishedCustomer, finishedService, changeUndone,
 		policyChanged, answersDiscarded} {
-		all = append(all, event{kind: kind, stores: 1})
+		all = append(all, event{kind: kind, stores: 1, asked: tableAsked})
 	}
 	return all
 }
@@ -282,7 +282,7 @@ func promises(s state, e event, p Policy, next state, effects []effect) (broken 
 		hold(yes || e.kind == stepAnswered || e.kind == opened || first || serves || earlier,
 			"the time of a yes without a yes")
 	}
-	if e.kind == opened && next.LastOK.After(s.LastOK) {
+	if (e.kind == opened || e.kind == stepAnswered) && next.LastOK.After(s.LastOK) {
 		hold(next.LastOK.Equal(e.asked), "the grace begins when the keys are loaded, and not when the key said yes")
 	}
 	if current && e.class == classUnknown && !s.LastOK.IsZero() {

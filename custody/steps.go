@@ -32,7 +32,7 @@ type step struct {
 	name string
 	run  func(*attempt, context.Context) error
 	undo func(*attempt, context.Context) error // of a step that was taken, or not; nil: nothing to undo
-	asks bool                                  // the step unwraps with the keys that open the data
+	asks bool                                  // the step unwraps with the keys that open the data, if a customer's do
 }
 
 // plan lists the steps of a change in the order in which they are taken. The step commit is the point of no return:
@@ -56,9 +56,9 @@ func (f flow) plan() plan {
 		{name: stepWrapped, run: (*attempt).wrap, undo: (*attempt).discard},
 		{name: stepIntended, run: (*attempt).intend},
 		{name: stepPending, run: func(*attempt, context.Context) error { return nil }},
-		{name: stepAcked, run: (*attempt).acknowledge},
-		{name: stepTurned, run: (*attempt).turn, asks: true},
-		{name: stepDestroyed, run: (*attempt).destroy, asks: true},
+		{name: stepAcked, run: (*attempt).acknowledge, asks: true},
+		{name: stepTurned, run: (*attempt).turn},
+		{name: stepDestroyed, run: (*attempt).destroy},
 		{name: stepDone, run: (*attempt).finish},
 	}, stepPending}
 }

@@ -158,6 +158,7 @@ func (c *Custody) Recheck(key visage.KeyRef) {
 			continue
 		}
 		wake(sp.wake) // a change may be waiting for this key
+		wake(sp.ask)
 		sp.mu.Lock()
 		sp.search = sp.search || slices.ContainsFunc(sp.storesLocked(), func(k storeKey) bool {
 			return c.sameKey(k.Key, key)
@@ -174,6 +175,7 @@ func (c *Custody) askNow(sp *space) {
 		w.searchNow()
 	}
 	wake(sp.wake)
+	wake(sp.ask)
 }
 
 // dependents returns the resources that depend on a watch. A watch without any is removed.

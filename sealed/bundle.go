@@ -121,9 +121,13 @@ func (b *Bundle) read(ctx context.Context) (keys.Doc, error) {
 }
 
 // SetNote keeps a note with the keys, if their sequence is still the given one; else ErrChanged. It works while the
-// space is locked.
+// space is locked, and while Turn rewrites pages. For other changes of the keys it waits as long as ctx.
 func (b *Bundle) SetNote(ctx context.Context, sequence uint64, note []byte) error {
-	defer b.sp.keyed()()
+	done, err := b.sp.keyedIn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return b.sp.store.bundles.SetNote(ctx, b.sp.id, sequence, note)
 }
 
@@ -208,25 +212,34 @@ func (b *Bundle) Discard(ctx context.Context, generation uint32) error {
 // It can be repeated after any error.
 func (b *Bundle) Turn(ctx context.Context, generation uint32, src keysource.Source) error {
 	sp := b.sp
-	sp.keying.Lock()
-	defer sp.keying.Unlock()
-	doc, err := b.read(ctx)
-	if err != nil {
+	sp.turning.Lock()
+	defer sp.turning.Unlock()
+	if err := b.turnUnlessTurning(ctx, generation, src); err != nil {
 		return fmt.Errorf("turn the keys of space %s: %w", sp.id, err)
 	}
-	if generation != doc.Current.Generation || !doc.Turning {
-		if _, err := sp.turn(ctx, generation, src); err != nil {
-			return fmt.Errorf("turn the keys of space %s: %w", sp.id, err)
-		}
-	}
-	if doc, err = b.read(ctx); err != nil || !doc.Turning {
+	// A large space takes minutes. Erasures go on meanwhile, and so do notes: a refusal of a key is one.
+	doc, err := b.read(ctx)
+	if err != nil || !doc.Turning {
 		return err
 	}
 	if err := sp.rewritePages(ctx); err != nil {
 		return fmt.Errorf("rewrite the key pages of space %s: %w", sp.id, err)
 	}
-	defer sp.store.root.Hold()()
+	defer sp.keyed()()
 	return sp.store.bundles.Turned(ctx, sp.id)
+}
+
+// turnUnlessTurning begins a turn to a generation, unless one has begun.
+func (b *Bundle) turnUnlessTurning(ctx context.Context, generation uint32, src keysource.Source) error {
+	sp := b.sp
+	sp.keying.Lock()
+	defer sp.keying.Unlock()
+	doc, err := b.read(ctx)
+	if err != nil || generation == doc.Current.Generation && doc.Turning {
+		return err
+	}
+	_, err = sp.turn(ctx, generation, src)
+	return err
 }
 
 // Retire ends every key but the current ones: their slots leave the bundle and their epoch keys are destroyed, so that

@@ -21,7 +21,7 @@ import (
 const drainTime = 2 * time.Second
 
 func newSpace(s *Store, id SpaceID) *Space {
-	sp := &Space{store: s, id: id, dirty: map[format.ID]bool{}}
+	sp := &Space{store: s, id: id, keying: make(keyLock, 1), dirty: map[format.ID]bool{}}
 	sp.writing = commit.NewQueue(commit.Config{
 		Env: s.env, Space: id, Engine: s.engine, Volumes: s.volumes,
 		// it holds accounts, keys and rights, whose changes must go on; what adds to it asks MayGrow

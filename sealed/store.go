@@ -140,7 +140,8 @@ type Space struct {
 	store *Store
 	id    SpaceID
 
-	keying  sync.Mutex    // held while keys are changed; taken before loading, writing and mu
+	turning sync.Mutex    // held while a Turn is under way; taken before keying
+	keying  keyLock       // held while keys are changed; taken before loading, writing and mu
 	loading sync.Mutex    // held while keys are opened; taken before mu
 	writing *commit.Queue // whose turn it is to write to it; its floor is taken before mu
 
@@ -162,6 +163,25 @@ type Space struct {
 
 	seenRoot tree.RootState // at the last look for what other processes left
 	surveyed bool           // dirty has what earlier and other processes left; see survey
+}
+
+// keyLock is a mutex for which a caller can wait as long as a context.
+type keyLock chan struct{}
+
+func (l keyLock) Lock()   { l <- struct{}{} }
+func (l keyLock) Unlock() { <-l }
+
+// lockIn is Lock, and gives up with the cause of an ended ctx.
+func (l keyLock) lockIn(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // openKeys are the keys of an open space, and who uses them. The space's mu guards it.

@@ -15,6 +15,18 @@ import (
 // keyed makes the caller the only one to change the space's keys, and holds the instance root, until done is called.
 func (sp *Space) keyed() (done func()) {
 	sp.keying.Lock()
+	return sp.keyedLocked()
+}
+
+// keyedIn is keyed for a caller that waits for others as long as ctx: they may wait for a vault or a key store.
+func (sp *Space) keyedIn(ctx context.Context) (done func(), err error) {
+	if err := sp.keying.lockIn(ctx); err != nil {
+		return nil, err
+	}
+	return sp.keyedLocked(), nil
+}
+
+func (sp *Space) keyedLocked() (done func()) {
 	release := sp.store.root.Hold()
 	return func() {
 		release()

@@ -2,13 +2,17 @@ package sealed_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/sourcetest"
@@ -279,4 +283,139 @@ func epochs(t *testing.T, cfg sealed.Config) (list []string) {
 		list = append(list, filepath.Base(f))
 	}
 	return list
+}
+
+// TestNotesAreStoredWhilePagesAreRewritten: a refusal of a key is noted, and must not wait for the pages of a large
+// space.
+func TestNotesAreStoredWhilePagesAreRewritten(t *testing.T) {
+	ctx := t.Context()
+	s, process := openPausable(t, shared(t))
+	put(t, create(t, s, spaceA), "a", note{"1", "one"})
+	b, vault := s.Bundle(spaceA), sourcetest.NewFake("customer")
+	generation, err := b.Wrap(ctx, vault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := 0
+	process.BeforeCommit(func() {
+		if commits++; commits != 2 { // the first one begins the turn, and the note's own is the third
+			return
+		}
+		keys, err := b.Keys(ctx)
+		if err != nil || !keys.Turning {
+			t.Errorf("keys while pages are rewritten: %+v, %v", keys, err)
+		}
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := b.SetNote(short, keys.Sequence, []byte("refused")); err != nil {
+			t.Errorf("a note while pages are rewritten: %v", err)
+		}
+	})
+	if err := errors.Join(b.Turn(ctx, generation, vault), b.Retire(ctx, vault)); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := b.Keys(ctx); err != nil || string(keys.Note) != "refused" || keys.Turning {
+		t.Errorf("after %d commits: %+v, %v", commits, keys, err)
+	}
+}
+
+// TestANoteWaitsAsLongAsItsContext: another change of the keys may wait for a vault.
+func TestANoteWaitsAsLongAsItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, config(t, "memory"))
+		create(t, s, spaceA)
+		b, vault := s.Bundle(spaceA), sourcetest.NewFake("customer")
+		keys, err := b.Keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, answer, wrapped := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			_, err := b.Wrap(t.Context(), slowSource{vault, sync.OnceFunc(func() { close(asked); <-answer })})
+			wrapped <- err
+		}()
+		<-asked
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.SetNote(ctx, keys.Sequence, []byte("late")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a note during another change: %v", err)
+		}
+		close(answer)
+		if err := <-wrapped; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// slowSource is a key whose store takes its time to wrap.
+type slowSource struct {
+	keysource.Source
+	wait func()
+}
+
+// Wrap implements keysource.Source.
+func (s slowSource) Wrap(ctx context.Context, inner []byte) ([]byte, keysource.Ref, error) {
+	s.wait()
+	return s.Source.Wrap(ctx, inner)
+}
+
+// TestErasuresGoOnWhilePagesAreRewritten erases records while every page is brought under other keys.
+func TestErasuresGoOnWhilePagesAreRewritten(t *testing.T) {
+	engines(t, func(t *testing.T, cfg sealed.Config) {
+		ctx := t.Context()
+		s := open(t, cfg)
+		s.SmallPages()
+		sp := create(t, s, spaceA)
+		want := map[string]string{}
+		var list []note
+		for i := range 300 {
+			list = append(list, note{fmt.Sprint(i), "x"})
+			want[fmt.Sprint(i)] = "x"
+		}
+		put(t, sp, "a", list...)
+		b := s.Bundle(spaceA)
+		stop := make(chan struct{})
+		var work sync.WaitGroup
+		work.Go(func() {
+			for i := range list {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := sp.Erase(ctx, func(tx sealed.Tx) error {
+					return notes.In("a").Delete(tx, fmt.Sprint(i))
+				}); err != nil {
+					t.Errorf("erase %d: %v", i, err)
+					return
+				}
+				delete(want, fmt.Sprint(i))
+			}
+		})
+		for range 3 {
+			generation, err := b.Wrap(ctx, nil)
+			if errors.Is(err, sealed.ErrChanged) { // an erasure was quicker
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(b.Turn(ctx, generation, nil), b.Retire(ctx, nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(stop)
+		work.Wait()
+		if got := all(t, sp, "a"); !maps.Equal(got, want) {
+			t.Errorf("%d records, want %d", len(got), len(want))
+		}
+		verifyClean(t, s)
+		b.Lock(errors.New("restart"))
+		if err := b.Load(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := all(t, sp, "a"); !maps.Equal(got, want) {
+			t.Errorf("after a restart: %d records, want %d", len(got), len(want))
+		}
+	})
 }
