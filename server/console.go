@@ -68,7 +68,7 @@ func (s *Server) SignInAddress(ctx context.Context, principal string) (string, e
 	if principal == "" {
 		principal = s.operator.ClientID // its object id too
 	}
-	address, _, err := s.directory(s.identities, s.operator).SignInAddress(ctx, principal, identity.SignIn)
+	address, _, err := s.directory(s.identities, s.Operator()).SignInAddress(ctx, principal, identity.SignIn)
 	return address, err
 }
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"time"
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/account"
@@ -126,7 +128,9 @@ func ensureOperator(ctx context.Context, l *layers, path string) (Operator, erro
 	identities, rec := l.identities, l.instance
 	on, err := ReadOperator(path)
 	if errors.Is(err, owned.ErrNotOwned) {
-		return Operator{}, fmt.Errorf("%w; or delete it, and the next start writes a new one with a new secret", err)
+		return Operator{}, fmt.Errorf("%w; or delete it, and the next start writes a new one. If others may have read "+
+			"its secret, run \"visage identity reset operator\" then, which gives the operator another at all servers "+
+			"over the store", err)
 	}
 	if err != nil {
 		on = Operator{} // any other fault of the file is repaired by writing it again
@@ -179,6 +183,62 @@ func ensureOperator(ctx context.Context, l *layers, path string) (Operator, erro
 	on.TenantID, on.SubscriptionID, on.ClientID, on.ResourceGroup = rec.TenantID, rec.SubscriptionID, rec.ClientID,
 		defaultGroup
 	return on, nil
+}
+
+// operatorEvery is how often a server looks whether the operator's secret was replaced.
+const operatorEvery = 2 * time.Second
+
+// keepOperator has operator.json follow the operator's secret until ctx ends: when the one in it was removed, such as
+// by "visage identity reset operator", the first server that finds that makes another, and the others take it over.
+func (s *Server) keepOperator(ctx context.Context, l *layers) error {
+	seen, pause := "", operatorEvery
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = operatorEvery
+		on := s.Operator()
+		if l.identities.HasSecret(on.ClientID, on.ClientSecret) {
+			continue
+		}
+		kept, err := l.sharedSecret(ctx)
+		if err == nil && kept != on.ClientSecret && kept != seen && !l.identities.HasSecret(on.ClientID, kept) {
+			seen = kept // another server has just made it, and this one hears of it by the next round
+			continue
+		}
+		if err == nil {
+			err = s.renewOperator(ctx, l, on)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("the operator's new secret is not in "+OperatorFile, "err", err)
+			pause = time.Minute
+		}
+	}
+}
+
+// renewOperator writes a secret that is the operator's into operator.json.
+func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator) error {
+	started, err := s.startAlone(ctx, l.store)
+	if err != nil {
+		return err
+	}
+	defer started()
+	path := filepath.Join(s.cfg.Dir, OperatorFile)
+	now, err := ensureOperator(ctx, l, path)
+	if err != nil {
+		return err
+	}
+	on.ClientSecret = now.ClientSecret
+	if err := writeOperator(path, on); err != nil {
+		return err
+	}
+	s.operatorMu.Lock()
+	s.operator.ClientSecret = on.ClientSecret
+	s.operatorMu.Unlock()
+	s.log.Info("the operator has another secret, which is in " + OperatorFile)
+	return nil
 }
 
 // writeOperator writes operator.json atomically.

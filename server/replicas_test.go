@@ -46,6 +46,46 @@ func soon(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// TestOperatorsSecretIsRenewed: when the operator's secrets were replaced, as "visage identity reset operator" does,
+// each server over the store has the same new one in its file, and neither the former one nor that which has stood in
+// is of use.
+func TestOperatorsSecretIsRenewed(t *testing.T) {
+	a, b := replicas(t)
+	former := a.Operator()
+	p, err := a.Directory().Principal(former.ClientID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, between, err := a.Directory().AddSecret(t.Context(), p.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, old := range p.Secrets {
+		if err := a.Directory().RemoveSecret(t.Context(), p.ID, old.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon(t, "the same new secret at both servers", func() bool {
+		one, two := a.Operator().ClientSecret, b.Operator().ClientSecret
+		return one == two && one != former.ClientSecret && a.Directory().HasSecret(p.ID, one) &&
+			b.Directory().HasSecret(p.ID, one)
+	})
+	for _, s := range []*officer{a, b} {
+		on, err := server.ReadOperator(filepath.Join(s.Dir(), server.OperatorFile))
+		if err != nil || on != s.Operator() {
+			t.Errorf("the file has %v of what the server has, %v", on == s.Operator(), err)
+		}
+		for _, void := range []string{former.ClientSecret, between} {
+			if s.Directory().HasSecret(p.ID, void) {
+				t.Error("a secret from before is of use")
+			}
+		}
+		if s.Token(t, managementPlane) == "" {
+			t.Error("no token with the new secret")
+		}
+	}
+}
+
 func TestReplicasHaveOneDirectory(t *testing.T) {
 	a, b := replicas(t)
 	ctx := t.Context()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,9 +68,10 @@ type Server struct {
 	face    atomic.Pointer[face.Service]     // likewise
 	metrics atomic.Pointer[metrics.Recorder] // likewise
 
-	// Set before ready is closed, and not changed afterwards.
+	// Set before ready is closed, and not changed afterwards, but for the operator's secret.
 	address    net.Addr
 	origin     visage.Origin
+	operatorMu sync.Mutex // guards the secret in operator
 	operator   Operator
 	accounts   *account.Accounts
 	identities *identity.Directory
@@ -106,7 +108,11 @@ func (s *Server) Endpoint() string { return s.origin.String() }
 func (s *Server) Addr() net.Addr { return s.address }
 
 // Operator is the content of operator.json. Call it after Ready.
-func (s *Server) Operator() Operator { return s.operator }
+func (s *Server) Operator() Operator {
+	s.operatorMu.Lock()
+	defer s.operatorMu.Unlock()
+	return s.operator
+}
 
 // Keys returns the keys of the resource with the given name. Call it after Ready.
 func (s *Server) Keys(ctx context.Context, name string) (account.Keys, error) {
@@ -261,6 +267,7 @@ func (s *Server) background(ctx context.Context, l *layers, failed chan<- error)
 		"face service": l.face.Run, "key vault": l.vaults.Run, "sealed store": l.store.Run,
 		"identities": l.identities.Run,
 		"accounts":   l.accounts.Run, "custody": l.custody.Run, "metrics": l.metrics.Run, "console": l.console.Run,
+		"operator":   func(ctx context.Context) error { return s.keepOperator(ctx, l) },
 		"key stores": l.keyStores.Run, "audit of migrations": func(ctx context.Context) error {
 			return s.auditLateMigrations(ctx, l)
 		},

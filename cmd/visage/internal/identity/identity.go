@@ -87,7 +87,7 @@ func remove() *cobra.Command {
 func reset() *cobra.Command {
 	days, keep := 0, false
 	c := command.New("reset NAME|ID", "Replace the secrets of an application by a new one. The secret is shown only "+
-		"this time.",
+		"this time; that of the operator is not shown, and each server writes it into its operator.json.",
 		"visage identity reset shop-app")
 	defineDays(c, &days)
 	c.Flags().BoolVar(&keep, "append", false, "keep the existing secrets")
@@ -96,6 +96,10 @@ func reset() *cobra.Command {
 		p, err := o.Principal(ctx, args[0])
 		if err != nil {
 			return nil, err
+		}
+		own := p.AppID == o.Operator.ClientID && !keep
+		if own {
+			days = 1 // it only stands in until a server has made another
 		}
 		var made armwire.CreatedPassword
 		err = o.ARM(ctx, http.MethodPost, path(p)+"/addPassword", armwire.PasswordRequest{Days: days}, &made)
@@ -112,6 +116,11 @@ func reset() *cobra.Command {
 			}
 		}
 		p, err = o.Principal(ctx, p.ObjectID)
+		if own {
+			o.Note("The former secret of the operator is void. The server makes another, and each server over the " +
+				"store has it in its operator.json in a few seconds.")
+			made.Text = ""
+		}
 		return []principal{{p, made.Text}}, err
 	}, table)
 }
