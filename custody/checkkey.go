@@ -20,9 +20,9 @@ const keyBits = 2048
 
 // checkKey refuses a key that must not wrap a resource's data key, in the order of the management contract §5.2, and
 // returns the key's version. The caller has checked that the resource may use the key's vault.
-func (c *Custody) checkKey(ctx context.Context, to binding) (version string, err error) {
+func (c *Custody) checkKey(ctx context.Context, sp *space, to binding) (version string, err error) {
 	e := newExamination(to)
-	c.examineKey(ctx, e)
+	c.examineKey(ctx, sp, e)
 	return e.version, e.failed
 }
 

@@ -66,7 +66,7 @@ func (c *Custody) Enable(
 			return Operation{}, err
 		}
 	}
-	version, err := c.checkKey(about(ctx, id), to)
+	version, err := c.checkKey(ctx, sp, to)
 	if err == nil {
 		err = c.failPoint("any", stepChecked, "after")
 	}

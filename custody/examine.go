@@ -241,7 +241,7 @@ func (c *Custody) Examine(
 	default:
 		e.meet(PresentKeyAnswers)
 		if as != "" {
-			c.examineKey(about(ctx, id), e)
+			c.examineKey(ctx, sp, e)
 		}
 	}
 	if ctx.Err() != nil {
@@ -286,7 +286,12 @@ func (c *Custody) examinePrincipal(ctx context.Context, sp *space, e *Examinatio
 
 // examineKey checks what is required of a key that is to wrap a resource's data key, in the order of the management
 // contract §5.2. The caller has checked that the resource may use the key's vault.
-func (c *Custody) examineKey(ctx context.Context, e *Examination) {
+func (c *Custody) examineKey(ctx context.Context, sp *space, e *Examination) {
+	ctx, err := about(ctx, sp)
+	if err != nil {
+		e.failed = err
+		return
+	}
 	src, err := c.cfg.Open(ctx, e.to.Key, e.to.As)
 	if err != nil {
 		e.noteAnswer("get", err)

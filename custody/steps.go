@@ -154,14 +154,14 @@ func (a *attempt) intend(ctx context.Context) error {
 	return a.record(ctx, a.flow.kind(), audit.Unknown, map[audit.Detail]string{audit.DetailStep: stepIntended})
 }
 
-// acknowledge has the new first key wrap and unwrap once more, on a new connection. The further keys are not asked: a
-// change that can no longer be undone must not wait for a key that decides nothing.
+// acknowledge has the new first key unwrap the probe of the new data key once more, on a new connection. The further
+// keys are not asked: a change that can no longer be undone must not wait for a key that decides nothing.
 func (a *attempt) acknowledge(ctx context.Context) error {
 	if len(a.src.after) == 0 {
 		return nil
 	}
-	_, err := roundTrip(about(ctx, a.sp.id), a.src.of(a.src.first()))
-	return err
+	uri := a.src.first()
+	return a.sp.bundle.ProbeNext(ctx, a.flow.Generation, uri, a.src.of(uri))
 }
 
 // turn seals every key page under the new data key and a new epoch.

@@ -40,7 +40,7 @@ func (c *Custody) AddStore(
 	if err := c.requirePresentKey(ctx, sp, stores[0].binding); err != nil {
 		return Operation{}, err
 	}
-	version, err := c.checkKey(about(ctx, id), to)
+	version, err := c.checkKey(ctx, sp, to)
 	if err == nil {
 		err = c.failPoint("any", stepChecked, "after")
 	}

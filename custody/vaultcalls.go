@@ -10,7 +10,6 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
-	"github.com/visage-face/visage/sealed"
 )
 
 // maxCalls limits how many calls to vaults are under way at once, so that a start with very many keys does not overload
@@ -100,10 +99,11 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// about returns a context for calls that try whether a key can protect a resource: its store may let the resource use
-// the key for nothing else.
-func about(ctx context.Context, id sealed.SpaceID) context.Context {
-	return keysource.WithLabel(ctx, keysource.Label{Resource: id})
+// about returns a context for calls that try whether a key can protect a resource, with the label of its next data key:
+// the policy of the key may demand it.
+func about(ctx context.Context, sp *space) (context.Context, error) {
+	label, err := sp.bundle.NextLabel(ctx)
+	return keysource.WithLabel(ctx, label), err
 }
 
 // roundTrip wraps a random secret and unwraps it again. verb is the operation that failed.

@@ -186,13 +186,31 @@ func (b *Bundle) RewrapSlot(ctx context.Context, uri string, src keysource.Sourc
 // Probe asks src for the probe of the current slot of a key, and compares it; an empty uri stands for the first slot.
 // keysource.ErrWrong: the source answered with something else. It neither reads nor changes whether the space is open.
 func (b *Bundle) Probe(ctx context.Context, uri string, src keysource.Source) error {
+	return b.probe(ctx, uri, src, func(doc keys.Doc) uint32 { return doc.Current.Generation })
+}
+
+// ProbeNext is Probe for a slot of a generation that Wrap has made, and that Turn may not have made current yet.
+func (b *Bundle) ProbeNext(ctx context.Context, generation uint32, uri string, src keysource.Source) error {
+	return b.probe(ctx, uri, src, func(keys.Doc) uint32 { return generation })
+}
+
+func (b *Bundle) probe(ctx context.Context, uri string, src keysource.Source, of func(keys.Doc) uint32) error {
 	s := b.sp.store
 	defer s.root.Hold()()
 	doc, err := s.bundles.Read(ctx, b.sp.id)
 	if err != nil {
 		return err
 	}
-	return s.bundles.Probe(ctx, b.sp.id, doc, uri, src)
+	return s.bundles.Probe(ctx, b.sp.id, doc, of(doc), uri, src)
+}
+
+// NextLabel returns the label of the data key that Wrap makes next: a key that is to wrap it can be tried with that.
+func (b *Bundle) NextLabel(ctx context.Context) (keysource.Label, error) {
+	doc, err := b.read(ctx)
+	if err != nil {
+		return keysource.Label{}, err
+	}
+	return b.sp.store.bundles.NextLabel(b.sp.id, doc), nil
 }
 
 // Discard takes out a generation that nothing was ever sealed under. The current one is refused, and so is one that a

@@ -43,10 +43,7 @@ func (b *Bundles) unwrap(
 func (b *Bundles) wrapNext(
 	ctx context.Context, id format.SpaceID, doc Doc, data []byte, to []keysource.Source,
 ) (generationDoc, error) {
-	g := generationDoc{Number: 1}
-	for _, old := range doc.Generations {
-		g.Number = max(g.Number, old.Number+1)
-	}
+	g := generationDoc{Number: doc.nextGeneration()}
 	g.Commitment = format.DataKeyCommitment(data, format.ID(id), g.Number)
 	slots, err := b.wrapSlots(ctx, id, g, 1, data, to)
 	if err != nil {
@@ -54,6 +51,24 @@ func (b *Bundles) wrapNext(
 	}
 	g.Slots = slots
 	return g, nil
+}
+
+// nextGeneration returns a number that no generation of the bundle has.
+func (d *Doc) nextGeneration() uint32 {
+	number := uint32(1)
+	for _, g := range d.Generations {
+		number = max(number, g.Number+1)
+	}
+	return number
+}
+
+// NextLabel returns the label of the data key that Wrap makes next for a bundle.
+func (b *Bundles) NextLabel(id format.SpaceID, doc Doc) keysource.Label {
+	return b.label(id, doc.nextGeneration())
+}
+
+func (b *Bundles) label(id format.SpaceID, generation uint32) keysource.Label {
+	return keysource.Label{Instance: b.root.Instance, Resource: id, Generation: uint64(generation)}
 }
 
 // wrapSlots makes a slot for every source, numbered from first on. No two may have the same key: the second would
@@ -110,9 +125,7 @@ func (b *Bundles) wrapSlot(
 // about returns a context for calls that are about the data key of a generation. What was wrapped stays bound to it in
 // stores that can hold that; the seal inside holds it everywhere.
 func (b *Bundles) about(ctx context.Context, id format.SpaceID, g generationDoc) context.Context {
-	return keysource.WithLabel(ctx, keysource.Label{
-		Instance: b.root.Instance, Resource: id, Generation: uint64(g.Number),
-	})
+	return keysource.WithLabel(ctx, b.label(id, g.Number))
 }
 
 func wrapAndCompare(ctx context.Context, src keysource.Source, want keysource.Ref, inner []byte) ([]byte, error) {
@@ -145,12 +158,14 @@ func probe(ctx context.Context, src keysource.Source, id format.SpaceID, g gener
 	return nil
 }
 
-// Probe asks src for the probe of the slot that a key has in the current generation of a bundle, and compares it. An
-// empty uri stands for the first slot of a customer.
-func (b *Bundles) Probe(ctx context.Context, id format.SpaceID, doc Doc, uri string, src keysource.Source) error {
+// Probe asks src for the probe of the slot that a key has in a generation of a bundle, and compares it. An empty uri
+// stands for the first slot of a customer.
+func (b *Bundles) Probe(
+	ctx context.Context, id format.SpaceID, doc Doc, generation uint32, uri string, src keysource.Source,
+) error {
 	for _, g := range doc.Generations {
 		for _, slot := range g.Slots {
-			if g.Number == doc.Current.Generation && slot.Role == Customer && (uri == "" || slot.URI == uri) {
+			if g.Number == generation && slot.Role == Customer && (uri == "" || slot.URI == uri) {
 				return probe(b.about(ctx, id, g), src, id, g, slot)
 			}
 		}
