@@ -147,16 +147,13 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 		why = "There is no face to train with: add faces first."
 	} else {
 		err = s.loadTrained(ctx, res, ref, c, st)
-		refusal, refused := errors.AsType[*visage.Refusal](err)
-		switch {
-		case err == nil:
-		case errors.Is(err, gallery.ErrDropped), ctx.Err() != nil, refused && refusal.RetryAfter > 0,
-			refused && refusal.Kind == visage.KeyRevoked:
+		if err != nil && ctx.Err() != nil {
 			return err
-		case refused:
-			why = refusal.Message
-		default:
-			why = "The faces could not be read. The operator of the service has been told."
+		}
+		if why = failure(err); err != nil && why == "" {
+			return err
+		}
+		if _, damaged := errors.AsType[*sealed.CorruptError](err); damaged {
 			s.log.Error("training failed", "resource", res.ID.String(), "err", err)
 		}
 	}
@@ -180,6 +177,21 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 		s.galleries.Retire(scope(res, side), st.Training.UpTo)
 	}
 	return nil
+}
+
+// failure returns why a training that ended with an error fails for good; empty: it is tried again. Only what a person
+// has to mend is for good: of an error that says nothing else, as when the database or another process is away, nobody
+// knows that it will last.
+func failure(err error) string {
+	refusal, refused := errors.AsType[*visage.Refusal](err)
+	_, damaged := errors.AsType[*sealed.CorruptError](err)
+	switch {
+	case damaged:
+		return "The faces could not be read. The operator of the service has been told."
+	case refused && refusal.RetryAfter == 0 && refusal.Kind != visage.KeyRevoked:
+		return refusal.Message
+	}
+	return ""
 }
 
 // loadTrained loads what a training will have searched, here or in parts.

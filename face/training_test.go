@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/face"
 	"github.com/visage-face/visage/gallery"
+	"github.com/visage-face/visage/sealed"
 )
 
 var trainedKinds = []face.Kind{face.LargeFaceList, face.PersonGroup, face.LargePersonGroup}
@@ -192,6 +194,65 @@ func TestATrainingOverTheMemoryBudgetFailsAndSaysSo(t *testing.T) {
 			t.Errorf("got %+v, want a failure that names the budget", got)
 		}
 	})
+}
+
+// failing is other processes that cannot search their parts for a while.
+type failing struct{ err error }
+
+func (f *failing) Count(string, int64) int { return 2 }
+
+func (f *failing) Search(context.Context, face.PartQuery) (face.PartFound, error) {
+	return face.PartFound{}, f.err
+}
+
+// away is the error of a database that cannot be used now.
+type away struct{}
+
+func (away) Error() string  { return "the database is away" }
+func (away) Outage() string { return "The database is away. Try again later." }
+
+// TestTrainingsOutlastOutages trains while something is away, which says nothing of the faces: the training goes on
+// later. What a person has to mend ends it.
+func TestTrainingsOutlastOutages(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		ends bool
+	}{
+		"the database is away":      {fmt.Errorf("load faces: %w", away{}), false},
+		"a connection was reset":    {syscall.ECONNRESET, false},
+		"a refusal that is for now": {&visage.Refusal{Kind: visage.Unavailable, RetryAfter: time.Second}, false},
+		"the key is refused":        {&visage.Refusal{Kind: visage.KeyRevoked, Message: "The key is refused."}, false},
+		"a refusal that stays":      {&visage.Refusal{Kind: visage.Unavailable, Message: "Too large."}, true},
+		"a face is damaged":         {fmt.Errorf("load faces: %w", &sealed.CorruptError{What: "record"}), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newServiceOn(t, newStore(t), 0)
+				defer r.run(t)()
+				group := r.create(t, face.PersonGroup, "g")
+				r.enrol(t, group, "Ann", "ann")
+				others := &failing{tt.err}
+				r.SearchIn(others)
+				r.train(t, group)
+				time.Sleep(5 * time.Minute)
+				got := must[face.Training](t)(r.Training(t.Context(), r.res, group))
+				if tt.ends {
+					if got.Status != face.Failed || got.Message == "" {
+						t.Errorf("got %+v, want a failure that says why", got)
+					}
+					return
+				}
+				if got.Status != face.Running {
+					t.Errorf("got %+v, want it to go on", got)
+				}
+				others.err = nil // it is back
+				time.Sleep(5 * time.Minute)
+				if got := must[face.Training](t)(r.Training(t.Context(), r.res, group)); got.Status != face.Succeeded {
+					t.Errorf("got %+v, want a success", got)
+				}
+			})
+		})
+	}
 }
 
 func TestGalleriesComeBackAfterEviction(t *testing.T) {
