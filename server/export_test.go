@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +16,10 @@ import (
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/audit"
 	"github.com/visage-face/visage/cluster/peer"
+	"github.com/visage-face/visage/cluster/scatter"
 	"github.com/visage-face/visage/custody"
+	"github.com/visage-face/visage/face"
+	"github.com/visage-face/visage/gallery"
 	"github.com/visage-face/visage/identity"
 	"github.com/visage-face/visage/keyvault"
 	"github.com/visage-face/visage/sealed"
@@ -35,6 +39,30 @@ func (s *Server) Identify(ctx context.Context, name string) (sealed.SpaceID, vis
 	path := instanceRecord{SubscriptionID: s.operator.SubscriptionID}.accountPath(a)
 	p, err := s.identities.EnsureManaged(ctx, s.operator.TenantID, path, identity.SystemAssigned)
 	return sealed.SpaceID(a.ID), visage.PrincipalID(p.ID), err
+}
+
+// RefusedForMemory searches a collection of so many bytes in partitions at a replica that is alone, and has one byte
+// for galleries.
+func RefusedForMemory(ctx context.Context, bytes int64) error {
+	authority, err := peer.NewAuthority(peer.Instance{1})
+	if err != nil {
+		return err
+	}
+	self, err := authority.Identity("r", 0)
+	if err != nil {
+		return err
+	}
+	alone := []scatter.Replica{{Name: "r", Address: "127.0.0.1:1", Budget: 1}}
+	p := &partitions{log: slog.New(slog.DiscardHandler)}
+	p.scatter, err = scatter.New(scatter.Config{
+		Self: self, Local: localParts{}, PartitionBytes: 1, Replicas: func() []scatter.Replica { return alone },
+	})
+	if err != nil {
+		return err
+	}
+	defer p.scatter.Close()
+	_, err = p.Search(ctx, face.PartQuery{Collection: "c", Part: gallery.Part{Count: p.Count("c", bytes)}})
+	return err
 }
 
 // VerifyAudit verifies the audit log while the server runs. Call it after Ready.

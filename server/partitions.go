@@ -172,6 +172,9 @@ func (p *partitions) Count(collection string, bytes int64) int {
 // busy, load it, or have just ended.
 const retryPartition = time.Second
 
+// retryMemory is when a search may be tried again that needs the memory of more replicas: one may be starting.
+const retryMemory = 5 * time.Second
+
 // Search implements face.Partitions.
 func (p *partitions) Search(ctx context.Context, q face.PartQuery) (face.PartFound, error) {
 	found, err := p.scatter.Search(ctx, remote.Query{
@@ -179,6 +182,7 @@ func (p *partitions) Search(ctx context.Context, q face.PartQuery) (face.PartFou
 		Stamp:     remote.Stamp{Bundle: q.Bundle, Changes: q.Changes}, Query: q.Query,
 	})
 	_, unavailable := errors.AsType[*remote.UnavailableError](err)
+	_, large := errors.AsType[*scatter.TooLargeError](err)
 	switch {
 	case err == nil:
 		return face.PartFound{
@@ -189,13 +193,17 @@ func (p *partitions) Search(ctx context.Context, q face.PartQuery) (face.PartFou
 	case unavailable:
 		p.log.Warn("a search in partitions had no answer", "err", err)
 		refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"The collection is searched by several replicas of the server, and those that have one part of it do not "+
-				"answer or are loading it. Try again later.")
+			"The collection is divided among several replicas, and no replica that holds one of its partitions "+
+				"answered; they may be loading it. Try again later.")
 		refusal.RetryAfter = retryPartition
 		return face.PartFound{}, refusal
-	case errors.Is(err, scatter.ErrTooLarge):
-		return face.PartFound{}, visage.Refuse(visage.Unavailable, "ServiceUnavailable",
-			"The collection cannot be searched on this server: %v.", err)
+	case large:
+		p.log.Warn("a collection exceeds the memory of the replicas", "err", err)
+		refusal := visage.Refuse(visage.Unavailable, "ServiceUnavailable",
+			"The collection cannot be searched at the moment: %v. Try again later; if that does not help, the "+
+				"operator can raise gallery-memory or add replicas.", err)
+		refusal.RetryAfter = retryMemory
+		return face.PartFound{}, refusal
 	}
 	return face.PartFound{}, err
 }

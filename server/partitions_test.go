@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api/armapi/armwire"
 	"github.com/visage-face/visage/server"
 	"github.com/visage-face/visage/server/servertest"
@@ -149,6 +150,16 @@ func TestServersSearchTogether(t *testing.T) {
 	rest := []*officer{all[0], all[1], all[3]}
 	for i := range 20 {
 		identify(rest, i+5)
+	}
+}
+
+// TestMissingMemoryIsForNow: a replica that is missing may come back, so the refusal says when to try again.
+func TestMissingMemoryIsForNow(t *testing.T) {
+	err := server.RefusedForMemory(t.Context(), 5<<20)
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	if !ok || refusal.Kind != visage.Unavailable || refusal.RetryAfter <= 0 ||
+		!strings.Contains(refusal.Message, "needs 5 MiB of memory") {
+		t.Errorf("got %+v", err)
 	}
 }
 

@@ -52,8 +52,18 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// ErrTooLarge says that a collection needs more memory than all replicas have together.
-var ErrTooLarge = errors.New("the collection exceeds the memory of all replicas")
+// TooLargeError says that a collection needs more memory than the replicas have together that are there now. With the
+// next one that comes, it may fit.
+type TooLargeError struct {
+	Needed, There int64 // bytes
+}
+
+// Error says how much memory is needed, and how much there is.
+func (e *TooLargeError) Error() string {
+	const mib = 1 << 20
+	return fmt.Sprintf("it needs %d MiB of memory, and the replicas that run now have %d MiB together",
+		(e.Needed+mib-1)/mib, e.There/mib)
+}
 
 // mostCuts bounds the collections whose cut is remembered. One that is forgotten is cut by its size alone.
 const mostCuts = 10_000
@@ -152,7 +162,7 @@ func (s *Scatter) Count(collection string, bytes int64) int {
 }
 
 // Search answers a query over all partitions of a collection, whose number q.Count is, or fails: see
-// remote.Client.Search. Further errors: one that wraps ErrTooLarge.
+// remote.Client.Search. Further errors: *TooLargeError.
 func (s *Scatter) Search(ctx context.Context, q remote.Query) (remote.Found, error) {
 	nodes, err := s.place(q.Collection, q.Count)
 	if err != nil {
@@ -224,7 +234,7 @@ func (s *Scatter) Placed() ([]Placed, error) {
 	for _, collection := range slices.Sorted(maps.Keys(s.cuts)) {
 		c := s.cuts[collection]
 		places, err := s.placeLocked(collection, c.count)
-		if err != nil && !errors.Is(err, ErrTooLarge) {
+		if _, large := errors.AsType[*TooLargeError](err); err != nil && !large {
 			return nil, err
 		}
 		all = append(all, Placed{collection, c.bytes, c.at, places})
@@ -235,7 +245,7 @@ func (s *Scatter) Placed() ([]Placed, error) {
 func (s *Scatter) placeLocked(collection string, count int) ([][]string, error) {
 	bytes := max(s.cuts[collection].bytes, 1)
 	if bytes > s.total {
-		return nil, fmt.Errorf("%w: it needs %d bytes, and they have %d", ErrTooLarge, bytes, s.total)
+		return nil, &TooLargeError{Needed: bytes, There: s.total}
 	}
 	key := placed{collection, count, int(min(int64(s.cfg.Copies), s.total/bytes))}
 	places, ok := s.places[key]

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -349,7 +350,9 @@ func TestMemoryLimitsCopies(t *testing.T) {
 		places, err := s.Place(collection, count)
 		switch {
 		case tt.copies == 0:
-			if !errors.Is(err, scatter.ErrTooLarge) {
+			large, ok := errors.AsType[*scatter.TooLargeError](err)
+			if !ok || large.Needed != tt.bytes || large.There != 2<<20 ||
+				!strings.Contains(err.Error(), "needs 3 MiB") || !strings.Contains(err.Error(), "have 2 MiB") {
 				t.Errorf("%d bytes: %v", tt.bytes, err)
 			}
 		case err != nil || len(places[0]) != tt.copies:
