@@ -41,7 +41,8 @@ const maxCalls = 64
 
 // Config says which helper is run.
 type Config struct {
-	// Kind names what the helper opens, for example "pkcs11", and Settings configures it. They hold no secrets.
+	// Kind names what the helper opens, for example "pkcs11", and Settings configures it. They hold no secrets but
+	// those in Hidden.
 	Kind     string
 	Settings json.RawMessage
 	// Confinement is what the helper may reach.
@@ -50,6 +51,10 @@ type Config struct {
 	// as "pin". They may be replaced at any time, which no right to a file survives. A line that the helper writes
 	// with a line of one of them in it, of 16 bytes or more or the first one, is not logged.
 	Files map[string]string
+	// Hidden are other texts that may be secrets of a vendor, such as the parameters of a library. Lines that the
+	// helper writes with a part of them or of a variable of its environment in it, of 6 bytes or more, are not logged
+	// either.
+	Hidden []string
 	// Command is the program, by its absolute path, and its arguments. Default: this program and Argument.
 	Command []string
 	// Log gets what the helper writes to its standard error, and its starts and ends. Required.

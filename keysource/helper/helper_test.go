@@ -571,8 +571,20 @@ func TestErrors(t *testing.T) {
 	if err := os.WriteFile(pem, []byte(private), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, said := start(t, helper.Config{Files: map[string]string{"pin": pin, "key": pem}})
+	p, said := start(t, helper.Config{
+		Files:  map[string]string{"pin": pin, "key": pem},
+		Hidden: []string{`configdir='sql:/secret place' password="c4n4ry-one" level=debug`},
+		Confinement: helper.Confinement{Environment: map[string]string{
+			"VENDOR_PASSWORD": "c4n4ry-two", "VENDOR_OPTIONS": "user=crypto;pass=c4n4ry=three", "LEVEL": "1",
+			"VENDOR_KEY": "YzRuNHJ5LWZvdXI=="}},
+	})
 	ask(t, p, "say the library is old")
+	ask(t, p, "say configdir and level 1 of debug")
+	for _, secret := range []string{"one", "two", "=three"} {
+		ask(t, p, "say connecting with c4n4ry"+strings.Replace("-"+secret, "-=", "=", 1)+" now")
+	}
+	ask(t, p, "say no such place: sql:/secret")
+	ask(t, p, "say key YzRuNHJ5LWZvdXI== refused")
 	ask(t, p, "say the key is MIGHAgEAMBMGByqGSM49AgEGCCqGSM49")
 	ask(t, p, "say PIN is 4711-secret")
 	ask(t, p, "say "+strings.Repeat("x", 1<<10-4)+"4711-secret") // which is cut in the middle
@@ -584,7 +596,8 @@ func TestErrors(t *testing.T) {
 	got := said.String()
 	for text, n := range map[string]int{
 		"the library is old": 1, "4711": 0, "MIGHAg": 0,
-		"a line with a secret": 3, "line=more": 195, "further lines": 1,
+		"c4n4ry": 0, "sql:": 0, "configdir and level 1": 1,
+		"a line with a secret": 8, "line=more": 189, "YzRuNHJ5": 0, "further lines": 1,
 	} {
 		if strings.Count(got, text) != n {
 			t.Errorf("the log says %q %d times, want %d", text, strings.Count(got, text), n)

@@ -170,7 +170,8 @@ func (l *life) command(socket *os.File) *exec.Cmd {
 		cmd.Env = append(cmd.Env, "GODEBUG="+mode)
 	}
 	cmd.ExtraFiles = []*os.File{socket}
-	cmd.Stderr = &lines{log: cfg.Log, kind: cfg.Kind, secrets: slices.Collect(maps.Values(cfg.Files))}
+	cmd.Stderr = &lines{log: cfg.Log, kind: cfg.Kind, secrets: slices.Collect(maps.Values(cfg.Files)),
+		hidden: partsOf(slices.AppendSeq(slices.Clone(cfg.Hidden), maps.Values(cfg.Confinement.Environment)))}
 	cmd.WaitDelay = endLimit
 	cmd.SysProcAttr = attributes()
 	return cmd

@@ -3,7 +3,9 @@ package helper
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
+	"unicode"
 )
 
 // maxLine bounds a line of the log, and maxLines those of one life of a helper. A secret of up to maxSecret bytes is
@@ -19,6 +21,7 @@ type lines struct {
 	log     *slog.Logger
 	kind    string
 	secrets []string // files
+	hidden  []string // texts
 
 	rest   []byte // of a line
 	over   bool   // the line is longer than rest
@@ -60,6 +63,9 @@ func (l *lines) write() {
 
 // secret reports whether a line holds a secret.
 func (l *lines) secret(line string) bool {
+	if slices.ContainsFunc(l.hidden, func(part string) bool { return strings.Contains(line, part) }) {
+		return true
+	}
 	for _, path := range l.secrets {
 		raw, err := readFile(path)
 		if err != nil {
@@ -72,6 +78,29 @@ func (l *lines) secret(line string) bool {
 		}
 	}
 	return false
+}
+
+// minHidden is the length from which a part of a text counts that may be secret: shorter ones, such as 1 or debug, are
+// in many lines.
+const minHidden = 6
+
+// partsOf returns the parts of texts that may be secret: the words in them, without quotes, and what follows an equals
+// sign in a word, which may also be the end of a secret in base64.
+func partsOf(texts []string) []string {
+	var all []string
+	for _, text := range texts {
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool {
+			return unicode.IsSpace(r) || strings.ContainsRune("'\";,", r)
+		}) {
+			_, value, _ := strings.Cut(word, "=")
+			for _, part := range []string{word, value} {
+				if len(part) >= minHidden {
+					all = append(all, part)
+				}
+			}
+		}
+	}
+	return all
 }
 
 // minSecret is the length from which a line of a secret file counts, other than the first: a private key in PEM has

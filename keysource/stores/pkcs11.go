@@ -59,7 +59,8 @@ func tokenHelper(s Store) (helper.Config, error) {
 	})
 	return helper.Config{
 		Kind: pkcs11.Scheme, Settings: settings, Confinement: confinement,
-		Files: map[string]string{pkcs11.PIN: s.Login.SecretFile},
+		Files:  map[string]string{pkcs11.PIN: s.Login.SecretFile},
+		Hidden: []string{s.Helper.Parameters},
 	}, err
 }
 
