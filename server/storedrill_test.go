@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,6 +29,12 @@ func TestRehearsalInAStore(t *testing.T) {
 			`path "transit/decrypt/KEY" { capabilities = ["update"] }\n' | vault policy write visage-transit.KEY -`
 		named = "the key whose Name is visage-WHO-KEY"
 	)
+	relabel := func(to, from string) string {
+		const command = "p11tool --provider MODULE --login --set-label %s " +
+			"'pkcs11:token=Keys%%20of%%20tests;object=%s;type=%s'"
+		return fmt.Sprintf(command, to, from, "secret-key") + "\n# or, if it is an RSA key:\n" +
+			fmt.Sprintf(command, to, from, "private")
+	}
 	for name, c := range map[string]struct {
 		store      func(*testing.T) customerStore
 		take, give string
@@ -44,10 +51,7 @@ func TestRehearsalInAStore(t *testing.T) {
 				"gcloud kms keys remove" + binding + "cloudkms.cryptoKeyDecrypter" + member,
 			"gcloud kms keys add" + binding + "cloudkms.cryptoKeyEncrypterDecrypter" + member},
 		"token": {func(t *testing.T) customerStore { return &hsm{HSM: keystores.StartSoftHSM(t)} },
-			"p11tool --provider MODULE --login --set-label revoked " +
-				"'pkcs11:token=Keys%20of%20tests;object=visage-WHO-KEY'",
-			"p11tool --provider MODULE --login --set-label visage-WHO-KEY " +
-				"'pkcs11:token=Keys%20of%20tests;object=revoked'"},
+			relabel("revoked-visage-WHO-KEY", "visage-WHO-KEY"), relabel("visage-WHO-KEY", "revoked-visage-WHO-KEY")},
 		"KMIP": {func(t *testing.T) customerStore { return keyManager{keystores.StartKMIP(t)} },
 			"take the right to Get Attributes, Encrypt and Decrypt with " + named +
 				" from the certificate of the service",

@@ -57,9 +57,12 @@ func TestRevocations(t *testing.T) {
 		binding = " vip --keyring faces --location europe-west3 --project bank-keys --role roles/cloudkms."
 		member  = " --member principal://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/pool/" +
 			"subject/PRINCIPAL"
-		addr   = "export VAULT_ADDR=https://vault.example:8200"
-		azure  = "az keyvault key set-attributes --vault-name contoso --name faces"
-		policy = `printf 'path "transit/keys/vip" { capabilities = ["read"] }\n` +
+		addr    = "export VAULT_ADDR=https://vault.example:8200"
+		azure   = "az keyvault key set-attributes --vault-name contoso --name faces"
+		relabel = "p11tool --provider MODULE --login --set-label "
+		token   = "'pkcs11:token=Customer%20keys;object="
+		orRSA   = "# or, if it is an RSA key:"
+		policy  = `printf 'path "transit/keys/vip" { capabilities = ["read"] }\n` +
 			`path "transit/encrypt/vip" { capabilities = ["update"] }\n` +
 			`path "transit/decrypt/vip" { capabilities = ["update"] }\n' | vault policy write visage-transit.vip -`
 	)
@@ -83,10 +86,13 @@ func TestRevocations(t *testing.T) {
 			[]string{azure + " --enabled true"}},
 		{"https://contoso.vault.azure.net", "faces", "0a1b", []string{azure + " --version 0a1b --enabled false"},
 			[]string{azure + " --version 0a1b --enabled true"}},
-		{"pkcs11:token=Customer%20keys", "it%27s", "", []string{"p11tool --provider MODULE --login " +
-			"--set-label revoked 'pkcs11:token=Customer%20keys;object=visage-PRINCIPAL-it%27s'"},
-			[]string{"p11tool --provider MODULE --login " +
-				`--set-label 'visage-PRINCIPAL-it'\''s' 'pkcs11:token=Customer%20keys;object=revoked'`}},
+		{"pkcs11:token=Customer%20keys", "it%27s", "", []string{
+			relabel + `'revoked-visage-PRINCIPAL-it'\''s' ` + token + `visage-PRINCIPAL-it%27s;type=secret-key'`, orRSA,
+			relabel + `'revoked-visage-PRINCIPAL-it'\''s' ` + token + `visage-PRINCIPAL-it%27s;type=private'`},
+			[]string{
+				relabel + `'visage-PRINCIPAL-it'\''s' ` + token + `revoked-visage-PRINCIPAL-it%27s;type=secret-key'`,
+				orRSA,
+				relabel + `'visage-PRINCIPAL-it'\''s' ` + token + `revoked-visage-PRINCIPAL-it%27s;type=private'`}},
 		{"kmip://kms.example.org", "faces", "", []string{"take the right to Get Attributes, Encrypt and Decrypt with " +
 			"the key whose Name is visage-PRINCIPAL-faces from the certificate of the service"},
 			[]string{"give the certificate of the service the right back to Get Attributes, Encrypt and Decrypt with " +

@@ -71,18 +71,21 @@ func AzureRevocation(key visage.KeyRef) Revocation {
 	return Revocation{[]string{strings.Replace(give[0], "--enabled true", "--enabled false", 1)}, give}
 }
 
-// tokenRevocation changes the label of the key, for GnuTLS. MODULE is the library of the token on the customer's
-// machine.
+// tokenRevocation changes the label of the key, for GnuTLS, to one that no other key gets: what gives it back must find
+// this key alone. MODULE is the library of the token on the customer's machine.
 func tokenRevocation(s Store, key visage.KeyRef, c Customer) Revocation {
 	object, err := s.Login.object(pkcs11.Label(key.Name), c.Principal)
 	if err != nil {
 		return Revocation{} // the identity is off
 	}
-	const gone = "revoked"
+	gone := "revoked-" + object
 	relabel := func(from, to string) []string {
-		return []string{fmt.Sprintf("p11tool --provider MODULE --login --set-label %s %s", quote(to),
-			quote(fmt.Sprintf("pkcs11:token=%s;object=%s", escape(cmp.Or(pkcs11.TokenLabel(s.Address), "LABEL")),
-				escape(from))))}
+		command := func(class string) string {
+			return fmt.Sprintf("p11tool --provider MODULE --login --set-label %s %s", quote(to),
+				quote(fmt.Sprintf("pkcs11:token=%s;object=%s;type=%s",
+					escape(cmp.Or(pkcs11.TokenLabel(s.Address), "LABEL")), escape(from), class)))
+		}
+		return []string{command("secret-key"), "# or, if it is an RSA key:", command("private")}
 	}
 	return Revocation{relabel(object, gone), relabel(gone, object)}
 }
