@@ -13,7 +13,8 @@ import (
 )
 
 // The times of polls. A refusal locks within pollInterval × 1.2 + callTimeout + confirmDelay + callTimeout +
-// newestTimeout + noteTimeout + 2 s of draining: 58 s at worst, and 40 s if the vault and the disk answer at once.
+// newestTimeout + noteTimeout + 2 s of draining: 58 s at worst, and 40 s if the vault and the disk answer at once. The
+// interval is between two questions, so that what follows from an answer is within it, however slow the vault is.
 const (
 	pollInterval = 30 * time.Second // ± 20 %
 	confirmDelay = 2 * time.Second  // between a refusal and the question that confirms it
@@ -45,25 +46,26 @@ func (c *Custody) startPoll(ctx context.Context, work *sync.WaitGroup, w *watch)
 	asked := w.asked
 	w.asking, w.asked = true, false
 	work.Go(func() {
-		wait, more := c.poll(ctx, w, asked)
+		next, more := c.poll(ctx, w, asked)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		w.asking = false
 		if w.asked {
-			wait = 0
+			next = time.Now()
 		}
 		if more && ctx.Err() == nil {
-			w.timer.Reset(wait)
+			w.timer.Reset(time.Until(next))
 		}
 	})
 }
 
-// poll asks the key of a watch and applies the answer to all resources that depend on it. It returns after what time to
-// poll again, and whether.
-func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Duration, more bool) {
+// poll asks the key of a watch and applies the answer to all resources that depend on it. It returns when to poll
+// again, and whether.
+func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (next time.Time, more bool) {
+	begun := time.Now()
 	all := c.dependents(w)
 	if len(all) == 0 {
-		return 0, false
+		return begun, false
 	}
 	rounds := make([]uint64, len(all))
 	for i, sp := range all {
@@ -72,10 +74,10 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	asking := keysource.WithTrace(ctx)
 	err, valid := c.askKey(asking, w, all, asked)
 	if ctx.Err() != nil {
-		return 0, false // an ended context is no answer
+		return begun, false // an ended context is no answer
 	}
 	if !valid {
-		return 0, true
+		return begun, true
 	}
 	class := classOf(err)
 	switch class {
@@ -88,9 +90,12 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	case classUnknown:
 		w.failures++
 	}
-	wait = jitter(pollInterval)
+	next = begun.Add(jitter(pollInterval))
 	if class == classUnknown {
-		wait = min(jitter(time.Second<<min(w.failures-1, 5)), pollInterval)
+		again := time.Now().Add(jitter(time.Second << min(w.failures-1, 5)))
+		if again.Before(next) {
+			next = again
+		}
 	}
 	if class == classOK && w.expired {
 		class = classExpired
@@ -102,7 +107,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 		reply.newest = c.newestVersion(ctx, w)
 	}
 	c.mu.Lock()
-	w.next = time.Now().Add(wait)
+	w.next = next
 	c.mu.Unlock()
 	var work sync.WaitGroup
 	for i, sp := range all {
@@ -119,7 +124,7 @@ func (c *Custody) poll(ctx context.Context, w *watch, asked bool) (wait time.Dur
 	if err == nil && w.key.follow {
 		c.beginFollow(ctx, w, all)
 	}
-	return wait, true
+	return next, true
 }
 
 // reportPoll tells Config.Polled of an answer.

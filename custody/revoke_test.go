@@ -81,6 +81,42 @@ func TestRevocationTime(t *testing.T) {
 	}
 }
 
+// TestSlowAnswersDelayNoQuestion checks that a vault which takes its time to answer and to describe a key is asked as
+// often as another one: a refusal must not wait for what follows from the answer before.
+func TestSlowAnswersDelayNoQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const longest = 36 * time.Second // between two polls
+		r := newStoreAndVaults(t, memory())
+		r.run()
+		key := r.first().add("k1")
+		r.enabled(spaceA, visage.KeyRef{Vault: key.Vault, Name: key.Name})
+		time.Sleep(time.Minute)
+		var mu sync.Mutex
+		var asked time.Time
+		var most time.Duration
+		r.first().set(func(v *vault) {
+			slow := func() { time.Sleep(4900 * time.Millisecond) }
+			v.onCall = func(verb string) {
+				if verb == "unwrapKey" {
+					mu.Lock()
+					defer mu.Unlock()
+					if !asked.IsZero() {
+						most = max(most, time.Since(asked))
+					}
+					asked = time.Now()
+				}
+			}
+			v.onReply, v.onRead = func(string) { slow() }, slow
+		})
+		time.Sleep(2 * time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
+		if most == 0 || most > longest {
+			t.Errorf("%v between two questions", most)
+		}
+	})
+}
+
 // TestRecheck asks a key at once that is reported as changed, and locks at once if it refuses.
 func TestRecheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
