@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"strings"
 
+	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/api"
 	"github.com/visage-face/visage/api/vaultapi"
 	"github.com/visage-face/visage/keyvault"
@@ -31,7 +33,8 @@ func (l *layers) knownTenant(name string) string {
 	return l.instance.TenantID
 }
 
-// hasHost reports whether a subdomain of the domain belongs to a Face resource or a vault.
+// hasHost reports whether a subdomain of the domain belongs to a Face resource or a vault. While the store cannot say,
+// every name could: then clients get a certificate for it, and 503 as the answer.
 func (l *layers) hasHost(label string) bool {
 	vault, found := strings.CutSuffix(label, "."+vaultLabel)
 	if !found {
@@ -39,7 +42,8 @@ func (l *layers) hasHost(label string) bool {
 		return found
 	}
 	_, err := l.vaults.Vault(context.Background(), vault)
-	return err == nil
+	refusal, refused := errors.AsType[*visage.Refusal](err)
+	return err == nil || !refused || refusal.Kind == visage.Unavailable
 }
 
 // vaultScope is the management path of the vault called name, as the audit log has it.

@@ -120,6 +120,15 @@ func TestVolumeOfKeysFails(t *testing.T) {
 		}
 		return said
 	}
+	a.vaultFor("safe")
+	a.resourceUnder("turned")
+	turn := func(at *site) answer { // which needs an epoch key of its own
+		key := must(at.vault(t.Context(), "safe", "POST", "/keys/turned/rotate", nil))
+		if key.status != http.StatusOK {
+			return key
+		}
+		return must(at.manage(t.Context(), http.MethodPatch, turnedPath, useVersion(keyVersion(key))))
+	}
 	same := func(when string) {
 		t.Helper()
 		for _, at := range []*site{a, b} {
@@ -161,7 +170,8 @@ func TestVolumeOfKeysFails(t *testing.T) {
 			t.Fatalf("%s: %v", f.name, err)
 		}
 		for _, at := range []*site{a, b} {
-			t.Logf("%s: deleted: %d, added: %d", f.name, remove(at).status, add(at).status)
+			t.Logf("%s: deleted: %d, added: %d, keys changed: %d", f.name, remove(at).status, add(at).status,
+				turn(at).status)
 		}
 		if err := f.end(); err != nil {
 			t.Fatalf("%s: %v", f.name, err)

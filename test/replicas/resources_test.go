@@ -232,13 +232,17 @@ func (w *workload) rotates(ctx context.Context, id int) {
 
 // turn has the resource use a version of its key.
 func (w *workload) turn(ctx context.Context, at *client, version string) {
-	a, ok := w.manageAt(ctx, at, http.MethodPatch, turnedPath, `{"properties":{"encryption":{`+
-		`"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"https://safe.`+vaultDomain+
-		`/","keyName":"turned","keyVersion":"`+version+`"}}}}`)
+	a, ok := w.manageAt(ctx, at, http.MethodPatch, turnedPath, useVersion(version))
 	if ok && a.status != http.StatusOK && a.status != http.StatusAccepted &&
 		a.status != http.StatusConflict { // another change is under way
 		w.history.say("the change to version %s of the key: %s", version, a)
 	}
+}
+
+// useVersion is the request to use a version of the key.
+func useVersion(version string) string {
+	return `{"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{` +
+		`"keyVaultUri":"https://safe.` + vaultDomain + `/","keyName":"turned","keyVersion":"` + version + `"}}}}`
 }
 
 // usesTurned asks for the data of the resource whose key is rotated, which nobody locks.

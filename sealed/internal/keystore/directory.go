@@ -276,6 +276,26 @@ func (d *Directory) Tidy(_ context.Context, space format.ID) (err error) {
 // errNoVolume says that the mark of a place is not there any more, and so its keys are not.
 var errNoVolume = errors.New("the mark of the epoch keys is not there: is their volume mounted?")
 
+// FullError says that the volume of the keys has no room for a further one. It is a visage.Shortage.
+type FullError struct {
+	Place string // its name
+	Err   error
+}
+
+// Error says which place it is, and what the system said.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("the volume of the epoch keys at %s is full: %v", e.Place, e.Err)
+}
+
+// Unwrap returns what the system said.
+func (e *FullError) Unwrap() error { return e.Err }
+
+// Shortage is the sentence for a caller.
+func (e *FullError) Shortage() string {
+	return "The volume of the service's epoch keys is full. Nothing was changed. Have the operator free space on the " +
+		"volume or enlarge it."
+}
+
 // tell makes an error, or a result, of a directory that is not the one that was opened an outage, and so errors of its
 // volume other than that it is full.
 func (d *Directory) tell(err *error) {
@@ -289,7 +309,11 @@ func (d *Directory) tell(err *error) {
 		}
 	}
 	system, ok := errors.AsType[syscall.Errno](*err)
-	if ok && !durable.IsFull(*err) && !errors.Is(system, fs.ErrNotExist) && !errors.Is(system, fs.ErrExist) {
+	switch {
+	case !ok, errors.Is(system, fs.ErrNotExist), errors.Is(system, fs.ErrExist):
+	case durable.IsFull(*err):
+		*err = &FullError{d.name, *err}
+	default:
 		*err = &OutageError{d.name, *err}
 	}
 }
