@@ -571,6 +571,20 @@ type Process struct {
 	loses  bool          // the answers to commits
 }
 
+// OpenWithClock opens a store with a shared memory engine whose server has a clock.
+func OpenWithClock(ctx context.Context, cfg Config, now func() time.Time) (*Store, error) {
+	return openOver(ctx, cfg, clockedEngine{NewProcess(cfg).Engine, now}, "")
+}
+
+// clockedEngine is an engine whose server has a clock.
+type clockedEngine struct {
+	*memory.Engine
+	now func() time.Time
+}
+
+// Now implements engine.Clock.
+func (e clockedEngine) Now(context.Context) (time.Time, error) { return e.now(), nil }
+
 // ErrAnswer is of a commit whose answer was lost.
 var ErrAnswer = errors.New("the answer to a commit was lost")
 
