@@ -439,10 +439,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.checkPartitions(bad)
 	if c.GalleryBytes < minGalleryBytes {
-		bad("gallery-memory", "must be at least 1 MiB; got %d bytes", c.GalleryBytes)
+		bad("gallery-memory", "must be at least %s; got %s", sizeText(minGalleryBytes), sizeText(c.GalleryBytes))
 	}
 	if c.DiskReserve != 0 && c.DiskReserve < minDiskReserve {
-		bad("disk-reserve", "must be at least 4 MiB; got %d bytes", c.DiskReserve)
+		bad("disk-reserve", "must be at least %s; got %s", sizeText(minDiskReserve), sizeText(c.DiskReserve))
 	}
 	if c.StopDelay < 0 || c.StopDelay > maxStopDelay {
 		bad("stop-delay", "must be between 0 and %v; got %v", maxStopDelay, c.StopDelay)
@@ -486,4 +486,20 @@ func setDefault[T comparable](field *T, value T) {
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// sizeText writes a number of bytes as a setting takes it, if one can.
+func sizeText(n int64) string {
+	for _, unit := range []struct {
+		name  string
+		shift int
+	}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if whole := n >> unit.shift; whole > 0 && whole<<unit.shift == n {
+			return fmt.Sprint(whole, unit.name)
+		}
+	}
+	if n == 1 {
+		return "1 byte"
+	}
+	return fmt.Sprintf("%d bytes", n)
 }

@@ -243,8 +243,8 @@ const (
 // checkPartitions checks the settings of searches with other replicas.
 func (c *Config) checkPartitions(bad func(setting, format string, args ...any)) {
 	if c.PartitionBytes < minPartitionBytes || c.PartitionBytes > c.GalleryBytes {
-		bad("partition-memory", "must be at least 1 KiB, and at most gallery-memory, which is %d bytes; got %d bytes",
-			c.GalleryBytes, c.PartitionBytes)
+		bad("partition-memory", "must be at least %s, and at most gallery-memory, which is %s; got %s",
+			sizeText(minPartitionBytes), sizeText(c.GalleryBytes), sizeText(c.PartitionBytes))
 	}
 	if c.PartitionCopies < 1 || c.PartitionCopies > maxCopies {
 		bad("partition-copies", "must be between 1 and %d; got %d", maxCopies, c.PartitionCopies)

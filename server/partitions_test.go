@@ -175,8 +175,8 @@ func TestSettingsOfPartitionsAreChecked(t *testing.T) {
 		{server.Config{PeerListen: ":1", PeerAddress: "x:0"}, "peer-address: must be host:port"},
 		{server.Config{PeerListen: ":1", PeerAddress: "x"}, "peer-address: must be host:port"},
 		{server.Config{PeerAddress: "x:1"}, "peer-address: peer-address and peer-listen go together"},
-		{server.Config{PartitionBytes: 1}, "partition-memory: must be at least 1 KiB"},
-		{server.Config{PartitionBytes: 2 << 30}, "at most gallery-memory, which is 1073741824 bytes"},
+		{server.Config{PartitionBytes: 1}, "partition-memory: must be at least 1KiB, and at most gallery-memory, which is 1GiB; got 1 byte"},
+		{server.Config{PartitionBytes: 2 << 30}, "at most gallery-memory, which is 1GiB; got 2GiB"},
 		{server.Config{PartitionCopies: 17}, "partition-copies: must be between 1 and 16"},
 		{server.Config{PartitionCopies: -1}, "partition-copies: must be between 1 and 16"},
 	} {

@@ -45,6 +45,34 @@ func TestDocumentsNameCommands(t *testing.T) {
 	}
 }
 
+// TestREADMEListsEveryCommand wants each command of "visage help" in the table of README.md.
+func TestREADMEListsEveryCommand(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(b), "\n| command | purpose |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	if !found {
+		t.Fatal("README.md has no table of commands")
+	}
+	listed := map[string]bool{}
+	for row := range strings.Lines(table) {
+		cell, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " | ")
+		for _, code := range span.FindAllString(cell, -1) {
+			words := strings.Fields(strings.TrimPrefix(strings.Trim(code, "`"), "visage "))
+			if len(words) > 0 {
+				listed[words[0]] = true
+			}
+		}
+	}
+	for _, c := range program().Commands() {
+		if c.IsAvailableCommand() && !c.IsAdditionalHelpTopicCommand() && !listed[c.Name()] {
+			t.Errorf("the table of commands in README.md does not list visage %s", c.Name())
+		}
+	}
+}
+
 // documents are the documents of the source tree, the change log left out: it tells of older versions as well.
 func documents(t *testing.T) []string {
 	t.Helper()

@@ -3,15 +3,14 @@
 package replicas_test
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // buildNext builds this test, which is a replica too, as if it were of the next version, with another format of the
@@ -107,18 +106,34 @@ func TestReplicasAreUpgraded(t *testing.T) {
 	t.Logf("%d faces acknowledged, %d stored", len(users.added), len(stored))
 }
 
-// hasMetric reports whether a replica's metrics have a line.
-func hasMetric(t *testing.T, r *replica, line string) bool {
+// metrics returns the page of a replica's metrics; a page that cannot be read fails the test.
+func metrics(t *testing.T, r *replica) string {
 	t.Helper()
 	c, err := r.client()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.http.CloseIdleConnections()
-	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
-	defer stop()
-	a, err := c.send(ctx, "GET", origin+"/metrics", "Accept", "text/plain", nil)
-	return err == nil && strings.Contains(string(a.body), "\n"+line+"\n")
+	return string(must(c.send(t.Context(), "GET", origin+"/metrics", "Accept", "text/plain", nil)).want(t, 200).body)
+}
+
+// hasMetric reports whether a replica's metrics have a line.
+func hasMetric(t *testing.T, r *replica, line string) bool {
+	t.Helper()
+	return strings.Contains(metrics(t, r), "\n"+line+"\n")
+}
+
+// metric returns the value of a series of a replica's metrics, which must be there.
+func metric(t *testing.T, r *replica, series string) float64 {
+	t.Helper()
+	page := metrics(t, r)
+	_, rest, found := strings.Cut(page, "\n"+series+" ")
+	text, _, _ := strings.Cut(rest, "\n")
+	value, err := strconv.ParseFloat(text, 64)
+	if !found || err != nil {
+		t.Fatalf("replica %s has no value of %s in\n%s", r.name, series, page)
+	}
+	return value
 }
 
 func wantMetric(t *testing.T, r *replica, line string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -152,6 +153,30 @@ func TestEverySettingHasThreePlaces(t *testing.T) {
 			_, err := given(t, s.name+": "+value+"\n", nil)
 			wantNone(t, s.name, err)
 		})
+	}
+}
+
+// leastSize is the least value of a setting, as the text about its allowed values names it.
+var leastSize = regexp.MustCompile(`at least ([0-9]+[A-Za-z]+)`)
+
+// TestTheLeastSizesAreAllowed wants a size that the text about a setting names as allowed to be.
+func TestTheLeastSizesAreAllowed(t *testing.T) {
+	sizes := 0
+	for _, s := range table {
+		if !strings.HasPrefix(s.allowed, "a size") {
+			continue
+		}
+		sizes++
+		least := leastSize.FindStringSubmatch(s.allowed)
+		if least == nil {
+			t.Errorf("%s: %q names no least size", s.name, s.allowed)
+			continue
+		}
+		_, err := given(t, "", nil, "--"+s.name+"="+least[1])
+		wantNone(t, s.name, err)
+	}
+	if sizes < 3 {
+		t.Errorf("found %d settings that are sizes", sizes)
 	}
 }
 

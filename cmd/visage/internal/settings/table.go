@@ -470,7 +470,7 @@ func size(field func(*Settings) *int64) func(*Settings, string) error {
 		for _, unit := range []struct {
 			name  string
 			shift int
-		}{{"GiB", 30}, {"MiB", 20}} {
+		}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
 			digits, found := strings.CutSuffix(v, unit.name)
 			if !found {
 				continue
