@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -206,6 +207,19 @@ func (r *replica) start() error {
 		return err
 	}
 	r.listen = strings.TrimPrefix(r.op.Listen, "https://")
+	return nil
+}
+
+// sealKeys makes the folder of keys read-only for this replica alone, until it ends.
+func (r *replica) sealKeys() error {
+	inside := []string{"--mount", "--target", strconv.Itoa(r.cmd.Process.Pid)}
+	if os.Getuid() != 0 {
+		inside = append(inside, "--user", "--preserve-credentials")
+	}
+	command := append(inside, "mount", "-o", "remount,bind,ro", r.keys())
+	if out, err := exec.Command("nsenter", command...).CombinedOutput(); err != nil {
+		return fmt.Errorf("make the keys of replica %s read-only: %w: %s", r.name, err, out)
+	}
 	return nil
 }
 
