@@ -73,7 +73,7 @@ var remedies = map[string]string{
 	"KeyStoreExists":       "Change the description of the store that is there.",
 	"KeyStoreFromSettings": "Change or remove it in the settings, and restart the service.",
 	"KeyStoreNotFound":     "List the key stores, and use an id from there.",
-	"KeyStoreNotUsable":    "Mend it, and save the description again or restart the service.",
+	"KeyStoreNotUsable":    "Mend it: the service tries the store again within a minute.",
 
 	"AccessRequestNotFound":               "List the access requests, and use a name from there.",
 	"AccountAlreadyExists":                "Choose another name.",

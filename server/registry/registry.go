@@ -76,6 +76,14 @@ type Registry struct {
 	added  map[string]*added
 	latest map[string]record // the newest value of stored
 	ready  bool              // Admit has been called
+	// unusable are the stores of the settings that cannot be used, by address
+	unusable map[string]unusable
+}
+
+// unusable is a store of the settings that cannot be used.
+type unusable struct {
+	store stores.Store
+	fault string
 }
 
 // added is a store that was added while the service ran.
@@ -107,7 +115,7 @@ type Entry struct {
 	Store  stores.Store
 	Origin Origin
 	Added  time.Time // zero for those of the settings
-	// Fault says why an added store cannot be used at present, as a sentence without its full stop; empty: it can.
+	// Fault says why a store cannot be used at present, as a sentence without its full stop; empty: it can.
 	Fault string
 	// Unnamed says that the store cannot tell resources apart, and that its description does not list those that may
 	// use it: only keys that are in use already can be used.
@@ -122,16 +130,22 @@ func IDOf(address string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Open reads the list. The stores of the settings can be used then, the others after Admit.
+// Open reads the list. The stores of the settings can be used then, the others after Admit. A mistake in a description
+// of the settings is an error; a store whose files cannot be used is shown with its fault, since others can do without
+// it.
 func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	set, err := stores.NewSet(cfg.Settings, cfg.Logger, cfg.Memory)
+	set, err := stores.NewSet(nil, cfg.Logger, cfg.Memory)
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{cfg: cfg, set: set, added: map[string]*added{}, tries: set.Connect(cfg.Assert, cfg.Asker)}
+	r := &Registry{cfg: cfg, set: set, added: map[string]*added{}, tries: set.Connect(cfg.Assert, cfg.Asker),
+		unusable: map[string]unusable{}}
+	if err := r.addSettings(); err != nil {
+		return nil, err
+	}
 	r.stored = follow.New(follow.Config[map[string]record]{Store: cfg.Store, Name: "key stores", Read: readAll,
 		Swapped: r.adopt, Logger: cfg.Logger})
 	if err := r.stored.Load(ctx); err != nil {
@@ -144,6 +158,31 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 		r.warnUnnamed(s)
 	}
 	return r, nil
+}
+
+// addSettings adds the stores of the settings.
+func (r *Registry) addSettings() error {
+	for _, s := range r.cfg.Settings {
+		if err := s.Check(); err != nil {
+			return err
+		}
+		address, err := stores.AddressOf(s.Address)
+		if err != nil {
+			return err
+		}
+		_, before := r.unusable[address]
+		if before || r.set.Require(visage.KeyRef{Vault: address}) == nil {
+			return fmt.Errorf("the key store %s is configured twice", address)
+		}
+		if _, err := r.set.Add(s, nil); err != nil {
+			s.Address = address
+			r.set.Reserve(s)
+			r.unusable[address] = unusable{s, err.Error()}
+			r.cfg.Logger.Error("a key store of the settings cannot be used: resources with a key in it go on within "+
+				"their grace only; it is tried again", "store", address, "every", retryEvery, "err", err)
+		}
+	}
+	return nil
 }
 
 // isUnnamed reports whether a description does not say which resources may use a store, though it must.
@@ -171,8 +210,39 @@ func readAll(from sealed.Reader) (map[string]record, error) {
 
 // Run follows the additions and removals of other processes that share the store, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
+	var retrying sync.WaitGroup
+	retrying.Go(func() { r.retry(ctx) })
 	follow.Run(ctx, r.cfg.Logger, r.stored)
+	retrying.Wait()
 	return nil
+}
+
+// retryEvery is how often a store that cannot be used is tried again: a file that it lacks may be there now.
+const retryEvery = 30 * time.Second
+
+// retry brings stores into use that can be used now, until ctx ends.
+func (r *Registry) retry(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryEvery):
+		}
+		r.mu.Lock()
+		for address, u := range r.unusable {
+			if _, err := r.set.Add(u.store, r.own); err == nil {
+				delete(r.unusable, address)
+				r.cfg.Logger.Info("a key store can be used now", "store", address)
+			}
+		}
+		for address, a := range r.added {
+			if a.fault != "" && r.use(a.Store) == nil {
+				a.fault = ""
+				r.cfg.Logger.Info("a key store can be used now", "store", address)
+			}
+		}
+		r.mu.Unlock()
+	}
 }
 
 // adopt brings what is used to what is stored.
@@ -193,7 +263,7 @@ func (r *Registry) adoptLocked() {
 			if a.fault == "" {
 				r.set.Remove(address)
 			} else { // at its address in the set is none, or that of the settings
-				r.set.Release(address)
+				r.releaseLocked(address)
 			}
 			delete(r.added, address)
 		}
@@ -213,7 +283,7 @@ func (r *Registry) changeLocked(a *added, rec record) {
 	before := a.Store
 	a.record = rec
 	if a.fault != "" { // at its address in the set is none, or that of the settings
-		r.set.Release(rec.Store.Address)
+		r.releaseLocked(rec.Store.Address)
 		*a = *r.admitLocked(rec)
 		return
 	}
@@ -228,6 +298,14 @@ func (r *Registry) changeLocked(a *added, rec record) {
 	if err != nil {
 		r.set.Remove(rec.Store.Address)
 		r.faultLocked(a, err)
+	}
+}
+
+// releaseLocked ends the reservation of an added store, and leaves that of the settings at its address. mu is held.
+func (r *Registry) releaseLocked(address string) {
+	r.set.Release(address)
+	if u, of := r.unusable[address]; of {
+		r.set.Reserve(u.store)
 	}
 }
 
@@ -267,15 +345,20 @@ func (r *Registry) admitLocked(rec record) *added {
 
 // faultLocked notes that an added store cannot be used. mu is held.
 func (r *Registry) faultLocked(a *added, err error) {
-	r.set.Reserve(a.Store)
+	if _, ofSettings := r.unusable[a.Store.Address]; !ofSettings {
+		r.set.Reserve(a.Store)
+	}
 	a.fault = err.Error()
 	r.cfg.Logger.Warn("a key store that was added cannot be used: resources with a key in it go on within their "+
 		"grace only", "store", a.Store.Address, "err", err)
 }
 
-// use brings a store into use.
+// use brings an added store into use. mu is held.
 func (r *Registry) use(s stores.Store) error {
 	err := s.FilesIn(r.cfg.Files)
+	if _, ofSettings := r.unusable[s.Address]; ofSettings {
+		err = fmt.Errorf("the key store %s is configured twice", s.Address)
+	}
 	if err == nil {
 		_, err = r.set.Add(s, r.own)
 	}
@@ -295,6 +378,9 @@ func (r *Registry) All() []Entry {
 		if a := r.added[s.Address]; a == nil || a.fault != "" {
 			all[s.Address] = Entry{ID: IDOf(s.Address), Store: s, Origin: FromSettings}
 		}
+	}
+	for address, u := range r.unusable {
+		all[address] = Entry{ID: IDOf(address), Store: u.store, Origin: FromSettings, Fault: u.fault}
 	}
 	for address, e := range all {
 		e.Last, _ = r.cfg.Calls.Last(address)
@@ -643,7 +729,7 @@ func (r *Registry) Try(ctx context.Context, by visage.Caller, id string, trial T
 func (r *Registry) try(ctx context.Context, e Entry, trial Trial) (stores.Trial, error) {
 	if e.Fault != "" {
 		return stores.Trial{}, visage.Refuse(visage.Conflict, "KeyStoreNotUsable", "The key store %s cannot be used: "+
-			"%s. Mend that, then change its description or restart the service.", e.Store.Address, e.Fault)
+			"%s. Mend that: the service tries the store again within a minute.", e.Store.Address, e.Fault)
 	}
 	key := visage.KeyRef{Vault: e.Store.Address}
 	var as visage.PrincipalID

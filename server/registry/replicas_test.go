@@ -349,6 +349,63 @@ func changeReachesOthers(t *testing.T, authority []byte) {
 	}
 }
 
+// TestStoreOfTheSettingsWithoutItsFile: a store of the settings whose file is missing keeps no server from starting,
+// and is used when the file is there. A mistake in a description stays an error.
+func TestStoreOfTheSettingsWithoutItsFile(t *testing.T) {
+	authority := certificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := startTwo(t, "memory:"+t.Name())
+		ca := filepath.Join(t.TempDir(), "ca.pem")
+		lacking := stores.Store{Address: "hashivault://one.example/transit", CAFile: ca,
+			Login: stores.Login{Method: "jwt"}}
+		whole := stores.Store{Address: "hashivault://two.example/transit", Login: stores.Login{Method: "jwt"}}
+		r.b.settings = []stores.Store{lacking, whole}
+		r.b.open(t)
+		if err := r.b.list.Admit(func(string) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		of := func(s stores.Store) visage.KeyRef { return visage.KeyRef{Vault: s.Address, Name: "faces"} }
+		set, id := r.b.list.Set(), registry.IDOf(lacking.Address)
+		if err := set.Require(of(whole)); err != nil {
+			t.Errorf("the other store: %v", err)
+		}
+		if err := set.Require(of(lacking)); codeOf(err) != "KeyStoreNotUsable" || !set.Describes(of(lacking)) {
+			t.Errorf("the store without its file: %v", err)
+		}
+		if e, err := r.b.list.Find(id); err != nil || e.Origin != registry.FromSettings ||
+			!strings.Contains(e.Fault, "no such file") {
+			t.Errorf("in the list: %+v, %v", e, err)
+		}
+		if _, err := r.b.list.Add(t.Context(), visage.Caller{}, lacking); codeOf(err) != "KeyStoreExists" {
+			t.Errorf("added as well: %v", err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.b.list.Run(ctx) }()
+		if err := os.WriteFile(ca, authority, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if e, err := r.b.list.Find(id); err != nil || e.Fault != "" || set.Require(of(lacking)) != nil {
+			t.Errorf("with its file: %+v, %v", e, err)
+		}
+		end()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for name, bad := range map[string][]stores.Store{
+			"twice": {whole, whole}, "no login": {{Address: whole.Address}},
+			"twice without its file": {{Address: whole.Address, CAFile: ca + "x", Login: whole.Login}, whole},
+		} {
+			_, err := registry.Open(t.Context(), registry.Config{Store: r.b.store, Settings: bad, Audit: unheard{},
+				Calls: registry.NewCalls()})
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+	})
+}
+
 // TestStoreThatCannotBeUsedIsRemoved: nothing of a store that could not be used stays after its removal.
 func TestStoreThatCannotBeUsedIsRemoved(t *testing.T) {
 	r := startTwo(t, "memory:"+t.Name())

@@ -25,7 +25,7 @@ type KeyStore struct {
 	Address string `json:"address"`
 	Origin  string `json:"origin"`            // settings or operator
 	Added   string `json:"addedAt,omitempty"` // by an operator
-	// Fault says why the store cannot be used since the start of the service.
+	// Fault says why the store cannot be used at present.
 	Fault string `json:"fault,omitempty"`
 	// Warning says that the description does not name the resources that may use the store, though it must.
 	Warning string `json:"warning,omitempty"`
