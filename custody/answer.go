@@ -131,18 +131,27 @@ func (c *Custody) applyRefusal(ctx context.Context, sp *space, e event) (load *e
 	if at := sp.stateNow().RefusedBy; at != next.RefusedBy { // an unlock has begun another round meanwhile
 		c.noteRefusal(ctx, sp, next.RefusedBy, at)
 	}
+	c.publish(ctx, sp) // after the lock, which must not wait for it
 	return load
 }
 
 // noteRefusal stores whose refusal locks the data, in the place of the known one. A disk that hangs does not keep the
-// data open for long.
+// data open for long, nor does a database whose commit goes on when ctx has ended.
 func (c *Custody) noteRefusal(ctx context.Context, sp *space, stored, by refusal) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
-	defer cancel()
-	err := c.updateNote(ctx, sp, func(n *note) { n.setRefusedBy(stored, by, c.shared) })
-	if err != nil && !errors.Is(err, sealed.ErrNoSpace) {
-		c.log.ErrorContext(ctx, "refusal of a resource's key not stored", "resource", sp.id.String(), "err", err)
+	noted := make(chan struct{})
+	c.background.Go(func() {
+		defer close(noted)
+		err := c.storeAndAdopt(ctx, sp, func(n *note) { n.setRefusedBy(stored, by, c.shared) })
+		if err != nil && !errors.Is(err, sealed.ErrNoSpace) {
+			c.log.ErrorContext(ctx, "refusal of a resource's key not stored", "resource", sp.id.String(), "err", err)
+		}
+	})
+	select {
+	case <-noted:
+	case <-ctx.Done():
 	}
+	cancel()
 }
 
 // confirmOpening loads keys again after a refusal, later and on new connections.

@@ -198,14 +198,22 @@ func (c *Custody) logChange(ctx context.Context, sp *space, r effect) {
 
 // updateNote changes the note, which is durable when updateNote returns nil. fn may run more than once.
 func (c *Custody) updateNote(ctx context.Context, sp *space, fn func(*note)) error {
+	if err := c.storeAndAdopt(ctx, sp, fn); err != nil {
+		return err
+	}
+	c.publish(ctx, sp)
+	return nil
+}
+
+// storeAndAdopt is updateNote without telling other processes, which takes another transaction.
+func (c *Custody) storeAndAdopt(ctx context.Context, sp *space, fn func(*note)) error {
 	n, keys, err := sp.storeNote(ctx, fn)
 	if err != nil {
 		return err
 	}
 	sp.mu.Lock()
+	defer sp.mu.Unlock()
 	sp.adoptNoteLocked(n, keys)
-	sp.mu.Unlock()
-	c.publish(ctx, sp)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package custody_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -363,5 +364,42 @@ func TestAnOutageOfOneProcessIsItsOwn(t *testing.T) {
 		if err := a.read(spaceA); err != nil {
 			t.Errorf("read under the service's key, without a vault: %v", err)
 		}
+	})
+}
+
+// TestARefusalWaitsForNoPublication has another transaction keep the record that tells other processes of a change: of
+// several keys, it is stored who has refused before the data is locked, and told afterwards.
+func TestARefusalWaitsForNoPublication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		a.underBoth()
+		b.within(soon, "the keys", in(custody.Active))
+		kept, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		keep := sync.OnceFunc(func() { close(kept) })
+		go func() {
+			ctx := context.WithoutCancel(t.Context())
+			ended <- a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
+				err := items.In("kept").Put(tx, "item", item{"item", secretly})
+				keep()
+				<-goOn
+				return err
+			})
+		}()
+		<-kept
+		a.first().refuses()
+		refused := time.Now()
+		err := a.read(spaceA)
+		for ; err == nil && time.Since(refused) < 5*time.Minute; err = a.read(spaceA) {
+			time.Sleep(500 * time.Millisecond)
+		}
+		if took := time.Since(refused); err == nil || took > promised {
+			t.Errorf("%v after the refusal, reading returns %v", took, err)
+		}
+		close(goOn)
+		if err := <-ended; err != nil {
+			t.Logf("the other transaction: %v", err)
+		}
+		b.later("the lock", in(custody.Revoked))
+		a.later("the lock", in(custody.Revoked))
 	})
 }
