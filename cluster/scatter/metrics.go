@@ -50,8 +50,8 @@ func newMetrics(s *Scatter) metrics {
 			func(s remote.Stats) uint64 { return s.Hedges }),
 		count("visage_partition_failures_total", "Requests for a partition that had no answer.",
 			func(s remote.Stats) uint64 { return s.Failures }),
-		count("visage_partition_lies_total", "Answers for a partition that were none to their request.",
-			func(s remote.Stats) uint64 { return s.Lies }),
+		count("visage_partition_invalid_answers_total", "Answers for a partition that did not match their request.",
+			func(s remote.Stats) uint64 { return s.Invalid }),
 	}
 	return m
 }

@@ -42,7 +42,7 @@ type Client struct {
 
 // clientStats counts what a client did.
 type clientStats struct {
-	requests, hedges, failures, lies atomic.Uint64
+	requests, hedges, failures, invalid atomic.Uint64
 }
 
 // Stats is what a client did since it was made.
@@ -50,7 +50,7 @@ type Stats struct {
 	Requests uint64 // to replicas, this one among them
 	Hedges   uint64 // of these, because another one was slow
 	Failures uint64 // of these, without an answer
-	Lies     uint64 // of these, with an answer that was none to the request
+	Invalid  uint64 // of these, with an answer that did not match the request
 }
 
 // NewClient checks cfg and makes a Client.
@@ -115,7 +115,7 @@ func (c *Client) Close() {
 func (c *Client) Stats() Stats {
 	return Stats{
 		Requests: c.stats.requests.Load(), Hedges: c.stats.hedges.Load(), Failures: c.stats.failures.Load(),
-		Lies: c.stats.lies.Load(),
+		Invalid: c.stats.invalid.Load(),
 	}
 }
 
@@ -339,12 +339,12 @@ func (c *Client) attempt(ctx context.Context, q Query, node string) (Found, erro
 	}
 	if peer, err := c.cfg.Self.Peer(resp.TLS); err != nil || peer != node {
 		connections.CloseIdleConnections() // a connection outlives the certificate it was made with
-		return Found{}, fmt.Errorf("answered by %q: %w", peer, errors.Join(err, errLie))
+		return Found{}, fmt.Errorf("answered by %q: %w", peer, errors.Join(err, errInvalidAnswer))
 	}
 	most := mostAnswerBytes(&q)
 	if resp.ContentLength > int64(most) {
-		c.stats.lies.Add(1)
-		return Found{}, fmt.Errorf("%w: %d bytes, more than %d", errLie, resp.ContentLength, most)
+		c.stats.invalid.Add(1)
+		return Found{}, fmt.Errorf("%w: %d bytes, more than %d", errInvalidAnswer, resp.ContentLength, most)
 	}
 	raw, err := readAll(resp.Body, int(resp.ContentLength), most)
 	if err != nil {
@@ -352,7 +352,7 @@ func (c *Client) attempt(ctx context.Context, q Query, node string) (Found, erro
 	}
 	a, err := decodeAnswer(raw)
 	if err != nil {
-		c.stats.lies.Add(1)
+		c.stats.invalid.Add(1)
 		return Found{}, err
 	}
 	return c.checked(&a, &to)
@@ -361,7 +361,7 @@ func (c *Client) attempt(ctx context.Context, q Query, node string) (Found, erro
 // checked returns what an answer found, unless it is none to the request.
 func (c *Client) checked(a *answer, to *ask) (Found, error) {
 	if err := a.check(to); err != nil {
-		c.stats.lies.Add(1)
+		c.stats.invalid.Add(1)
 		return Found{}, err
 	}
 	return a.found, nil

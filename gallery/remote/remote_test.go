@@ -405,9 +405,9 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestLies: an answer that is none to the request counts as none: with another replica the search has its answer, and
-// without one it has none.
-func TestLies(t *testing.T) {
+// TestInvalidAnswers: an answer that does not match the request counts as none: with another replica the search has its
+// answer, and without one it has none.
+func TestInvalidAnswers(t *testing.T) {
 	faces := crowd(3000, 5)
 	whole := fill(t, faces)
 	rnd := rand.New(rand.NewPCG(8, 9))
@@ -498,7 +498,7 @@ func TestLies(t *testing.T) {
 					t.Errorf("with an honest replica: %v", err)
 				}
 			}
-			if client.Stats().Lies == 0 {
+			if client.Stats().Invalid == 0 {
 				t.Error("no lie was noticed")
 			}
 			alone := [][]string{{"node-0"}, {"node-0"}, {"node-0"}, {"node-0"}}
@@ -557,7 +557,7 @@ func TestAnswersOfThisProcessAreChecked(t *testing.T) {
 			})
 		})
 		_, err := client.Search(t.Context(), query(code(rand.New(rand.NewPCG(1, 2)))), [][]string{{"here"}})
-		if _, ok := errors.AsType[*remote.UnavailableError](err); !ok || client.Stats().Lies != 1 {
+		if _, ok := errors.AsType[*remote.UnavailableError](err); !ok || client.Stats().Invalid != 1 {
 			t.Errorf("%s: %v, %+v; want no answer", what, err, client.Stats())
 		}
 	}

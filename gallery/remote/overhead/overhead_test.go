@@ -12,7 +12,7 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Queries != 100 || r.Slowest <= 0 || r.P99 < r.P50 || r.Stats.Requests < 800 || r.Stats.Lies > 0 {
+	if r.Queries != 100 || r.Slowest <= 0 || r.P99 < r.P50 || r.Stats.Requests < 800 || r.Stats.Invalid > 0 {
 		t.Errorf("%+v", r)
 	}
 }
