@@ -9,12 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/visage-face/visage/sealed/internal/event"
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
 	"github.com/visage-face/visage/sealed/internal/tree"
-	"github.com/visage-face/visage/sealed/internal/volume"
 )
 
 // Grade says how far an erasure reaches; a receipt never claims more.
@@ -229,22 +227,19 @@ const (
 	sweepLast  = time.Minute
 )
 
-// sweepAtStart destroys what a crash has left of drops and turns. A place of epoch keys or a database that does not
-// answer is asked again until it does: the server serves what is there meanwhile, and no erasure is acknowledged.
-func (s *Store) sweepAtStart(ctx context.Context) error {
+// sweepAtStart destroys what a crash has left of drops and turns, and tries again until it has, whatever is in the way:
+// the server serves what is there meanwhile, and no erasure is acknowledged.
+func (s *Store) sweepAtStart(ctx context.Context) {
 	for pause := sweepFirst; ; pause = min(2*pause, sweepLast) {
 		err := s.sweepLeft(ctx)
 		s.unswept.Store(&err)
 		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		if !event.IsOutage(err) && !volume.IsFull(err) {
-			return err
+			return
 		}
 		s.report(Event{Kind: EraseDelayed, Note: s.epochs.Name(), Err: err})
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(pause):
 		}
 	}

@@ -316,12 +316,10 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var broken, refused, unswept error
+	var broken, refused error
 	var all sync.WaitGroup
 	all.Go(func() {
-		if unswept = s.sweepAtStart(ctx); unswept != nil {
-			stop()
-		}
+		s.sweepAtStart(ctx)
 		s.watchKeys(ctx)
 	})
 	all.Go(func() { s.compareForever(ctx) })
@@ -343,7 +341,7 @@ func (s *Store) Run(ctx context.Context) error {
 	err := s.foldForever(ctx)
 	stop()
 	all.Wait()
-	return errors.Join(broken, refused, unswept, err)
+	return errors.Join(broken, refused, err)
 }
 
 // Close locks every space, wipes the keys and closes the engine. Transactions that are running end first, or fail.
