@@ -20,7 +20,9 @@ var layers = map[string]string{
 	"face": `
 changes                                 : the log of changes that copies in memory follow
 check locks order agenda metrics fold   : checks of ids and text; parts that know nothing of faces
-names                                   : the names of persons in memory
+namebucket                              : the names of some persons in memory
+names                                   : the names of all persons of a group in memory
+namesearch                              : searching them
 models kind patch                       : words: recognisers and models, kinds of collection, names and userData
 attributes photofault                   : words: attributes of faces; why photos are refused
 records                                 : what is stored
@@ -91,7 +93,10 @@ write                                        : the way in
 	"sealed/internal/keys": `
 ring instance                                : open keys in memory; the document of the instance
 instanceroot                                 : the instance root key
-protectors                                   : what wraps it
+unwraproot                                   : asking a protector for it
+learn protect                                : versions of other processes; what wraps it at a start
+openroot rootstate                           : opening it; what is shown of it
+protectors                                   : other protectors
 bundle                                       : the documents of keys
 anchors                                      : newest states
 epoch slot summary                           : epoch keys; wrapped data keys; what is shown of them
