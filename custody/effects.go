@@ -98,7 +98,7 @@ func (c *Custody) applyEventLocked(sp *space, e event) *followUp {
 // runFollowUp carries out the effects of a transition that must not hold mu.
 func (c *Custody) runFollowUp(ctx context.Context, sp *space, t *followUp) error {
 	if t.lockAll {
-		_ = c.lockElsewhere(ctx, sp) // it is logged, and what is stored of the lock reaches the others
+		_ = c.lockElsewhere(ctx, sp) // it is logged, and goes on in the background
 	}
 	if t.drain {
 		sp.bundle.Drain()

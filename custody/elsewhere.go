@@ -68,7 +68,8 @@ func lockedForAll(before state, e event, why Condition) bool {
 const lockTime = 2 * time.Second
 
 // lockElsewhere has the other processes refuse the data from their next transaction on. They look at what is stored
-// then, and ask the key: a lock by the owner is told once more when it is stored.
+// then, and ask the key: a lock by the owner is told once more when it is stored. A store that does not take it in time
+// is told in the background for as long as the data is locked here.
 func (c *Custody) lockElsewhere(ctx context.Context, sp *space) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockTime)
 	defer cancel()
@@ -79,6 +80,7 @@ func (c *Custody) lockElsewhere(ctx context.Context, sp *space) error {
 	if err != nil {
 		c.log.ErrorContext(ctx, "a resource is not locked at other processes yet", "resource", sp.id.String(), "err",
 			err)
+		sp.bundle.LockElsewhereLater(func() bool { return sp.stateNow().DataLocked })
 	}
 	return err
 }

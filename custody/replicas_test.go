@@ -374,18 +374,7 @@ func TestARefusalWaitsForNoPublication(t *testing.T) {
 		a, b := replicas(t)
 		a.underBoth()
 		b.within(soon, "the keys", in(custody.Active))
-		kept, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-		keep := sync.OnceFunc(func() { close(kept) })
-		go func() {
-			ctx := context.WithoutCancel(t.Context())
-			ended <- a.store.Space(sealed.Operator).Update(ctx, func(tx sealed.Tx) error {
-				err := items.In("kept").Put(tx, "item", item{"item", secretly})
-				keep()
-				<-goOn
-				return err
-			})
-		}()
-		<-kept
+		free := a.keepRecords(sealed.Operator)
 		a.first().refuses()
 		refused := time.Now()
 		err := a.read(spaceA)
@@ -395,11 +384,59 @@ func TestARefusalWaitsForNoPublication(t *testing.T) {
 		if took := time.Since(refused); err == nil || took > promised {
 			t.Errorf("%v after the refusal, reading returns %v", took, err)
 		}
-		close(goOn)
-		if err := <-ended; err != nil {
-			t.Logf("the other transaction: %v", err)
-		}
+		free()
 		b.later("the lock", in(custody.Revoked))
 		a.later("the lock", in(custody.Revoked))
+	})
+}
+
+// keepRecords has a transaction keep the records of a space until free is called.
+func (r *storeAndVaults) keepRecords(id sealed.SpaceID) (free func()) {
+	kept, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	keep := sync.OnceFunc(func() { close(kept) })
+	ctx := context.WithoutCancel(r.t.Context())
+	go func() {
+		defer close(ended)
+		err := r.store.Space(id).Update(ctx, func(tx sealed.Tx) error {
+			err := items.In("kept").Put(tx, "item", item{"item", secretly})
+			keep()
+			<-goOn
+			return err
+		})
+		if err != nil {
+			r.t.Logf("the transaction that has kept records: %v", err) // others have locked the space meanwhile
+		}
+	}()
+	<-kept
+	return sync.OnceFunc(func() {
+		close(goOn)
+		<-ended
+	})
+}
+
+// TestALockIsToldAgain: the database does not take the owner's lock in time, and later does not take the record that
+// tells the others what is stored. They hear of it all the same.
+func TestALockIsToldAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		a.enabled(spaceA, a.first().add("k1"))
+		b.within(soon, "the key", in(custody.Active))
+		if err := b.read(spaceA); err != nil {
+			t.Fatal(err)
+		}
+		freeData, freeRecord := b.keepRecords(spaceA), a.keepRecords(sealed.Operator)
+		locked := make(chan error, 1)
+		go func() { locked <- a.custody.Lock(t.Context(), spaceA) }()
+		time.Sleep(3 * time.Second) // of the bubble: longer than a lock waits
+		freeData()
+		time.Sleep(3 * time.Second)
+		if err := b.read(spaceA); !errors.Is(err, sealed.ErrLocked) {
+			t.Errorf("at another process: %v", err)
+		}
+		freeRecord()
+		if err := <-locked; err != nil {
+			t.Errorf("lock: %v", err)
+		}
+		b.within(soon, "the lock", in(custody.Locked))
 	})
 }

@@ -56,7 +56,7 @@ func (b *Bundle) Lock(cause error) {
 	if sp := b.sp; sp.store.shared {
 		ctx, cancel := context.WithTimeout(sp.store.life, drainTime)
 		if err := b.LockElsewhere(ctx); err != nil && !isGone(err) {
-			go b.lockElsewhereForever()
+			b.LockElsewhereLater(func() bool { return true })
 		}
 		cancel()
 	}
@@ -82,12 +82,26 @@ func (b *Bundle) LockElsewhere(ctx context.Context) error {
 // lockAgain is how long LockElsewhere waits before it is tried again.
 const lockAgain = time.Second
 
-func (b *Bundle) lockElsewhereForever() {
-	for life := b.sp.store.life; life.Err() == nil; {
+// LockElsewhereLater tries LockElsewhere in the background until the engine takes it, for one that has failed. It ends
+// early when still answers false, because the lock has ended, or the store is closed. Of two at once one is enough.
+func (b *Bundle) LockElsewhereLater(still func() bool) {
+	if sp := b.sp; sp.lockingElsewhere.CompareAndSwap(false, true) {
+		go func() {
+			defer sp.lockingElsewhere.Store(false)
+			b.lockElsewhereWhile(still)
+		}()
+	}
+}
+
+func (b *Bundle) lockElsewhereWhile(still func() bool) {
+	for life := b.sp.store.life; ; {
 		select {
 		case <-life.Done():
 			return
 		case <-time.After(lockAgain):
+		}
+		if !still() {
+			return
 		}
 		if err := b.LockElsewhere(life); err == nil || isGone(err) {
 			return

@@ -145,6 +145,8 @@ type Space struct {
 	loading sync.Mutex    // held while keys are opened; taken before mu
 	writing *commit.Queue // whose turn it is to write to it; its floor is taken before mu
 
+	lockingElsewhere atomic.Bool // see Bundle.LockElsewhereLater
+
 	mu     sync.Mutex // guards all below
 	ring   *openKeys  // nil: not open
 	lease  context.Context
