@@ -6,6 +6,7 @@
 // a group together, and, as root, takes the volume of the epoch keys away. With the argument -attack, which "make
 // prove-replicas" gives, three replicas, which search groups together, are killed and paused, and their database
 // crashes, while clients use them; then their disks fill up, fail, hang and go away; then machines of a network of
-// their own lose power and network, with a database that fails over. The histories of the clients are checked to be
-// linearizable, and a report is written.
+// their own lose power and network, with a database that fails over. The histories of enrolments, deletions, searches,
+// locks, erasures of resources and rotations of keys are checked to be linearizable, where docs/operations/cluster.md
+// promises no less, and a report is written.
 package replicas
