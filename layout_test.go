@@ -58,7 +58,7 @@ sealed/internal/keys      : keysource internal/arena internal/durable internal/o
 sealed/backup             : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keystore sealed/internal/keys sealed/internal/stream
 sealed/internal/tree      : internal/arena sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keys
 sealed/internal/commit    : sealed/internal/format sealed/internal/engine sealed/internal/keys sealed/internal/volume sealed/internal/tree
-sealed/internal/place     : sealed/internal/format sealed/internal/event sealed/internal/keystore sealed/internal/keys
+sealed/internal/place     : sealed/internal/format sealed/internal/event sealed/internal/keystore sealed/internal/keys sealed/internal/moment
 sealed/internal/lease     : sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/rowkey sealed/internal/keys
 sealed/internal/memory    : sealed/internal/format sealed/internal/engine sealed/internal/keystore
 sealed/internal/volume    : internal/durable sealed/internal/format sealed/internal/engine sealed/internal/event sealed/internal/pebble

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/visage-face/visage/sealed"
+	"github.com/visage-face/visage/sealed/internal/moment"
 )
 
 const (
@@ -57,9 +58,8 @@ type Value[T any] struct {
 	cfg    Config[T]
 	space  *sealed.Space
 	shared bool
-	now    atomic.Pointer[held[T]] // nil: not loaded yet
-	looked atomic.Int64            // nanoseconds since start of the last look that succeeded
-	start  time.Time
+	now    atomic.Pointer[held[T]]       // nil: not loaded yet
+	looked atomic.Pointer[moment.Moment] // when the last look began that succeeded
 
 	// looking is a mutex: the caller whose value is in it looks, because something is missing or the value is stale
 	looking chan struct{}
@@ -88,7 +88,7 @@ func New[T any](cfg Config[T]) *Value[T] {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Value[T]{cfg: cfg, space: cfg.Store.Space(sealed.Operator), shared: cfg.Store.Shared(), start: time.Now(),
+	return &Value[T]{cfg: cfg, space: cfg.Store.Space(sealed.Operator), shared: cfg.Store.Shared(),
 		looking: make(chan struct{}, 1)}
 }
 
@@ -147,7 +147,10 @@ func (v *Value[T]) checkOnce(ctx context.Context, c *check) (err error) {
 	return err
 }
 
-func (v *Value[T]) isStale() bool { return time.Since(v.start)-time.Duration(v.looked.Load()) >= stale }
+func (v *Value[T]) isStale() bool {
+	looked := v.looked.Load()
+	return looked == nil || looked.Age() >= stale
+}
 
 func (v *Value[T]) lookBeforeUse() {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
@@ -184,7 +187,7 @@ func (v *Value[T]) lookOnce(ctx context.Context, needed func() bool) {
 // Load reads the records and holds them, unless newer ones are held by then.
 func (v *Value[T]) Load(ctx context.Context) error {
 	var h held[T]
-	begun := time.Since(v.start)
+	begun := moment.Now()
 	err := v.space.View(ctx, func(r sealed.Reader) (err error) {
 		if h.version, err = v.version(r); err == nil {
 			h.value, err = v.cfg.Read(r)
@@ -200,10 +203,10 @@ func (v *Value[T]) Load(ctx context.Context) error {
 }
 
 // lookedAt notes when a look began that has shown that the value held is that of the store.
-func (v *Value[T]) lookedAt(begun time.Duration) {
+func (v *Value[T]) lookedAt(begun moment.Moment) {
 	for {
 		last := v.looked.Load()
-		if int64(begun) <= last || v.looked.CompareAndSwap(last, int64(begun)) {
+		if last != nil && !begun.After(*last) || v.looked.CompareAndSwap(last, &begun) {
 			return
 		}
 	}
@@ -248,7 +251,7 @@ func (v *Value[T]) Look(ctx context.Context) (changed bool, err error) {
 // look reads the version, and the records when it has changed.
 func (v *Value[T]) look(ctx context.Context) (changed bool, err error) {
 	var stored uint64
-	begun := time.Since(v.start)
+	begun := moment.Now()
 	err = v.space.View(ctx, func(r sealed.Reader) (err error) {
 		stored, err = v.version(r)
 		return err
@@ -270,7 +273,7 @@ func (v *Value[T]) Update(ctx context.Context, fn func(tx sealed.Tx, now T) erro
 	for {
 		h := v.now.Load()
 		err := v.space.Update(ctx, func(tx sealed.Tx) error {
-			begun := time.Since(v.start)
+			begun := moment.Now()
 			if err := v.check(tx, h.version); err != nil {
 				return err
 			}

@@ -91,7 +91,7 @@ func (p *Place) turn(ctx context.Context) error {
 		return nil
 	case !confirmed && time.Since(p.opened) < watching*every:
 		return nil
-	case confirmed && time.Since(since) < every*3/4: // somebody has asked for a round
+	case confirmed && since.Age() < every*3/4: // somebody has asked for a round
 		return nil
 	}
 	if s.verdict == older {
@@ -147,7 +147,7 @@ func (p *Place) may(ctx context.Context) error {
 	defer limit.Stop()
 	for {
 		p.mu.Lock()
-		ok := p.confirmed && time.Since(p.since) < trusted*every
+		ok := p.confirmed && p.since.Age() < trusted*every
 		refused, failed, round := p.refused, p.failed, p.round
 		p.mu.Unlock()
 		if ok || refused != nil {
@@ -183,7 +183,7 @@ var (
 // pause waits until the next round makes sense.
 func (p *Place) pause(ctx context.Context) bool {
 	p.mu.Lock()
-	ok := p.confirmed && time.Since(p.since) < trusted*every || p.refused != nil
+	ok := p.confirmed && p.since.Age() < trusted*every || p.refused != nil
 	p.mu.Unlock()
 	if ok {
 		return true

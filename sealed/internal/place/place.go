@@ -27,6 +27,7 @@ import (
 	"github.com/visage-face/visage/sealed/internal/format"
 	"github.com/visage-face/visage/sealed/internal/keys"
 	"github.com/visage-face/visage/sealed/internal/keystore"
+	"github.com/visage-face/visage/sealed/internal/moment"
 )
 
 // Config is for Open.
@@ -80,10 +81,10 @@ type Place struct {
 	refused   error // the mark is not ours
 	confirmed bool  // no other copy of the data makes beats
 	opened    time.Time
-	first     format.ID   // the beat of the data when it was opened
-	beat      format.ID   // as it was last seen
-	since     time.Time   // when it was seen first, or made
-	known     []format.ID // beats that the data has had
+	first     format.ID     // the beat of the data when it was opened
+	beat      format.ID     // as it was last seen
+	since     moment.Moment // when it was seen first, or made
+	known     []format.ID   // beats that the data has had
 	inspected time.Time
 }
 
@@ -358,7 +359,7 @@ func (p *Place) see(s standing) {
 	if s.doc.Beat == p.beat {
 		return
 	}
-	p.beat, p.since = s.doc.Beat, time.Now()
+	p.beat, p.since = s.doc.Beat, moment.Now()
 	p.known = append(p.known, s.doc.Beat)
 	if len(p.known) > lineage {
 		p.known = p.known[1:]
@@ -367,7 +368,7 @@ func (p *Place) see(s standing) {
 
 // advance makes a beat: in the data, and then in the place. errOvertaken: another process has made one.
 func (p *Place) advance(ctx context.Context, s standing) error {
-	began := time.Now()
+	began := moment.Now()
 	next := *s.doc
 	if s.verdict != behind { // which has its beat in the data already
 		next.Count = max(s.doc.Count, s.mark.Count) + 1

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package moment
+
+import "time"
+
+func sinceBoot() time.Duration { return 0 }
