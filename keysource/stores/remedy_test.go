@@ -330,6 +330,42 @@ func TestRemediesAdd(t *testing.T) {
 	}
 }
 
+// TestRemediesKeepAnotherIssuer: the commands for a login, which an outage may lead to as well, write the configuration
+// of a mount only where there is none.
+func TestRemediesKeepAnotherIssuer(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/vault", []byte(vaultTool), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	who := stores.Customer{Principal: "ANN", Issuer: "https://faces.example/t/v2.0"}
+	for _, before := range []string{"", "https://other.example"} {
+		tool, want := t.TempDir(), who.Issuer
+		at := tool + "/auth.jwt.config"
+		if before != "" {
+			want = before
+			if err := os.Mkdir(at, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(at+"/bound_issuer", []byte(before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key := visage.KeyRef{Vault: "hashivault://vault.example/transit", Name: "faces"}
+		script := strings.Join(transitSet(t, []string{"transit"}).Remedy(key, stores.NeedLogin, who), "\n")
+		shell := exec.Command("sh", "-e", "-c", script)
+		shell.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TOOL="+tool)
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Fatalf("%s\n%s%v", script, out, err)
+		}
+		if got, err := os.ReadFile(at + "/bound_issuer"); err != nil || string(got) != want {
+			t.Errorf("the issuer is %q, want %q: %v", got, want, err)
+		}
+		if _, err := os.Stat(tool + "/auth.jwt.role.visage-ANN"); err != nil {
+			t.Errorf("the role: %v", err)
+		}
+	}
+}
+
 // transitSet is a set of transit engines, by their mounts.
 func transitSet(t *testing.T, mounts []string) *stores.Set {
 	t.Helper()

@@ -40,9 +40,12 @@ func transitRemedy(s Store, key visage.KeyRef, need Need, c Customer) []string {
 	case need != NeedLogin || s.Login.Method != "jwt":
 		return nil
 	}
+	// A write of the configuration replaces it, and ends the logins of another issuer. What looks like a login that is
+	// not set up may also be an outage, so nothing is written unless the server says that there is none.
 	return append(commands,
-		fmt.Sprintf("vault write auth/%s/config jwks_url=%s bound_issuer=%s jwks_ca_pem=@visage-ca.pem", at, c.KeysURI,
-			c.Issuer),
+		fmt.Sprintf("# if auth/%s/config names another issuer, use a mount of its own: nothing is replaced here", at),
+		fmt.Sprintf("vault read auth/%s/config 2>&1 | grep -q 'No value found' && vault write auth/%[1]s/config "+
+			"jwks_url=%s bound_issuer=%s jwks_ca_pem=@visage-ca.pem", at, c.KeysURI, c.Issuer),
 		fmt.Sprintf("vault write auth/%s/role/%s role_type=jwt user_claim=sub bound_subject=%s token_type=batch "+
 			"token_ttl=10m", at, role, c.Principal),
 		extendRole(at, role, "bound_audiences", s.Login.Audience), extendRole(at, role, "token_policies", policy))
