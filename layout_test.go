@@ -29,14 +29,15 @@ internal/arena            :
 internal/durable          :
 internal/keywrap          :
 internal/owned            :
+internal/secretfile       :
 internal/weakkey          :
 keysource                 :
 keysource/internal/local  : keysource internal/arena
 keysource/file            : keysource keysource/internal/local internal/arena
 keysource/internal/answer :
-keysource/azure           : . keysource keysource/internal/answer internal/weakkey
-keysource/hashivault      : . keysource keysource/internal/answer
-keysource/awskms          : . keysource keysource/internal/answer
+keysource/azure           : . keysource keysource/internal/answer internal/weakkey internal/secretfile
+keysource/hashivault      : . keysource keysource/internal/answer internal/secretfile
+keysource/awskms          : . keysource keysource/internal/answer internal/secretfile
 keysource/helper          : keysource
 keysource/kmip            : . keysource
 keysource/pkcs11          : . keysource internal/weakkey

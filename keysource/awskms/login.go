@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/visage-face/visage/internal/secretfile"
 )
 
 // Login is how a source gets its credentials. Every use reads its secrets again, so that they can be replaced. It may
@@ -72,11 +73,11 @@ func WebIdentity(
 // Static uses the access key of a user, whose secret is in the first line of a file.
 func Static(accessKeyID, secretFile string) Login {
 	return Login{lasting: true, get: func(context.Context, *Source) (aws.Credentials, error) {
-		secret, err := firstLine(secretFile)
+		secret, err := secretfile.FirstLine(secretFile)
 		if err != nil {
-			return aws.Credentials{}, &loginError{err}
+			return aws.Credentials{}, &loginError{fmt.Errorf("read the secret of a key store: %w", err)}
 		}
-		return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: secret}, nil
+		return aws.Credentials{AccessKeyID: accessKeyID, SecretAccessKey: strings.TrimSpace(secret)}, nil
 	}}
 }
 
@@ -91,17 +92,4 @@ func (s *Source) sessionPolicy() (string, error) {
 		return "", fmt.Errorf("encode the policy of the session: %w", err)
 	}
 	return string(raw), nil
-}
-
-func firstLine(file string) (string, error) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("read the secret of a key store: %w", err)
-	}
-	defer clear(raw)
-	line, _, _ := strings.Cut(string(raw), "\n")
-	if line = strings.TrimSpace(line); line == "" {
-		return "", errors.New("the file with the secret of a key store is empty")
-	}
-	return line, nil
 }

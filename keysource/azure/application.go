@@ -11,11 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/visage-face/visage/internal/secretfile"
 	"github.com/visage-face/visage/keysource"
 )
 
@@ -48,19 +48,17 @@ var gone = []int{700016, 7000112, 90002, 7000215, 7000222, 70021, 700211, 700212
 
 // Token implements Credential.
 func (a Application) Token(ctx context.Context, scope string) (token string, expires time.Time, err error) {
-	raw, err := os.ReadFile(a.SecretFile)
+	secret, err := secretfile.FirstLine(a.SecretFile)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("read the secret of application %s: %w", a.ClientID, err)
 	}
-	defer clear(raw)
-	secret, _, _ := strings.Cut(string(raw), "\n")
 	client := a.Client
 	if client == nil {
 		client = applicationClient
 	}
 	return requestToken(ctx, client, cmp.Or(a.Authority, authority), a.Tenant, url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {a.ClientID},
-		"client_secret": {strings.TrimSuffix(secret, "\r")}, "scope": {scope},
+		"client_secret": {secret}, "scope": {scope},
 	})
 }
 

@@ -2,11 +2,11 @@ package hashivault
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/visage-face/visage/internal/secretfile"
 )
 
 // Login is how a source gets its tokens. It returns the path of a login endpoint below /v1/ and the fields that it is
@@ -47,15 +47,11 @@ func Token(file string) Login {
 	}
 }
 
+// firstLine returns the secret in the first line of a file.
 func firstLine(file string) (string, error) {
-	raw, err := os.ReadFile(file)
+	line, err := secretfile.FirstLine(file)
 	if err != nil {
 		return "", fmt.Errorf("read the secret of a key store: %w", err)
 	}
-	defer clear(raw)
-	line, _, _ := strings.Cut(string(raw), "\n")
-	if line = strings.TrimSpace(line); line == "" {
-		return "", errors.New("the file with the secret of a key store is empty")
-	}
-	return line, nil
+	return strings.TrimSpace(line), nil
 }

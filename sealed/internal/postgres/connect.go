@@ -1,13 +1,11 @@
 package postgres
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -21,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/visage-face/visage/internal/secretfile"
 	"github.com/visage-face/visage/sealed/internal/engine"
 )
 
@@ -214,17 +213,12 @@ func distant(c *pgx.ConnConfig) (hosts []string) {
 
 // readPassword returns the first line of a file.
 func readPassword(path string) (string, error) {
-	f, err := os.Open(path)
+	line, err := secretfile.FirstLine(path)
+	if errors.Is(err, secretfile.ErrEmpty) {
+		return "", fmt.Errorf("%w: the first line of %s is empty, and should be the role's password", errPassword, path)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errPassword, err)
-	}
-	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, 4<<10)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("%w: %w", errPassword, err)
-	}
-	if line = strings.TrimRight(line, "\r\n"); line == "" {
-		return "", fmt.Errorf("%w: the first line of %s is empty, and should be the role's password", errPassword, path)
 	}
 	return line, nil
 }
