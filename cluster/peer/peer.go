@@ -16,7 +16,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"strings"
 	"sync"
 	"time"
@@ -53,13 +52,8 @@ func NewAuthority(instance Instance) (*Authority, error) {
 
 // certify makes an authority with a key.
 func certify(instance Instance, key *ecdsa.PrivateKey) (*Authority, error) {
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          serial,
+	template := &x509.Certificate{ // CreateCertificate makes the serial number
 		Subject:               pkix.Name{Organization: []string{"Visage"}, CommonName: "Visage replicas"},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(authorityLife),
@@ -166,19 +160,14 @@ func (a *Authority) issue(node string, life time.Duration) (*tls.Certificate, er
 	if err != nil {
 		return nil, fmt.Errorf("make key of replica %s: %w", node, err)
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial,
-		Subject:      pkix.Name{Organization: []string{"Visage"}, CommonName: node},
-		NotBefore:    now.Add(-skew),
-		NotAfter:     now.Add(life),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		DNSNames:     []string{a.instance.Host(node)},
+	template := &x509.Certificate{ // CreateCertificate makes the serial number
+		Subject:     pkix.Name{Organization: []string{"Visage"}, CommonName: node},
+		NotBefore:   now.Add(-skew),
+		NotAfter:    now.Add(life),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		DNSNames:    []string{a.instance.Host(node)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {
@@ -189,14 +178,6 @@ func (a *Authority) issue(node string, life time.Duration) (*tls.Certificate, er
 		return nil, fmt.Errorf("make certificate of replica %s: %w", node, err)
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
-}
-
-func newSerial() (*big.Int, error) {
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("make serial number: %w", err)
-	}
-	return n.SetBit(n, 126, 1), nil // never short
 }
 
 // Identity is a replica that can prove itself. It is safe for concurrent use.
