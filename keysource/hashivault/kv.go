@@ -275,16 +275,19 @@ func (k *KV) do(ctx context.Context, method, what, path string, request, want an
 
 // renewRoots reads the authorities again if their file has changed. What cannot be read leaves the former ones.
 func (k *KV) renewRoots() {
-	if k.ca == nil || !k.ca.Changed() {
+	if k.ca == nil {
 		return
 	}
-	roots, err := answer.ReadRoots(k.caPath)
-	if err != nil {
-		k.caFault.Store(&err)
-		return
-	}
-	k.caFault.Store(nil)
-	k.servers.http.Store(answer.Client(roots, nil, k.servers.limit))
+	k.ca.Renew(func() error {
+		roots, err := answer.ReadRoots(k.caPath)
+		if err != nil {
+			k.caFault.Store(&err)
+			return err
+		}
+		k.caFault.Store(nil)
+		k.servers.http.Store(answer.Client(roots, nil, k.servers.limit))
+		return nil
+	})
 }
 
 // isNothing reports whether an error is the server's word that there is nothing at a path.

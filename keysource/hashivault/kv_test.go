@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/visage-face/visage/keysource"
 	"github.com/visage-face/visage/keysource/hashivault"
@@ -114,4 +116,45 @@ func TestAuthoritiesOfKVAreReadAgain(t *testing.T) {
 	if _, err := kv.List(t.Context(), "epochs"); err != nil {
 		t.Errorf("with its own authority: %v", err)
 	}
+}
+
+// TestAuthoritiesOfKVAreReadAgainAfterAFault: a file of ca that could not be read is read again after a pause, also
+// when its time and its size are still the same.
+func TestAuthoritiesOfKVAreReadAgainAfterAFault(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	server.Close() // nobody answers: the error says what is known of the file
+	right := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	dir := t.TempDir()
+	ca, token := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "token")
+	synctest.Test(t, func(t *testing.T) {
+		written := time.Now()
+		write := func(path, text string) {
+			t.Helper()
+			err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chtimes(path, written, written))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(token, "token")
+		write(ca, right)
+		kv, err := hashivault.OpenKV("hashivault://"+server.Listener.Addr().String()+"/kv/visage?ca="+ca, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		faulty := func(want bool) {
+			t.Helper()
+			_, err := kv.List(t.Context(), "epochs")
+			if err == nil || strings.Contains(err.Error(), "was not read again") != want {
+				t.Errorf("%v, want the fault of the file: %v", err, want)
+			}
+		}
+		faulty(false)
+		written = written.Add(time.Hour)
+		write(ca, strings.Replace(right, "BEGIN", "bEGIN", 1))
+		faulty(true)
+		write(ca, right)
+		faulty(true) // not before the pause
+		time.Sleep(10 * time.Second)
+		faulty(false)
+	})
 }

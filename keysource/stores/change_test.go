@@ -3,12 +3,15 @@ package stores_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/visage-face/visage"
@@ -82,6 +85,48 @@ func TestAuthoritiesAreReadAgain(t *testing.T) {
 	if err := o.describe(t); err != nil {
 		t.Errorf("with both authorities: %v", err)
 	}
+}
+
+// TestAuthoritiesAreReadAgainAfterAFault: a file that could not be read is read again after a pause, also when its time
+// and its size are still the same, as those of a file to which the service was given the right later.
+func TestAuthoritiesAreReadAgainAfterAFault(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	o := opened{ca: filepath.Join(t.TempDir(), "ca.pem"), log: &bytes.Buffer{}}
+	o.write(t, o.ca, ca)
+	synctest.Test(t, func(t *testing.T) {
+		set, err := stores.NewSet([]stores.Store{{Address: "hashivault://vault.example/transit", CAFile: o.ca,
+			Login: stores.Login{Method: "jwt"}}}, slog.New(slog.NewTextHandler(o.log, nil)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := visage.KeyRef{Vault: "hashivault://vault.example/transit", Name: "faces"}
+		written := time.Now().Add(time.Hour)
+		uses := func(text, want string) {
+			t.Helper()
+			o.write(t, o.ca, text)
+			if err := os.Chtimes(o.ca, written, written); err != nil {
+				t.Fatal(err)
+			}
+			o.log.Reset()
+			for range 2 {
+				if err := set.Require(key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := o.log.String(); strings.Count(got, "\n") != min(len(want), 1) || !strings.Contains(got, want) {
+				t.Errorf("log %q, want one line with %q", got, want)
+			}
+		}
+		unreadable := strings.Replace(ca, "BEGIN", "bEGIN", 1)
+		uses(unreadable, "were not read again")
+		uses(ca, "") // not before the pause
+		time.Sleep(10 * time.Second)
+		uses(ca, "were read again")
+		time.Sleep(time.Hour)
+		uses(ca, "")
+	})
 }
 
 // TestChangedDescriptionIsUsed: a source that is open goes on with the login of a description that was changed, and a

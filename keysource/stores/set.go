@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -168,38 +169,48 @@ func (s *Set) All() []Store {
 // store returns the configured store that a key is in; nil: there is none. If the file with the authorities of its
 // certificate has changed, that is read again.
 func (s *Set) store(key visage.KeyRef) *Store {
-	s.mu.RLock()
-	now := s.all[key.Vault]
-	s.mu.RUnlock()
-	if now != nil && now.ca != nil && now.ca.Changed() {
-		return s.renew(now)
+	now := s.at(key.Vault)
+	if now == nil || now.ca == nil {
+		return now
 	}
-	return now
+	now.ca.Renew(func() error { return s.renew(now) })
+	return s.at(key.Vault)
 }
 
-// renew opens a store again whose authorities have changed, and returns it. What cannot be read leaves the former ones.
-func (s *Set) renew(now *Store) *Store {
+// at returns the configured store at an address; nil: there is none.
+func (s *Set) at(address string) *Store {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[address]
+}
+
+// errReplaced says that a store got another description while its authorities were read.
+var errReplaced = errors.New("its description has changed meanwhile")
+
+// renew opens a store again whose authorities have changed, in the place of what it was. What cannot be read leaves the
+// former ones.
+func (s *Set) renew(now *Store) error {
 	next := *now
 	if err := next.open(s.log, s.memory); err != nil {
 		s.log.Warn("the authorities of a key store were not read again; the former ones stay", "store", now.Address,
 			"err", err)
-		return now
+		return err
 	}
 	s.mu.Lock()
 	current := s.all[now.Address]
 	if current == now {
-		s.all[now.Address], current = &next, &next
+		s.all[now.Address] = &next
 		s.removed++
 	}
 	s.mu.Unlock()
-	if current != &next { // it was changed or removed meanwhile
-		return current
+	if current != now { // it may have the former authorities, and is renewed by itself then
+		return errReplaced
 	}
 	s.log.Info("the authorities of a key store were read again", "store", now.Address)
 	if now.process != nil {
 		now.process.Close()
 	}
-	return current
+	return nil
 }
 
 // removals returns how many stores were removed or changed.
@@ -389,7 +400,7 @@ func (c *Connections) to(store *Store) opener {
 	if c.removed != removed {
 		c.removed = removed
 		maps.DeleteFunc(c.made, func(made *Store, _ opener) bool {
-			return c.set.store(visage.KeyRef{Vault: made.Address}) != made
+			return c.set.at(made.Address) != made
 		})
 	}
 	open := c.made[store]
