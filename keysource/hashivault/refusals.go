@@ -1,6 +1,7 @@
 package hashivault
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,9 +12,10 @@ import (
 	"time"
 )
 
-// loginRest is how long a login that was refused is not made again with the same secret, and longLoginRest how long
-// after the next refusal. Vault locks an AppRole out after five refused logins, and answers none of it for 15 minutes
-// then, a corrected one neither; it forgets them when none was made for 15 minutes.
+// A login is made at most twice with a secret that is refused, and then not again for longLoginRest. The second one
+// follows at once, and confirms the first; it is made after loginRest where a refusal counts at once. Vault locks an
+// AppRole out after five refused logins, and answers none of it for 15 minutes then, a corrected one neither; it
+// forgets them when none was made for 15 minutes. So two servers that share an AppRole do not have it locked out.
 const (
 	loginRest     = time.Minute
 	longLoginRest = 16 * time.Minute
@@ -97,19 +99,13 @@ func (r *Refusals) begin(ctx context.Context, id loginID) (ended func(error), er
 
 // restLocked is how long the login that was refused last is not made again. mu is held.
 func (r *Refusals) restLocked() time.Duration {
-	counts := 2
-	if r.once {
-		counts = 1
-	}
 	switch {
-	case r.sent < counts:
-		return 0
-	case r.sent == counts:
+	case r.sent >= 2:
+		return cmp.Or(r.long, longLoginRest)
+	case r.once:
 		return loginRest
-	case r.long > 0:
-		return r.long
 	}
-	return longLoginRest
+	return 0
 }
 
 // note notes how a login has ended.

@@ -57,11 +57,13 @@ func TestRefusalIsShared(t *testing.T) {
 	}
 	asked(2, keysource.ErrDenied)
 	asked(0, keysource.ErrDenied)
+	refusals.Age(15 * time.Minute) // until then, the server remembers the refusals
+	asked(0, keysource.ErrDenied)
 	refusals.Age(time.Minute)
 	asked(1, keysource.ErrDenied)
-	refusals.Age(time.Minute)
+	refusals.Age(15 * time.Minute)
 	asked(0, keysource.ErrDenied)
-	refusals.Age(16 * time.Minute)
+	refusals.Age(time.Minute)
 	status.Store(http.StatusForbidden) // somebody else has had the account locked out
 	asked(1, nil)
 	asked(0, keysource.ErrDenied)
@@ -72,4 +74,40 @@ func TestRefusalIsShared(t *testing.T) {
 	asked(2, keysource.ErrDenied)
 	s.login = hashivault.AppRole("approle", "other", s.secret)
 	asked(2, keysource.ErrDenied)
+}
+
+// TestTwoReplicasDoNotLockOut: when two replicas have met with a refused secret id, and polled on for a quarter of an
+// hour, the server still takes a new one.
+func TestTwoReplicasDoNotLockOut(t *testing.T) {
+	s := newStore(t, "aes256-gcm96")
+	good, err := os.ReadFile(s.secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.secret, []byte("destroyed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replicas := []*hashivault.Refusals{{}, {}}
+	poll := func(class error) {
+		t.Helper()
+		for _, refusals := range replicas {
+			s.servers = hashivault.NewServers(hashivault.Config{Roots: s.Roots, Refusals: refusals})
+			for range 2 { // the second confirms the first
+				_, err := s.open(t, "faces", "").Describe(t.Context(), keysource.Ref{})
+				if !errors.Is(err, class) {
+					t.Errorf("got %v, want %v", err, class)
+				}
+			}
+		}
+	}
+	for range 15 {
+		poll(keysource.ErrDenied)
+		for _, refusals := range replicas {
+			refusals.Age(time.Minute)
+		}
+	}
+	if err := os.WriteFile(s.secret, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	poll(nil)
 }
