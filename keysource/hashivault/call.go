@@ -350,7 +350,7 @@ func (s *Source) classified(verb string, err error) error {
 	const bad = http.StatusBadRequest
 	switch {
 	case loginDenied(err):
-		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "the login is refused: "+e.Error())
+		return s.failure(verb, keysource.ErrDenied, keysource.NoIdentity, "the login is refused: "+err.Error())
 	case e.login:
 		return s.failure(verb, keysource.ErrUnknown, "", "the login failed: "+e.Error())
 	case denied(err):

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -40,7 +41,27 @@ type Refusals struct {
 	at     time.Time
 	good   loginID // of the login that was accepted last
 	goodAt time.Time
+	retry  time.Time // when a login was made last for WithRetry
 }
+
+type retryKey struct{}
+
+// WithRetry marks the logins of a context as those of an operator's test: one that was refused is made again before its
+// time, but at most once in loginRest. When it is accepted, the refusal is forgotten.
+func WithRetry(ctx context.Context) context.Context { return context.WithValue(ctx, retryKey{}, true) }
+
+// remembered is a refusal that a login has met with before.
+type remembered struct {
+	err   error
+	until time.Time // when the login is made again
+}
+
+func (e *remembered) Error() string {
+	return fmt.Sprintf("%v (this answer is remembered: the same secret is not sent again before %s)", e.err,
+		e.until.UTC().Format(time.RFC3339))
+}
+
+func (e *remembered) Unwrap() error { return e.err }
 
 // loginID tells a login from others, with its secret.
 type loginID [sha256.Size]byte
@@ -87,9 +108,17 @@ func (r *Refusals) begin(ctx context.Context, id loginID) (ended func(error), er
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if id == r.of && time.Since(r.at) < r.restLocked() {
+	now, until := time.Now(), r.at.Add(r.restLocked())
+	retries := ctx.Value(retryKey{}) != nil
+	if own := r.retry.Add(loginRest); retries && own.Before(until) {
+		until = own
+	}
+	if id == r.of && now.Before(until) {
 		leave()
-		return nil, r.err
+		return nil, &remembered{r.err, until}
+	}
+	if retries {
+		r.retry = now
 	}
 	return func(err error) {
 		defer leave()

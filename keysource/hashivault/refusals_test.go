@@ -1,6 +1,7 @@
 package hashivault_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -110,4 +111,37 @@ func TestTwoReplicasDoNotLockOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(nil)
+}
+
+// TestRetry: the test of an operator sends a refused login once a minute, and what else is known of it stays.
+func TestRetry(t *testing.T) {
+	var logins atomic.Int64
+	s := fake(t, func(w http.ResponseWriter, _ *http.Request) {
+		logins.Add(1)
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"errors":["invalid secret id"]}`)
+	})
+	refusals := &hashivault.Refusals{}
+	s.servers = hashivault.NewServers(hashivault.Config{Roots: s.roots, Refusals: refusals})
+	ask := func(ctx context.Context, want int64) {
+		t.Helper()
+		for range 5 {
+			_, err := s.open(t, "faces", "").Describe(ctx, keysource.Ref{})
+			if !errors.Is(err, keysource.ErrDenied) {
+				t.Errorf("got %v, want a refusal", err)
+			}
+		}
+		if n := logins.Swap(0); n != want {
+			t.Errorf("%d logins, want %d", n, want)
+		}
+	}
+	operator := hashivault.WithRetry(t.Context())
+	ask(t.Context(), 2)
+	ask(operator, 1)
+	refusals.Age(time.Minute)
+	ask(operator, 1)
+	refusals.Age(15 * time.Minute)
+	ask(t.Context(), 0)
+	refusals.Age(time.Minute)
+	ask(t.Context(), 1)
 }

@@ -74,3 +74,70 @@ func TestDestroyedSecretIDIsARefusal(t *testing.T) {
 		t.Errorf("with a new secret id: %v", err)
 	}
 }
+
+// TestTrialAsksAgain: a secret id that was refused, and that the customer has made valid again, is sent by the trial of
+// an operator, and counts for all from then on. A second trial that is refused within a minute sends nothing.
+func TestTrialAsksAgain(t *testing.T) {
+	v := keystores.StartVault(t)
+	v.Post("transit/keys/faces", map[string]any{"type": "aes256-gcm96"})
+	v.Permit("visage", map[string][]string{"transit/keys/*": {"read"}})
+	v.Post("auth/approle/role/visage", map[string]any{"token_policies": "visage"})
+	role, _ := v.Do(http.MethodGet, "auth/approle/role/visage/role-id", nil)["role_id"].(string)
+	dir := t.TempDir()
+	ca, secret := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "secret")
+	err := errors.Join(os.WriteFile(ca, []byte(v.CA), 0o600), os.WriteFile(secret, []byte("our-own"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := visage.KeyRef{Vault: "hashivault://" + v.Address + "/transit", Name: "faces"}
+	set, err := stores.NewSet([]stores.Store{{Address: key.Vault, CAFile: ca, Resources: []string{stores.Everybody},
+		Login: stores.Login{Method: "approle", RoleID: role, SecretFile: secret}}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asker := func(visage.KeyRef, visage.PrincipalID) stores.Asker { return stores.Asker{Path: "/subscriptions/1"} }
+	assert := func(context.Context, visage.PrincipalID, string) (token string, _ time.Time, err error) { return }
+	poll := func() error {
+		src, err := set.Connect(assert, asker).Open(key, "p")
+		if err != nil {
+			return err
+		}
+		_, err = src.Describe(t.Context(), keysource.Ref{})
+		return err
+	}
+	try := func() error {
+		t.Helper()
+		trial, err := set.Connect(assert, asker).Try(t.Context(), key, "p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trial.Err
+	}
+	const fromMemory = "the same secret is not sent again before 2"
+	for range 2 {
+		if err := poll(); !errors.Is(err, keysource.ErrDenied) || strings.Contains(err.Error(), fromMemory) {
+			t.Errorf("poll: %v", err)
+		}
+	}
+	permit := func() { v.Post("auth/approle/role/visage/custom-secret-id", map[string]any{"secret_id": "our-own"}) }
+	permit()
+	if err := poll(); !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(), fromMemory) {
+		t.Errorf("poll from memory: %v", err)
+	}
+	if err := try(); err != nil {
+		t.Errorf("trial: %v", err)
+	}
+	if err := poll(); err != nil {
+		t.Errorf("poll after the trial: %v", err)
+	}
+	v.Post("auth/approle/role/visage/secret-id/destroy", map[string]any{"secret_id": "our-own"})
+	for range 3 {
+		if err := poll(); !errors.Is(err, keysource.ErrDenied) {
+			t.Errorf("poll after the secret id was destroyed: %v", err)
+		}
+	}
+	permit()
+	if err := try(); !errors.Is(err, keysource.ErrDenied) || !strings.Contains(err.Error(), fromMemory) {
+		t.Errorf("second trial within a minute: %v", err)
+	}
+}

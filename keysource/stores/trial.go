@@ -14,6 +14,7 @@ import (
 
 	"github.com/visage-face/visage"
 	"github.com/visage-face/visage/keysource"
+	"github.com/visage-face/visage/keysource/hashivault"
 )
 
 // Step is one thing that a trial of a store shows.
@@ -60,7 +61,8 @@ func (t Trial) Passed() bool {
 const trialTime = 10 * time.Second
 
 // Try connects to the store that a key is in and, if the key has a name, describes the key as an identity; as no
-// resource, where as is empty. It changes nothing. A *visage.Refusal says what Open's says.
+// resource, where as is empty. It changes nothing. A login that the store has refused before is made again, at most
+// once a minute; when the store accepts it, that holds for all connections. A *visage.Refusal says what Open's says.
 func (c *Connections) Try(ctx context.Context, key visage.KeyRef, as visage.PrincipalID) (Trial, error) {
 	store := c.set.store(key)
 	if store == nil {
@@ -82,7 +84,7 @@ func (c *Connections) Try(ctx context.Context, key visage.KeyRef, as visage.Prin
 		ctx, cancel := context.WithTimeout(ctx, trialTime)
 		defer cancel()
 		start := time.Now()
-		d, err := src.Describe(ctx, keysource.Ref{})
+		d, err := src.Describe(hashivault.WithRetry(ctx), keysource.Ref{})
 		t.Asked = time.Since(start)
 		if t.Err = err; err == nil {
 			t.Key = &d
