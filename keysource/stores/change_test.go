@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,6 +127,60 @@ func TestAuthoritiesAreReadAgainAfterAFault(t *testing.T) {
 		uses(ca, "were read again")
 		time.Sleep(time.Hour)
 		uses(ca, "")
+	})
+}
+
+// TestAuthoritiesAreReadWhileResourcesChange: authorities that were being read while the resources of a store changed
+// are used for the changed store too, and not taken for read.
+func TestAuthoritiesAreReadWhileResourcesChange(t *testing.T) {
+	server := httptest.NewTLSServer(nil)
+	server.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	o := opened{ca: filepath.Join(t.TempDir(), "ca.pem"), log: &bytes.Buffer{}}
+	o.write(t, o.ca, ca)
+	synctest.Test(t, func(t *testing.T) {
+		key := visage.KeyRef{Vault: "hashivault://vault.example/transit", Name: "faces"}
+		set, err := stores.NewSet([]stores.Store{{Address: key.Vault, CAFile: o.ca,
+			Login: stores.Login{Method: "jwt"}}}, slog.New(slog.NewTextHandler(o.log, nil)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// a pipe, so that the test holds the read up
+		written := time.Now().Add(time.Hour)
+		stamp := func() error { return os.Chtimes(o.ca, written, written) }
+		if err := errors.Join(os.Remove(o.ca), syscall.Mkfifo(o.ca, 0o600), stamp()); err != nil {
+			t.Fatal(err)
+		}
+		read := func(during func()) {
+			t.Helper()
+			used, opened := make(chan error), make(chan *os.File)
+			go func() { used <- set.Require(key) }()
+			go func() {
+				pipe, _ := os.OpenFile(o.ca, os.O_WRONLY, 0) // waits for the reader; nil fails below
+				opened <- pipe
+			}()
+			select {
+			case pipe := <-opened:
+				during()
+				_, err := pipe.WriteString(ca)
+				if err := errors.Join(err, pipe.Close(), <-used, stamp()); err != nil {
+					t.Fatal(err)
+				}
+			case err := <-used:
+				reader, _ := os.OpenFile(o.ca, os.O_RDONLY|syscall.O_NONBLOCK, 0) // ends the wait
+				_, _ = (<-opened).Close(), reader.Close()
+				t.Fatalf("the authorities were not read: %v", err)
+			}
+		}
+		read(func() { set.SetResources(key.Vault, []string{stores.Everybody}) })
+		if o.log.Len() > 0 {
+			t.Errorf("the authorities of the former description: log %q", o.log)
+		}
+		time.Sleep(10 * time.Second)
+		read(func() {})
+		if !strings.Contains(o.log.String(), "were read again") || len(set.All()[0].Resources) != 1 {
+			t.Errorf("log %q, stores %v", o.log, set.All())
+		}
 	})
 }
 
