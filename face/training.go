@@ -124,12 +124,16 @@ func (s *Service) train(ctx context.Context, id visage.ResourceID) {
 	})
 	if err == nil && len(due) > 0 {
 		err = s.alone(ctx, "train", id, s.trainings, func(ctx context.Context, claim *sealed.Claim) error {
+			var waiting []error // one that waits does not keep others from their turn
 			for _, job := range due {
 				if err := s.trainOne(ctx, res, job, claim); err != nil {
-					return err
+					waiting = append(waiting, err)
+				}
+				if ctx.Err() != nil {
+					break
 				}
 			}
-			return nil
+			return errors.Join(waiting...)
 		})
 	}
 	s.report(ctx, "train", id, err)
@@ -150,7 +154,7 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 		if err != nil && ctx.Err() != nil {
 			return err
 		}
-		if why = failure(err); err != nil && why == "" {
+		if why = failure(err, time.Since(moment(st.Training.Created))); err != nil && why == "" {
 			return err
 		}
 		if _, damaged := errors.AsType[*sealed.CorruptError](err); damaged {
@@ -181,11 +185,14 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 
 // failure returns why a training that ended with an error fails for good; empty: it is tried again. Only what a person
 // has to mend is for good: of an error that says nothing else, as when the database or another process is away, nobody
-// knows that it will last.
-func failure(err error) string {
+// knows that it will last. Replicas that are missing come back soon, or never: what does not fit into the memory of those
+// that are there, for longer than that takes, needs more memory.
+func failure(err error, waited time.Duration) string {
 	refusal, refused := errors.AsType[*visage.Refusal](err)
 	_, damaged := errors.AsType[*sealed.CorruptError](err)
 	switch {
+	case refused && errors.Is(err, gallery.ErrTooLarge) && waited > memoryPatience:
+		return refusal.Message
 	case damaged:
 		return "The faces could not be read. The operator of the service has been told."
 	case refused && refusal.RetryAfter == 0 && refusal.Kind != visage.KeyRevoked:
@@ -193,6 +200,9 @@ func failure(err error) string {
 	}
 	return ""
 }
+
+// memoryPatience is how long a training waits for replicas with the memory that its collection needs.
+const memoryPatience = 30 * time.Minute
 
 // loadTrained loads what a training will have searched, here or in parts.
 func (s *Service) loadTrained(

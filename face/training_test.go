@@ -211,6 +211,42 @@ type away struct{}
 func (away) Error() string  { return "the database is away" }
 func (away) Outage() string { return "The database is away. Try again later." }
 
+// TestATrainingThatWaits waits for memory that other replicas have. A training of another group has its turn meanwhile,
+// and the one that waits fails when the replicas do not come.
+func TestATrainingThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newServiceOn(t, newStore(t), 0)
+		defer r.run(t)()
+		refusal := &visage.Refusal{Kind: visage.Unavailable, Message: "More memory is needed.", RetryAfter: time.Second}
+		r.SearchIn(&failing{fmt.Errorf("%w: %w", gallery.ErrTooLarge, refusal)})
+		var groups []face.Ref
+		for _, name := range []string{"a", "b", "c"} {
+			group := r.create(t, face.PersonGroup, name)
+			if name != "b" { // with nobody in it, a training ends at once
+				r.enrol(t, group, "Ann", "ann")
+			}
+			groups = append(groups, group)
+		}
+		for _, group := range groups {
+			r.train(t, group)
+		}
+		status := func(i int) face.Training {
+			return must[face.Training](t)(r.Training(t.Context(), r.res, groups[i]))
+		}
+		time.Sleep(10 * time.Minute)
+		if a, b, c := status(0), status(1), status(2); a.Status != face.Running || b.Status != face.Failed ||
+			c.Status != face.Running {
+			t.Errorf("after ten minutes: %+v, %+v, %+v", a, b, c)
+		}
+		time.Sleep(time.Hour)
+		for _, i := range []int{0, 2} {
+			if got := status(i); got.Status != face.Failed || got.Message != refusal.Message {
+				t.Errorf("after more than an hour: %+v", got)
+			}
+		}
+	})
+}
+
 // TestTrainingsOutlastOutages trains while something is away, which says nothing of the faces: the training goes on
 // later. What a person has to mend ends it.
 func TestTrainingsOutlastOutages(t *testing.T) {

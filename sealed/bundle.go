@@ -166,7 +166,8 @@ func (b *Bundle) Wrap(ctx context.Context, to ...keysource.Source) (generation u
 //
 // In a space that is open it is a fresh data key, under which the head of the root container is sealed together with a
 // fresh epoch key: what opens copies of the keyring from before is then wrapped by the slots before alone. In one that
-// is not, the data key is the same, wrapped anew.
+// is not, the data key is the same, wrapped anew. Where another process has turned the keys, as for an erasure, it
+// follows and says ErrChanged; then it can be called again.
 func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source, to ...keysource.Source) error {
 	defer b.sp.keyed()()
 	if len(to) == 0 {
@@ -185,7 +186,12 @@ func (b *Bundle) Rewrap(ctx context.Context, src keysource.Source, to ...keysour
 		b.sp.turned(r.sequence, ended)
 	}
 	if errors.Is(err, keys.ErrTurned) || errors.Is(err, keys.ErrOlder) {
-		err = ErrChanged // the next transaction follows
+		ring, _ := b.sp.enterIfOpen()
+		if ring == nil {
+			return ErrChanged
+		}
+		defer b.sp.leave(ring)
+		err = b.sp.overtaken(ctx, ring, err)
 	}
 	return err
 }

@@ -263,6 +263,46 @@ func TestReplicasMeetAKeySource(t *testing.T) {
 	}
 }
 
+// TestReplicasRewrapAfterATurn: one process has turned the epoch, for an erasure, and another one that has the space
+// open, and reads nothing of it, goes to another version of the key.
+func TestReplicasRewrapAfterATurn(t *testing.T) {
+	s, _ := replicas(t, 2)
+	a, b := create(t, s[0], spaceA), s[1].Space(spaceA)
+	put(t, a, "x", note{"1", "one"}, note{"2", "two"})
+	vault := sourcetest.NewFake("customer")
+	if err := s[0].Bundle(spaceA).Rewrap(t.Context(), nil, vault); err != nil {
+		t.Fatal(err)
+	}
+	if err := s[1].Bundle(spaceA).Load(t.Context(), vault); err != nil {
+		t.Fatal(err)
+	}
+	all(t, b, "x")
+	eraseOne(t, b, "x", "1")
+	wraps := 0
+	counted := slowSource{vault, func() { wraps++ }}
+	err := s[0].Bundle(spaceA).Rewrap(t.Context(), counted)
+	if !errors.Is(err, sealed.ErrChanged) {
+		t.Errorf("the first attempt: %v, want that the keys have changed", err)
+	}
+	if wraps != 0 {
+		t.Errorf("the first attempt has wrapped %d times", wraps)
+	}
+	if err := s[0].Bundle(spaceA).Rewrap(t.Context(), counted); err != nil {
+		t.Errorf("the second attempt: %v", err)
+	}
+	for i, sp := range []*sealed.Space{a, b} {
+		if err := sp.View(t.Context(), func(sealed.Reader) error { return nil }); errors.Is(err, sealed.ErrLocked) {
+			err = s[i].Bundle(spaceA).Load(t.Context(), vault) // the data key is another one
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := all(t, sp, "x"); !maps.Equal(got, map[string]string{"2": "two"}) {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
 // TestReplicasDrop drops a space in one process, and makes one of the same id.
 func TestReplicasDrop(t *testing.T) {
 	s, _ := replicas(t, 2)

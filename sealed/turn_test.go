@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -376,6 +377,7 @@ func TestErasuresGoOnWhilePagesAreRewritten(t *testing.T) {
 		b := s.Bundle(spaceA)
 		stop := make(chan struct{})
 		var work sync.WaitGroup
+		var during atomic.Int64 // erasures that ended in the middle of a turn
 		work.Go(func() {
 			for i := range list {
 				select {
@@ -390,9 +392,15 @@ func TestErasuresGoOnWhilePagesAreRewritten(t *testing.T) {
 					return
 				}
 				delete(want, fmt.Sprint(i))
+				if keys, err := b.Keys(ctx); err == nil && keys.Turning {
+					during.Add(1)
+				}
+			}
+			if during.Load() == 0 {
+				t.Error("all records were erased, and no erasure ended in the middle of a turn")
 			}
 		})
-		for range 3 {
+		for turns := 0; turns < 3 || during.Load() == 0 && !t.Failed(); {
 			generation, err := b.Wrap(ctx, nil)
 			if errors.Is(err, sealed.ErrChanged) { // an erasure was quicker
 				continue
@@ -403,6 +411,7 @@ func TestErasuresGoOnWhilePagesAreRewritten(t *testing.T) {
 			if err := errors.Join(b.Turn(ctx, generation, nil), b.Retire(ctx, nil)); err != nil {
 				t.Fatal(err)
 			}
+			turns++
 		}
 		close(stop)
 		work.Wait()

@@ -203,7 +203,7 @@ func (p *partitions) Search(ctx context.Context, q face.PartQuery) (face.PartFou
 			"The collection cannot be searched at the moment: %v. Try again later; if that does not help, the "+
 				"operator can raise gallery-memory or add replicas.", err)
 		refusal.RetryAfter = retryMemory
-		return face.PartFound{}, refusal
+		return face.PartFound{}, fmt.Errorf("%w: %w", gallery.ErrTooLarge, refusal)
 	}
 	return face.PartFound{}, err
 }

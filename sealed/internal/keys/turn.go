@@ -64,6 +64,9 @@ func (b *Bundles) Rewrap(
 		ring, leave := enter()
 		defer leave()
 		if ring != nil {
+			if !ring.has(doc.Current) {
+				return ended, ErrTurned // before any key is asked to wrap
+			}
 			rand.Read(data.Bytes()) // never fails: the runtime ends the process instead
 			fresh, err := b.wrapNext(ctx, id, doc, data.Bytes(), to)
 			if err != nil {

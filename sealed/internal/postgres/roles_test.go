@@ -25,8 +25,9 @@ func TestRoles(t *testing.T) {
 		block, _, _ := strings.Cut(part, "```")
 		blocks = append(blocks, block)
 	}
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks of SQL in the guide, want those before and after the schema is made", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks of SQL in the guide, want those before and after the schema is made, and one to close the "+
+			"source of a move", len(blocks))
 	}
 	server := pgtest.Start(t)
 	server.Exec(t, "postgres", blocks[0])
@@ -70,5 +71,23 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%s may %s: %v", role, s, err)
 			}
 		}
+	}
+	server.Exec(t, "postgres", blocks[2])
+	if closed, err := opened(postgres.Open(t.Context(), as("visage_run"))); err == nil {
+		closed.Close()
+		t.Error("a store that was closed after a move opens")
+	}
+	read := func() error {
+		return e.View(t.Context(), func(r engine.Reader) error {
+			_, _, err := r.Get([]byte("a"))
+			return err
+		})
+	}
+	if err := read(); err == nil {
+		t.Error("a server that had it open goes on")
+	}
+	server.Exec(t, "postgres", "ALTER DATABASE visage ALLOW_CONNECTIONS true")
+	if err := read(); err != nil {
+		t.Errorf("after the way back: %v", err)
 	}
 }
