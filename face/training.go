@@ -185,8 +185,8 @@ func (s *Service) trainOne(ctx context.Context, res visage.Resource, job jobReco
 
 // failure returns why a training that ended with an error fails for good; empty: it is tried again. Only what a person
 // has to mend is for good: of an error that says nothing else, as when the database or another process is away, nobody
-// knows that it will last. Replicas that are missing come back soon, or never: what does not fit into the memory of those
-// that are there, for longer than that takes, needs more memory.
+// knows that it will last. Replicas that are missing come back soon, or never: what does not fit into the memory of
+// those that are there, for longer than that takes, needs more memory.
 func failure(err error, waited time.Duration) string {
 	refusal, refused := errors.AsType[*visage.Refusal](err)
 	_, damaged := errors.AsType[*sealed.CorruptError](err)
