@@ -161,22 +161,21 @@ func ensureOperator(ctx context.Context, l *layers, path string) (Operator, erro
 	if err != nil {
 		return Operator{}, err
 	}
-	if kept != "" && identities.HasSecret(p.ID, kept) {
-		on.ClientSecret = kept
-	}
-	if !identities.HasSecret(p.ID, on.ClientSecret) {
+	valid := l.validSecret(p.ID, kept, on.ClientSecret)
+	if valid == "" {
 		// first, since there must always be one
-		if _, on.ClientSecret, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
+		if _, valid, err = identities.AddSecret(ctx, p.ID, 0); err != nil {
 			return Operator{}, fmt.Errorf("create the operator's secret: %w", err)
 		}
-		for _, old := range p.Secrets {
-			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil {
+		for _, old := range p.Secrets { // any of them may be that of a file which others have read, and is gone
+			if err := identities.RemoveSecret(ctx, p.ID, old.ID); err != nil && !isUnknown(err) {
 				return Operator{}, fmt.Errorf("remove the operator's former secret: %w", err)
 			}
 		}
 	}
-	if on.ClientSecret != kept {
-		if err := l.shareSecret(ctx, on.ClientSecret); err != nil {
+	on.ClientSecret = valid
+	if valid != kept {
+		if err := l.shareSecret(ctx, valid); err != nil {
 			return Operator{}, err
 		}
 	}
@@ -185,13 +184,30 @@ func ensureOperator(ctx context.Context, l *layers, path string) (Operator, erro
 	return on, nil
 }
 
+// validSecret returns the first of some values that is a secret of an identity now; empty: none is.
+func (l *layers) validSecret(id string, values ...string) string {
+	for _, value := range values {
+		if l.identities.HasSecret(id, value) {
+			return value
+		}
+	}
+	return ""
+}
+
+// isUnknown reports whether an object is not there, such as a secret that somebody else has just removed.
+func isUnknown(err error) bool {
+	refusal, ok := errors.AsType[*visage.Refusal](err)
+	return ok && refusal.Kind == visage.NotFound
+}
+
 // operatorEvery is how often a server looks whether the operator's secret was replaced.
 const operatorEvery = 2 * time.Second
 
 // keepOperator has operator.json follow the operator's secret until ctx ends: when the one in it was removed, such as
 // by "visage identity reset operator", the first server that finds that makes another, and the others take it over.
+// The operator's other secrets stay: an administrator has added them, or the command that runs removes them.
 func (s *Server) keepOperator(ctx context.Context, l *layers) error {
-	seen, pause := "", operatorEvery
+	seen, made, pause := "", "", operatorEvery
 	for {
 		select {
 		case <-ctx.Done():
@@ -209,7 +225,7 @@ func (s *Server) keepOperator(ctx context.Context, l *layers) error {
 			continue
 		}
 		if err == nil {
-			err = s.renewOperator(ctx, l, on)
+			err = s.renewOperator(ctx, l, on, &made)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("the operator's new secret is not in "+OperatorFile, "err", err)
@@ -218,19 +234,36 @@ func (s *Server) keepOperator(ctx context.Context, l *layers) error {
 	}
 }
 
-// renewOperator writes a secret that is the operator's into operator.json.
-func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator) error {
+// renewOperator writes a secret that is the operator's into operator.json. made is the last one that was made for that:
+// if it could not be written, the next attempt does not make another.
+func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator, made *string) error {
 	started, err := s.startAlone(ctx, l.store)
 	if err != nil {
 		return err
 	}
 	defer started()
 	path := filepath.Join(s.cfg.Dir, OperatorFile)
-	now, err := ensureOperator(ctx, l, path)
+	now, err := ReadOperator(path)
+	if errors.Is(err, owned.ErrNotOwned) {
+		return err
+	}
+	kept, err := l.sharedSecret(ctx)
 	if err != nil {
 		return err
 	}
-	on.ClientSecret = now.ClientSecret
+	valid := l.validSecret(on.ClientID, kept, now.ClientSecret, *made)
+	if valid == "" {
+		if _, valid, err = l.identities.AddSecret(ctx, on.ClientID, 0); err != nil {
+			return fmt.Errorf("create the operator's secret: %w", err)
+		}
+		*made = valid
+	}
+	if valid != kept {
+		if err := l.shareSecret(ctx, valid); err != nil {
+			return err
+		}
+	}
+	on.ClientSecret = valid
 	if err := writeOperator(path, on); err != nil {
 		return err
 	}

@@ -46,9 +46,8 @@ func soon(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestOperatorsSecretIsRenewed: when the operator's secrets were replaced, as "visage identity reset operator" does,
-// each server over the store has the same new one in its file, and neither the former one nor that which has stood in
-// is of use.
+// TestOperatorsSecretIsRenewed: when the secret in operator.json was removed, each server over the store has the same
+// new one in its file. Other secrets of the operator, such as that of a pipeline, stay until somebody removes them.
 func TestOperatorsSecretIsRenewed(t *testing.T) {
 	a, b := replicas(t)
 	former := a.Operator()
@@ -56,7 +55,7 @@ func TestOperatorsSecretIsRenewed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, between, err := a.Directory().AddSecret(t.Context(), p.ID, 0)
+	added, pipeline, err := a.Directory().AddSecret(t.Context(), p.ID, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +74,22 @@ func TestOperatorsSecretIsRenewed(t *testing.T) {
 		if err != nil || on != s.Operator() {
 			t.Errorf("the file has %v of what the server has, %v", on == s.Operator(), err)
 		}
-		for _, void := range []string{former.ClientSecret, between} {
-			if s.Directory().HasSecret(p.ID, void) {
-				t.Error("a secret from before is of use")
-			}
+		if s.Directory().HasSecret(p.ID, former.ClientSecret) {
+			t.Error("the former secret is of use")
+		}
+		if !s.Directory().HasSecret(p.ID, pipeline) {
+			t.Error("another secret of the operator is void")
 		}
 		if s.Token(t, managementPlane) == "" {
 			t.Error("no token with the new secret")
 		}
+	}
+	if err := a.Directory().RemoveSecret(t.Context(), p.ID, added.ID); err != nil {
+		t.Errorf("the removal of the other secret: %v", err)
+	}
+	now, err := a.Directory().Principal(p.ID)
+	if err != nil || len(now.Secrets) != 1 {
+		t.Errorf("the operator has %d secrets, %v", len(now.Secrets), err)
 	}
 }
 

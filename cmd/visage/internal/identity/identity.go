@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -99,7 +101,7 @@ func reset() *cobra.Command {
 		}
 		own := p.AppID == o.Operator.ClientID && !keep
 		if own {
-			days = 1 // it only stands in until a server has made another
+			days = 1 // it stands in until a server has made another; awaitSuccessor removes it
 		}
 		var made armwire.CreatedPassword
 		err = o.ARM(ctx, http.MethodPost, path(p)+"/addPassword", armwire.PasswordRequest{Days: days}, &made)
@@ -110,19 +112,66 @@ func reset() *cobra.Command {
 			if keep {
 				break
 			}
-			if err := o.ARM(ctx, http.MethodPost, path(p)+"/removePassword", armwire.PasswordID{KeyID: old.KeyID},
-				nil); err != nil {
+			if err := removeSecret(ctx, o, p, old.KeyID); err != nil {
 				return nil, fmt.Errorf("the new secret works, but an older one is still valid: %w", err)
 			}
 		}
-		p, err = o.Principal(ctx, p.ObjectID)
 		if own {
 			o.Note("The former secret of the operator is void. The server makes another, and each server over the " +
 				"store has it in its operator.json in a few seconds.")
 			made.Text = ""
+			if err := awaitSuccessor(ctx, o, p, made.KeyID); err != nil {
+				return nil, err
+			}
 		}
+		p, err = o.Principal(ctx, p.ObjectID)
 		return []principal{{p, made.Text}}, err
 	}, table)
+}
+
+// removeSecret removes a secret of an application. One that is not there any more is removed.
+func removeSecret(ctx context.Context, o *operator.Client, p armwire.ServicePrincipal, id string) error {
+	err := o.ARM(ctx, http.MethodPost, path(p)+"/removePassword", armwire.PasswordID{KeyID: id}, nil)
+	if operator.IsRefused(err, "PrincipalNotFound") {
+		return nil
+	}
+	return err
+}
+
+// How long the operator's next secret may take, and how often it is looked for. A server looks every two seconds
+// whether it has to make one.
+const (
+	successorTakes = 30 * time.Second
+	successorEvery = 200 * time.Millisecond
+)
+
+// awaitSuccessor waits until a server has made the operator's next secret, and removes the one that stands in for it.
+// former is the operator before the reset. Servers remove no secret: to them, it might be one that somebody uses.
+func awaitSuccessor(ctx context.Context, o *operator.Client, former armwire.ServicePrincipal, standIn string) error {
+	known := []string{standIn}
+	for _, s := range former.Secrets {
+		known = append(known, s.KeyID)
+	}
+	for deadline := time.Now().Add(successorTakes); ; {
+		now, err := o.Principal(ctx, former.ObjectID)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(now.Secrets, func(s armwire.PasswordCredential) bool {
+			return !slices.Contains(known, s.KeyID)
+		}) {
+			return removeSecret(ctx, o, former, standIn)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no server has made a new secret of the operator within %v: the log of the servers says "+
+				"why, and they try again every minute", successorTakes)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(successorEvery):
+		}
+	}
 }
 
 func trust() *cobra.Command {
