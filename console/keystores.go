@@ -2,6 +2,9 @@ package console
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -375,6 +378,19 @@ const (
 	resourcesName = "resources"
 )
 
+// formerName is the hidden field with the digest of the description that a form was made for.
+const formerName = "was"
+
+func descriptionDigest(s KeyStore) string {
+	hash := sha256.New()
+	for _, name := range sortedKeys(s.Fields) {
+		if s.Fields[name] != "" {
+			fmt.Fprintf(hash, "%q=%q\n", name, s.Fields[name]) // never fails, see hash.Hash
+		}
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:16])
+}
+
 // storeInput is the input for a field of a description.
 func (v *visit) storeInput(name, scheme string) *field {
 	f := &field{Name: name, Kind: "text", Label: v.storeField(name, scheme), Max: 1024, Code: true}
@@ -412,6 +428,7 @@ func (c *Console) storeChangePage(v *visit) (*view, *form, error) {
 			fields = append(fields, input)
 		}
 	}
+	fields = append(fields, &field{Name: formerName, Kind: "hidden", Value: descriptionDigest(s)})
 	f := v.form(storePath(s.ID, "change"), v.text("stores.change.submit"), fields...)
 	f.Cancel = storePath(s.ID, "")
 	w := v.page("vaultform", v.text("stores.change"), formPage{Form: f,
@@ -427,9 +444,19 @@ func (c *Console) changeKeyStore(v *visit) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The form has every field. Sent for another description, it would take back what somebody else has changed, such
+	// as which resources may use the store.
+	if v.field(formerName) != f.Field(formerName).Value {
+		said, _ := v.explain(visage.Refuse(visage.Conflict, "ChangedMeanwhile", "Somebody has changed the key store "+
+			"after you opened the page, which now shows it as it is. Change it again, and send the form."))
+		f.Error = said // and the fields stay as they are: what was typed has the former description around it
+		return v.again(w, said), nil
+	}
 	given := map[string]string{}
 	for _, x := range f.Fields {
-		given[x.Name] = strings.TrimSpace(v.field(x.Name))
+		if x.Name != formerName {
+			given[x.Name] = strings.TrimSpace(v.field(x.Name))
+		}
 	}
 	id := v.Path("store")
 	refused := c.cfg.KeyStores.Change(v.Context(), v.Caller(), id, given)

@@ -112,6 +112,25 @@ func TestStorePages(t *testing.T) {
 	}
 	want(t, "its page after that", b.Get(one), 200, "The key store is changed", ">*<", "elsewhere", "other.example")
 
+	stale, found := b.Get(one + "/change").Form(one + "/change")
+	if !found {
+		t.Fatal("no form with the description")
+	}
+	const vip = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/default/providers/Microsoft.CognitiveServices/accounts/vip"
+	if p := b.Submit(one+"/change", one+"/change", url.Values{"resources": {vip}}); p.Status != 303 {
+		t.Fatalf("one resource: %d %s", p.Status, p.Body)
+	}
+	stale.Set("login.mount", "third")
+	p = b.Send(one+"/change", stale)
+	want(t, "a form of before", p, 409, "ChangedMeanwhile", vip, `value="elsewhere"`)
+	wantNot(t, "its page after that", b.Get(one), ">*<", "third")
+	again, _ := p.Form(one + "/change")
+	again.Set("login.mount", "third")
+	if p := b.Send(one+"/change", again); p.Status != 303 {
+		t.Errorf("the form that the refusal shows: %d %s", p.Status, p.Body)
+	}
+	want(t, "its page after both", b.Get(one), 200, "third", vip)
+
 	fixed := regexp.MustCompile(storePages + `/[0-9a-f]{16}`)
 	for _, at := range fixed.FindAllString(list.Body, -1) {
 		want(t, "the page of a store of the settings", b.Get(at), 200, "changed or removed there")
