@@ -448,7 +448,7 @@ func (c *Console) changeKeyStore(v *visit) (*view, error) {
 	// as which resources may use the store.
 	if v.field(formerName) != f.Field(formerName).Value {
 		said, _ := v.explain(visage.Refuse(visage.Conflict, "ChangedMeanwhile", "Somebody has changed the key store "+
-			"after you opened the page, which now shows it as it is. Change it again, and send the form."))
+			"after you opened the page, which now shows it as it is. Make your change again, and send the form."))
 		f.Error = said // and the fields stay as they are: what was typed has the former description around it
 		return v.again(w, said), nil
 	}

@@ -225,7 +225,7 @@ func (s *Server) keepOperator(ctx context.Context, l *layers) error {
 			continue
 		}
 		if err == nil {
-			err = s.renewOperator(ctx, l, on, &made)
+			err = s.renewOperator(ctx, l, on, kept, &made)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("the operator's new secret is not in "+OperatorFile, "err", err)
@@ -234,9 +234,9 @@ func (s *Server) keepOperator(ctx context.Context, l *layers) error {
 	}
 }
 
-// renewOperator writes a secret that is the operator's into operator.json. made is the last one that was made for that:
-// if it could not be written, the next attempt does not make another.
-func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator, made *string) error {
+// renewOperator writes a secret that is the operator's into operator.json. before is the one that was shared a moment
+// ago. made is the last one that was made here: if it could not be written, the next attempt does not make another.
+func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator, before string, made *string) error {
 	started, err := s.startAlone(ctx, l.store)
 	if err != nil {
 		return err
@@ -252,6 +252,9 @@ func (s *Server) renewOperator(ctx context.Context, l *layers, on Operator, made
 		return err
 	}
 	valid := l.validSecret(on.ClientID, kept, now.ClientSecret, *made)
+	if valid == "" && kept != before {
+		return nil // another server made it while this one waited, and this one hears of it by the next round
+	}
 	if valid == "" {
 		if _, valid, err = l.identities.AddSecret(ctx, on.ClientID, 0); err != nil {
 			return fmt.Errorf("create the operator's secret: %w", err)
