@@ -57,6 +57,7 @@ type expiry struct {
 	ref       Ref
 	of        uuid // incarnation
 	faces     sealed.Container[faceRecord]
+	records   int // about how many persons or faces it has
 	retention retentionRecord
 	days      []dayRecord   // of a list, in ascending order
 	margin    time.Duration // added to a retention that counts from matches
@@ -82,7 +83,13 @@ func (s *Service) expiries(r sealed.Reader, res visage.Resource) ([]expiry, erro
 			if retention.Days == 0 {
 				continue
 			}
-			e := expiry{res: res, ref: Ref{kind, c.ID}, of: c.Incarnation, faces: c.faces(), retention: retention}
+			ref := Ref{kind, c.ID}
+			_, st, err := findSame(r, ref, c)
+			if err != nil {
+				return nil, err
+			}
+			e := expiry{res: res, ref: ref, of: c.Incarnation, faces: c.faces(), retention: retention,
+				records: max(st.Persons, st.Faces)}
 			if s.store.Shared() {
 				e.margin = matchMargin
 			}
@@ -154,7 +161,7 @@ func (e *expiry) faceEnrolledAt(f faceRecord) time.Time {
 func (s *Service) expireOne(ctx context.Context, e expiry, dry bool, sum *Expired) error {
 	var gone []string
 	held := 0
-	err := s.viewMany(ctx, e.res, manyRecords, func(r sealed.Reader) error { // or fewer: nobody waits for it
+	err := s.viewMany(ctx, e.res, e.records, func(r sealed.Reader) error {
 		gone, held = nil, 0
 		return e.each(r, func(id uuid) error {
 			kept, err := isHeld(r, e.of, id.String())

@@ -10,11 +10,11 @@ import (
 	pgtest "github.com/visage-face/visage/test/postgres"
 )
 
-// TestLargeLoadsWaitForEachOther has a collection of many faces loaded while another reading that lasts has the only
-// place for such: the load waits, and everything that is short goes on.
+// TestLargeLoadsWaitForEachOther has a collection of many faces loaded while other readings that last have the two
+// places for such: the load waits, and everything that is short goes on.
 func TestLargeLoadsWaitForEachOther(t *testing.T) {
 	store := openStore(t, sealed.Config{
-		Engine: pgtest.Shared(t).Database(t) + "&pool_max_conns=8", KeyDir: t.TempDir(), Shared: true,
+		Engine: pgtest.Shared(t).Database(t) + "&pool_max_conns=12", KeyDir: t.TempDir(), Shared: true,
 		Protectors: protectors(sourcetest.NewFake("root")),
 	}, true)
 	a := newServiceOn(t, store, 0)
@@ -28,17 +28,19 @@ func TestLargeLoadsWaitForEachOther(t *testing.T) {
 	var both sync.WaitGroup
 	defer both.Wait()
 	defer close(release)
-	both.Go(func() {
-		err := store.Space(sealed.SpaceID(a.res.ID)).LongView(t.Context(), func(sealed.Reader) error {
-			close(begun)
-			<-release
-			return nil
+	for range 2 {
+		both.Go(func() {
+			err := store.Space(sealed.SpaceID(a.res.ID)).LongView(t.Context(), func(sealed.Reader) error {
+				begun <- struct{}{}
+				<-release
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
 		})
-		if err != nil {
-			t.Error(err)
-		}
-	})
-	<-begun
+		<-begun
+	}
 	loaded := make(chan struct{})
 	both.Go(func() {
 		defer close(loaded)

@@ -93,8 +93,16 @@ func missingOf(r sealed.Reader, ref Ref, c collectionRecord, id string) (Missing
 
 // dropMissing deletes the missing faces, unless one of them is held.
 func (s *Service) dropMissing(ctx context.Context, res visage.Resource, ref Ref) error {
+	var st stateRecord
+	err := s.view(ctx, res, func(r sealed.Reader) (err error) {
+		_, st, err = findMigrating(r, ref)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	var items []string
-	err := s.viewMany(ctx, res, manyRecords, func(r sealed.Reader) error { // or fewer
+	err = s.viewMany(ctx, res, max(st.Persons, st.Faces), func(r sealed.Reader) error {
 		items = nil
 		c, _, err := findMigrating(r, ref)
 		if err != nil {

@@ -6,36 +6,25 @@ import (
 	"github.com/visage-face/visage/sealed/internal/engine"
 )
 
-// longViewsOf returns as many places as the engine has for snapshots that last for seconds; nil: it has no bound. One
-// over a database has few snapshots at a time, for each needs a connection, and whoever finds none free waits; so most
-// of them are kept for those that are short.
-func longViewsOf(eng engine.Engine) chan struct{} {
-	if bounded, ok := eng.(interface{ LongViews() int }); ok {
-		return make(chan struct{}, bounded.LongViews())
-	}
-	return nil
-}
-
-// enterLongView waits for a place, for as long as ctx lasts and the store is open: those before may take minutes.
-func (s *Store) enterLongView(ctx context.Context) (leave func(), err error) {
+// enterLong takes a place with one of the methods of longViews, or gives up when the store is closed.
+func (s *Store) enterLong(
+	ctx context.Context, take func(longViews, context.Context) (leave func(), err error),
+) (leave func(), err error) {
 	if s.long == nil {
 		return func() {}, nil
 	}
-	select {
-	case s.long <- struct{}{}:
-		return func() { <-s.long }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-s.life.Done():
-		return nil, ErrClosed
-	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer context.AfterFunc(s.life, func() { end(ErrClosed) })()
+	return take(s.long, ctx)
 }
 
 // LongView is View for a function that reads for seconds, such as all records of a large table. Where snapshots are
-// few, it waits until fewer than a third of them last, so that short ones find a place; fn must not begin another one
-// that lasts.
+// few, it waits until there are not too many such at a time, so that short ones find a place; backups and verifications
+// do not keep it waiting. It waits for 15 seconds, as View does, before it fails with an ErrUnavailable. fn must not
+// begin another one that lasts.
 func (sp *Space) LongView(ctx context.Context, fn func(Reader) error) error {
-	leave, err := sp.store.enterLongView(ctx)
+	leave, err := sp.store.enterLong(ctx, longViews.LongView)
 	if err != nil {
 		return err
 	}
@@ -43,18 +32,18 @@ func (sp *Space) LongView(ctx context.Context, fn func(Reader) error) error {
 	return sp.View(ctx, fn)
 }
 
-// lasting is an engine all of whose snapshots last.
-type lasting struct {
+// maintained is an engine all of whose snapshots are those of maintenance.
+type maintained struct {
 	engine.Engine
 	store *Store
 }
 
 // View implements engine.Engine.
-func (l lasting) View(ctx context.Context, fn func(engine.Reader) error) error {
-	leave, err := l.store.enterLongView(ctx)
+func (m maintained) View(ctx context.Context, fn func(engine.Reader) error) error {
+	leave, err := m.store.enterLong(ctx, longViews.MaintenanceView)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	return l.Engine.View(ctx, fn)
+	return m.Engine.View(ctx, fn)
 }

@@ -66,7 +66,7 @@ func newStore(cfg Config, eng engine.Engine) *Store {
 		s.report = func(Event) {}
 	}
 	s.database, _ = eng.(*postgres.Engine)
-	s.long = longViewsOf(eng)
+	s.long, _ = eng.(longViews)
 	s.volumes = volume.VolumesOf(eng)
 	s.life, s.end = context.WithCancelCause(context.Background())
 	s.leases = lease.New(s.life, rowkey.Placed(s.volumes.Bound(eng), s.report))

@@ -15,7 +15,7 @@ import (
 // Backup returns the verbs of backups: what the store holds is written as two streams, from which Restore makes a store
 // again.
 func (s *Store) Backup() *backup.Backup {
-	return backup.New(backup.Config{Root: s.root, Engine: lasting{s.engine, s}, Epochs: s.epochs, Bundles: s.bundles,
+	return backup.New(backup.Config{Root: s.root, Engine: maintained{s.engine, s}, Epochs: s.epochs, Bundles: s.bundles,
 		Closed: s.isClosed, Format: s.number, Since: func(number uint32) string { return since(s.steps, number) },
 		Known: uint32(len(s.steps))})
 }

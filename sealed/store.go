@@ -104,8 +104,8 @@ type Store struct {
 	env *tree.Env // of trees; nil: the root is not open yet
 
 	clock    clock
-	shared   bool          // other processes may have the store open
-	long     chan struct{} // filled by snapshots that last; nil: they need no place
+	shared   bool      // other processes may have the store open
+	long     longViews // places of snapshots that last; nil: they need none
 	leases   *lease.Leases
 	folds    *folds
 	erasures *erasures
@@ -165,6 +165,16 @@ type Space struct {
 
 	seenRoot tree.RootState // at the last look for what other processes left
 	surveyed bool           // dirty has what earlier and other processes left; see survey
+}
+
+// longViews is an engine that has few snapshots at a time, since each needs a connection. A snapshot that lasts takes a
+// place first, so that most of them are left to those that are short. Both methods return ctx's cause when it ends.
+type longViews interface {
+	// LongView takes the place of a load or a scan, for which it waits a bounded time.
+	LongView(ctx context.Context) (leave func(), err error)
+	// MaintenanceView takes the place of a backup, an export of the keyring or a verification. Those never take the
+	// last place of loads and scans, and wait without a bound.
+	MaintenanceView(ctx context.Context) (leave func(), err error)
 }
 
 // keyLock is a mutex for which a caller can wait as long as a context.

@@ -56,7 +56,7 @@ func (v *verification) tell(f Finding) {
 }
 
 func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) error {
-	leave, err := s.enterLongView(ctx)
+	leave, err := s.enterLong(ctx, longViews.MaintenanceView)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *Store) verifySpace(ctx context.Context, id SpaceID, v *verification) er
 // verifyOutside looks at what belongs to no open space: the instance document as it is stored now, and rows of spaces
 // without a bundle.
 func (s *Store) verifyOutside(ctx context.Context, found func(SpaceID, error)) error {
-	leave, err := s.enterLongView(ctx)
+	leave, err := s.enterLong(ctx, longViews.MaintenanceView)
 	if err != nil {
 		return err
 	}

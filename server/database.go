@@ -14,6 +14,8 @@ var (
 		"Connections of this process to PostgreSQL, by state.", []string{"state"}, nil)
 	databaseLimit = prometheus.NewDesc("visage_database_connections_max",
 		"The most connections that this process opens.", nil, nil)
+	databaseWaiting = prometheus.NewDesc("visage_database_waiting",
+		"Loads of large collections, backups and verifications that wait until others have ended.", nil, nil)
 	databaseCommits = prometheus.NewDesc("visage_database_commits_total",
 		"Transactions that were committed.", nil, nil)
 	databaseReruns = prometheus.NewDesc("visage_database_reruns_total",
@@ -26,8 +28,8 @@ var (
 
 // Describe implements prometheus.Collector.
 func (m databaseMetrics) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{databaseConnections, databaseLimit, databaseCommits, databaseReruns,
-		databaseUnknown, databaseSeconds} {
+	for _, d := range []*prometheus.Desc{databaseConnections, databaseLimit, databaseWaiting, databaseCommits,
+		databaseReruns, databaseUnknown, databaseSeconds} {
 		out <- d
 	}
 }
@@ -47,6 +49,7 @@ func (m databaseMetrics) Collect(out chan<- prometheus.Metric) {
 	gauge(databaseConnections, float64(s.Busy), "busy")
 	gauge(databaseConnections, float64(s.Connections-s.Busy), "idle")
 	gauge(databaseLimit, float64(s.Max))
+	gauge(databaseWaiting, float64(s.Waiting))
 	count(databaseCommits, float64(s.Commits))
 	count(databaseReruns, float64(s.Conflicts), "conflict")
 	count(databaseReruns, float64(s.Reconnects), "connection lost")

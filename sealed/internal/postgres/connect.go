@@ -47,6 +47,7 @@ func connect(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	each := int(pool.MaxConns-singleReads) / 2
 	e.writers, e.views = make(chan struct{}, each), make(chan struct{}, each)
+	e.long = newLongViews(each)
 	return e, nil
 }
 
@@ -100,7 +101,7 @@ func tune(cfg Config, pool *pgxpool.Config, u *url.URL, query url.Values) (*pgxp
 	case !query.Has("pool_max_conns"):
 		pool.MaxConns = DefaultConnections
 	}
-	if pool.MaxConns < MinConnections {
+	if cfg.Connections == 0 && pool.MaxConns < MinConnections {
 		return nil, fmt.Errorf("the store's URL has pool_max_conns=%d; at least %d connections are needed",
 			pool.MaxConns, MinConnections)
 	}

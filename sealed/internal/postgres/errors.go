@@ -27,6 +27,9 @@ var (
 	// no connection became free
 	errBusy = fmt.Errorf("%w: every connection of the store to PostgreSQL is in use; raise pool_max_conns in the "+
 		"store's URL, and max_connections of the server with it", engine.ErrUnavailable)
+	// no place became free for a snapshot that lasts
+	errBusyLong = fmt.Errorf("%w: as many large collections are read already as pool_max_conns allows at a time; "+
+		"raise it in the store's URL, and max_connections of the server with it", engine.ErrUnavailable)
 	// the answer to a commit was lost
 	errUnknown = errors.New("whether the transaction was committed is unknown: PostgreSQL went away before it answered")
 )
@@ -49,6 +52,9 @@ func (e *OutageError) Outage() string {
 	case errors.Is(e.err, errUnknown):
 		return "The service's database went away before it had answered, so it is unknown whether the change was " +
 			"made. Look at what is there before you try again."
+	case errors.Is(e.err, errBusyLong):
+		return "As many large collections are read from the service's database at the moment as it can take. Try " +
+			"again later."
 	case errors.Is(e.err, engine.ErrReadOnly):
 		return "The service's database is read-only at the moment. Nothing was written; reading goes on. Try again " +
 			"later."

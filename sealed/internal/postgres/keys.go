@@ -48,7 +48,7 @@ UPDATE visage_keys.schema SET version = 2 WHERE version = 1;` + keysSchema2
 )
 
 // keyConnections is how many connections a key store opens at most: its transactions are single statements.
-const keyConnections = MinConnections
+const keyConnections = 8
 
 // OpenKeys opens the epoch keys of an instance in the database that cfg.URL names, and makes the schema there, which
 // its role has to own. data is the engine of the data, when that is a database as well: the two must not be of one

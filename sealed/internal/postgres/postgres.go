@@ -23,7 +23,8 @@ type Config struct {
 	// PasswordFile has the role's password as its first line. It is read for every new connection, so that a password
 	// may change while the engine is open. Empty: PGPASSWORD, the file that PGPASSFILE names, or none.
 	PasswordFile string
-	// Connections is how many connections the engine opens at most. Zero: DefaultConnections. At least MinConnections.
+	// Connections is how many connections the engine opens at most. Zero: as the URL says, at least
+	// MinConnections, or DefaultConnections.
 	Connections int
 	// Patience is how long a database that does not answer, or a place among the connections, is awaited before an
 	// *OutageError. Zero: DefaultPatience.
@@ -35,10 +36,11 @@ type Config struct {
 }
 
 // How many connections an engine opens. Half of them are for transactions that write, half for snapshots, but four are
-// left for reads of one statement, which never wait for another transaction while they have one.
+// left for reads of one statement, which never wait for another transaction while they have one. Of the fewest
+// snapshots, a backup and a load leave two to those that are short.
 const (
 	DefaultConnections = 24
-	MinConnections     = 8
+	MinConnections     = 12
 	singleReads        = 4
 )
 
@@ -74,7 +76,8 @@ type Engine struct {
 	locks    engine.Locks  // of this process: transactions of one scope conflict with other processes alone
 	writers  chan struct{} // filled by transactions that write
 	views    chan struct{} // filled by snapshots
-	exports  bool          // a snapshot can be seen on other connections too
+	long     longViews
+	exports  bool // a snapshot can be seen on other connections too
 
 	stats stats
 }
@@ -88,6 +91,7 @@ type stats struct {
 // Stats is what an engine and its connections have done since it was opened.
 type Stats struct {
 	Connections, Busy, Max int           // open, in use, and allowed
+	Waiting                int           // snapshots that last and wait for the end of others
 	Commits                uint64        // transactions that were committed
 	Conflicts              uint64        // runs of transactions that conflicted with others, and ran again
 	Reconnects             uint64        // runs that lost the database, and ran again
@@ -170,13 +174,6 @@ func (e *Engine) prepare(ctx context.Context, admit func(engine.Reader) error) e
 	return err
 }
 
-// longShare is which part of the snapshots may last for seconds, as loads of galleries and backups do: all of them need
-// connections for as long, and the rest is left to those that end soon.
-const longShare = 3
-
-// LongViews returns how many snapshots at a time may last for seconds.
-func (e *Engine) LongViews() int { return max(1, cap(e.views)/longShare) }
-
 // Shared reports that other processes may have the same rows open.
 func (e *Engine) Shared() bool { return true }
 
@@ -185,6 +182,7 @@ func (e *Engine) Stats() Stats {
 	s := e.pool.Stat()
 	return Stats{
 		Connections: int(s.TotalConns()), Busy: int(s.AcquiredConns()), Max: int(s.MaxConns()),
+		Waiting: int(e.long.waiting.Load()),
 		Commits: e.stats.commits.Load(), Conflicts: e.stats.conflicts.Load(), Reconnects: e.stats.reconnects.Load(),
 		Unknown: e.stats.unknown.Load(), Committing: time.Duration(e.stats.waited.Load()),
 	}
@@ -226,8 +224,9 @@ func (e *Engine) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return nil, cause(err)
 }
 
-// slot waits for one of a kind of places. The caller gives it back by receiving.
-func (e *Engine) slot(ctx context.Context, of chan struct{}) error {
+// slot waits for one of a kind of places, a bounded time, after which its error is an outage with busy as its class.
+// The caller gives the place back by receiving.
+func (e *Engine) slot(ctx context.Context, of chan struct{}, busy error) error {
 	select {
 	case of <- struct{}{}:
 		return nil
@@ -241,7 +240,7 @@ func (e *Engine) slot(ctx context.Context, of chan struct{}) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-limit.C:
-		return outage(errBusy)
+		return outage(busy)
 	}
 }
 

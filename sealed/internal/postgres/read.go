@@ -96,7 +96,7 @@ func (v *view) query(sql string, args []any, collect func(pgx.Rows) error) error
 // begin begins the snapshot and reads for the first time, in one round trip. Until that succeeds it runs again when the
 // database was lost, as after a restart.
 func (v *view) begin(sql string, args []any, collect func(pgx.Rows) error) error {
-	if err := v.e.slot(v.ctx, v.e.views); err != nil {
+	if err := v.e.slot(v.ctx, v.e.views, errBusy); err != nil {
 		return err
 	}
 	err := v.e.again(v.ctx, func() error {

@@ -80,7 +80,7 @@ func (e *Engine) write(ctx context.Context, as *writer, fn func(engine.Writer) e
 		}
 		defer e.locks.Unlock(as.scope)
 	}
-	if err := e.slot(ctx, e.writers); err != nil {
+	if err := e.slot(ctx, e.writers, errBusy); err != nil {
 		return err
 	}
 	defer func() { <-e.writers }()
