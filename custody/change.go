@@ -129,7 +129,9 @@ const (
 func repeat(ctx context.Context, step func() error) error {
 	for try := 1; ; try++ {
 		err := step()
-		if !errors.Is(err, sealed.ErrChanged) || try == overtakenTries || !waitFor(ctx, jitter(overtakenPause)) {
+		// Data that another process's change has closed here does not keep this one from its own: it goes on without.
+		overtaken := errors.Is(err, sealed.ErrChanged) || errors.Is(err, sealed.ErrLockedElsewhere)
+		if !overtaken || try == overtakenTries || !waitFor(ctx, jitter(overtakenPause)) {
 			return err
 		}
 	}
@@ -163,9 +165,9 @@ func (c *Custody) undoChange(ctx context.Context, sp *space, f flow, cause error
 		}
 	}
 	reported := cause
-	if errors.Is(cause, sealed.ErrChanged) {
+	if errors.Is(cause, sealed.ErrChanged) || errors.Is(cause, sealed.ErrLockedElsewhere) {
 		reported = visage.Refuse(visage.Conflict, "RequestConflict", "Other servers changed the keys of the resource "+
-			"at the same time, again and again. The change was undone. Try it again.")
+			"at the same time. The change was undone. Try it again.")
 	} else if failed, ok := errors.AsType[*storeError](cause); ok {
 		reported = vaultRefusal(failed.of, failed.verb, cause)
 	} else if b, _ := sp.keyInUse(); f.To != nil {

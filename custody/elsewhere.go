@@ -102,10 +102,13 @@ func (c *Custody) noticeChanges(now map[sealed.SpaceID]uint64) {
 
 // LockedElsewhere tells custody that the store refuses the data of a resource here, because another process has locked
 // it or changed its keys. It returns at once.
-func (c *Custody) LockedElsewhere(id sealed.SpaceID) {
+func (c *Custody) LockedElsewhere(id sealed.SpaceID) { c.lookSoon(id, true) }
+
+// lookSoon has Run look at a resource; refused: the store refuses its data.
+func (c *Custody) lookSoon(id sealed.SpaceID, refused bool) {
 	c.pendingMu.Lock()
 	defer c.pendingMu.Unlock()
-	c.pending[id] = true
+	c.pending[id] = c.pending[id] || refused
 	wake(c.wake)
 }
 
@@ -145,7 +148,8 @@ func (c *Custody) lookAt(ctx context.Context, sp *space, refused bool) error {
 		return err
 	}
 	sp.mu.Lock()
-	if sp.busy { // this process changes the keys, and is the only one
+	if sp.busy { // this process changes the keys, and is the only one; release has Run look again
+		sp.missed, sp.refused = true, sp.refused || refused
 		sp.mu.Unlock()
 		return nil
 	}

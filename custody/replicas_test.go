@@ -301,6 +301,51 @@ func TestAChangeMeetsOtherChanges(t *testing.T) {
 	})
 }
 
+// TestALockDuringAChangeIsNotMissed: while this process changes the keys, another one locks the data, and a request
+// finds that here. When the change has ended, the key is asked, and the data opens again.
+func TestALockDuringAChangeIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := replicas(t)
+		one := a.first().add("k1")
+		a.enabled(spaceA, one)
+		b.within(soon, "the key", func(s custody.Status) bool { return s.Condition == custody.Active })
+		if err := a.read(spaceA); err != nil {
+			t.Fatal(err)
+		}
+		two := a.first().add("k1") // another version: no page is rewritten, and no key loaded again
+		met := false
+		a.first().set(func(v *vault) {
+			v.onCall = func(verb string) {
+				if verb != "wrapKey" || met {
+					return
+				}
+				met = true
+				if err := b.store.Bundle(spaceA).LockElsewhere(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if err := a.read(spaceA); !errors.Is(err, sealed.ErrLockedElsewhere) {
+					t.Errorf("a read after the lock: %v", err)
+				}
+			}
+		})
+		if _, err := a.custody.Enable(t.Context(), spaceA, two, principal); err != nil {
+			t.Logf("the change that met the lock: %v", err) // it may be undone, and then be asked for again
+		}
+		if !met {
+			t.Error("the change did not wrap")
+		}
+		time.Sleep(10 * time.Second) // of the bubble
+		if err := a.read(spaceA); err != nil {
+			t.Errorf("after the change: %v; %+v", err, a.state(spaceA))
+		}
+		_ = b.read(spaceA) // which may find the lock only now
+		time.Sleep(10 * time.Second)
+		if err := b.read(spaceA); err != nil {
+			t.Errorf("after the change, at the other process: %v; %+v", err, b.state(spaceA))
+		}
+	})
+}
+
 // TestAChangeGoesOnAfterItsClaimWasLost: a process that was paused during a change of keys, and is the only one left,
 // claims the change anew and finishes it.
 func TestAChangeGoesOnAfterItsClaimWasLost(t *testing.T) {

@@ -17,8 +17,9 @@ import (
 type space struct {
 	id     sealed.SpaceID
 	bundle *sealed.Bundle
-	wake   chan struct{} // wakes the goroutine of its change
-	ask    chan struct{} // has the goroutine beside it ask the keys at once
+	again  func(refused bool) // has Run look at what other processes have changed
+	wake   chan struct{}      // wakes the goroutine of its change
+	ask    chan struct{}      // has the goroutine beside it ask the keys at once
 
 	// guarded by Custody.mu
 	watches  []*watch    // of its keys, the first one first; none during a change
@@ -33,6 +34,8 @@ type space struct {
 	sequence uint64             // of the keys when the note was read
 	slots    []keysource.Ref    // the key versions that wrap the data key; none: the service's
 	busy     bool               // a goroutine has claimed the space for a change
+	missed   bool               // another process has changed the note, or locked the data, meanwhile
+	refused  bool               // and the store refuses the data here
 	held     *sealed.Claim      // of that goroutine, among all processes; nil: it has none
 	ending   chan struct{}      // not nil: claim waits, since the change is about to end; closed by release
 	stopLoad context.CancelFunc // ends the loading of keys under way; nil: none
@@ -253,10 +256,14 @@ func (sp *space) release() {
 		held.Release()
 	}
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.busy = false
+	missed, refused := sp.missed, sp.refused
+	sp.busy, sp.missed, sp.refused = false, false, false
 	if sp.ending != nil {
 		close(sp.ending)
 		sp.ending = nil
+	}
+	sp.mu.Unlock()
+	if missed {
+		sp.again(refused)
 	}
 }

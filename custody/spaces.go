@@ -16,7 +16,8 @@ func (c *Custody) space(ctx context.Context, id sealed.SpaceID) (*space, error) 
 		return sp, nil
 	}
 	sp = &space{id: id, bundle: c.cfg.Store.Bundle(id), wake: make(chan struct{}, 1),
-		ask: make(chan struct{}, 1)}
+		again: func(refused bool) { c.lookSoon(id, refused) },
+		ask:   make(chan struct{}, 1)}
 	if err := sp.read(ctx); err != nil {
 		return nil, err
 	}
