@@ -119,17 +119,18 @@ func (c *Custody) takeStep(ctx context.Context, sp *space, f *flow) error {
 	return nil
 }
 
-// A step is taken again when another process has changed the bundle meanwhile: it stores notes, follows keys and turns
-// epochs for erasures.
+// How often a step is taken that another process overtakes, and how long it waits in between.
 const (
 	overtakenTries = 10
 	overtakenPause = 100 * time.Millisecond
 )
 
+// repeat takes a step again when another process has changed the bundle meanwhile: it stores notes, follows keys and
+// turns epochs for erasures.
 func repeat(ctx context.Context, step func() error) error {
 	for try := 1; ; try++ {
 		err := step()
-		// Data that another process's change has closed here does not keep this one from its own: it goes on without.
+		// Another process may have closed the data here: the next try does not need it open.
 		overtaken := errors.Is(err, sealed.ErrChanged) || errors.Is(err, sealed.ErrLockedElsewhere)
 		if !overtaken || try == overtakenTries || !waitFor(ctx, jitter(overtakenPause)) {
 			return err
